@@ -1,0 +1,29 @@
+//! The cluster document, and all that every etcd tool shares without a
+//! network: reading and writing the document, results, exit codes, flags,
+//! messages, and the one [`run`] wrapper that makes each `main.rs` one call.
+//!
+//! The wire format is described on the types of [`document`]; the JSON Schema
+//! in `docs/schema.json` is generated from them.
+
+mod cli;
+pub mod disk;
+pub mod document;
+mod error;
+mod exit;
+mod nodelist;
+mod read;
+mod results;
+mod run;
+pub mod terminal;
+mod units;
+mod unknown;
+mod validate;
+
+pub use cli::{Common, command};
+pub use document::Document;
+pub use error::Error;
+pub use exit::Exit;
+pub use read::{Input, parse};
+pub use results::{Severity, ToolResult};
+pub use run::{Run, Tool, run};
+pub use units::parse_duration;

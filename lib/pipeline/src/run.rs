@@ -1,0 +1,285 @@
+//! What makes each `main.rs` one call.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use clap::error::ErrorKind;
+
+use crate::document::{Document, Node};
+use crate::read::{self, Input};
+use crate::unknown::Unknown;
+use crate::{Common, Error, Exit, Severity, ToolResult, cli, results, terminal};
+
+/// A tool: its command line, and the one job it does on a document.
+pub trait Tool: clap::Parser {
+    /// The flags that every tool has.
+    fn common(&self) -> &Common;
+
+    /// Whether the tool reads stdin at all. Default: yes.
+    fn reads_stdin(&self) -> bool {
+        true
+    }
+
+    /// Whether the tool can do its job when stdin holds no document. Default: no.
+    fn works_without_document(&self) -> bool {
+        !self.reads_stdin()
+    }
+
+    /// Does the job. What it did on each node it gives to [`Run::report`]; an
+    /// error that it returns is reported for the whole cluster.
+    fn run(&self, run: &mut Run) -> anyhow::Result<()>;
+}
+
+/// One run of a tool: the document, and what was found so far.
+pub struct Run {
+    /// The document; what the tool writes into it is passed on.
+    pub document: Document,
+    /// The flags that every tool has.
+    pub common: Common,
+    tool: String,
+    found: Mutex<Vec<ToolResult>>,
+    unknown: Unknown,
+    writes_document: bool,
+}
+
+impl Run {
+    /// Records what was done or found, and says it on stderr.
+    pub fn report(&self, mut result: ToolResult) {
+        result.tool.clone_from(&self.tool);
+        // A message is one line, whatever a library or a host put into it.
+        result.message = one_line(&result.message);
+        if !self.common.quiet || result.severity != Severity::Info {
+            terminal::say(&format!("{}: {}", self.tool, result.line()));
+        }
+        self.found.lock().unwrap_or_else(|e| e.into_inner()).push(result);
+    }
+
+    /// Says more on stderr about what was reported, indented, unless `--quiet`.
+    pub fn detail(&self, text: &str) {
+        if !self.common.quiet && !text.is_empty() {
+            let lines: Vec<_> = text.lines().map(|line| format!("    {line}")).collect();
+            terminal::say(&lines.join("\n"));
+        }
+    }
+
+    /// Whether the tool is to change nothing (`--check`).
+    pub fn check(&self) -> bool {
+        self.common.check
+    }
+
+    /// The places in `document.nodes` of the nodes to work on: those of `--only`,
+    /// and with `--keep-going` only those without errors.
+    pub fn selected(&self) -> Vec<usize> {
+        let failed = |node: &Node| {
+            self.document.results.iter().any(|r| {
+                r.severity == Severity::Error && r.node.as_deref() == Some(node.name.as_str())
+            })
+        };
+        let only = &self.common.only;
+        let wanted = |node: &Node| (only.is_empty() || only.contains(&node.name)) && !failed(node);
+        let nodes = self.document.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| wanted(node)).map(|(at, _)| at).collect()
+    }
+
+    /// The nodes to work on; see [`Run::selected`].
+    pub fn nodes(&self) -> Vec<&Node> {
+        self.selected().into_iter().map(|at| &self.document.nodes[at]).collect()
+    }
+
+    /// Whether an error was reported for `node` in this run.
+    pub fn failed(&self, node: &str) -> bool {
+        let found = self.found.lock().unwrap_or_else(|e| e.into_inner());
+        found.iter().any(|r| r.severity == Severity::Error && r.node.as_deref() == Some(node))
+    }
+
+    /// Writes no document at the end: the tool has something else on stdout.
+    pub fn no_document(&mut self) {
+        self.writes_document = false;
+    }
+
+    fn check_only(&self) -> Result<(), Error> {
+        for name in &self.common.only {
+            if !self.document.nodes.iter().any(|node| node.name == *name) {
+                return Err(Error::usage(format!("--only: {name:?} is no node of the document")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds this run's results to the document, in the order of the nodes.
+    fn finish(&mut self) -> Exit {
+        let mut found = std::mem::take(&mut *self.found.lock().unwrap_or_else(|e| e.into_inner()));
+        let nodes = &self.document.nodes;
+        found.sort_by_key(|result| {
+            let name = result.node.as_deref();
+            name.and_then(|name| nodes.iter().position(|node| node.name == name))
+                .unwrap_or(nodes.len())
+        });
+        let exit = results::exit_of(&found, self.selected().len());
+        let earlier = self.document.results.iter().any(|r| r.severity == Severity::Error);
+        self.document.results.extend(found);
+        if exit == Exit::Done && earlier { Exit::Failed } else { exit }
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        if !self.writes_document {
+            return Ok(());
+        }
+        let bug = |error| Error { exit: Exit::Bug, message: format!("stdout: {error}") };
+        let mut value = serde_json::to_value(&self.document).map_err(bug)?;
+        self.unknown.put_back(&mut value);
+        let text = serde_json::to_string_pretty(&value).map_err(bug)?;
+        terminal::print(&(text + "\n"))
+    }
+}
+
+/// Runs a tool: parses its command line, reads and checks the document, does
+/// the job, writes the document, and gives the exit code.
+pub fn run<T: Tool>() -> ExitCode {
+    let command = cli::command::<T>();
+    let name = command.get_name().to_owned();
+    let place = std::sync::Arc::new(Mutex::new(String::new()));
+    let hook = place.clone();
+    panic::set_hook(Box::new(move |info| {
+        let at = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
+        *hook.lock().unwrap_or_else(|e| e.into_inner()) = at.unwrap_or_default();
+    }));
+    let exit = panic::catch_unwind(AssertUnwindSafe(|| run_parsed::<T>(&name, command)));
+    exit.unwrap_or_else(|panic| {
+        let place = place.lock().unwrap_or_else(|e| e.into_inner());
+        let message = one_line(panic_message(&*panic));
+        terminal::say(&format!("{name}: a bug at {place}: {message}: please report it"));
+        Exit::Bug
+    })
+    .into()
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no message",
+    }
+}
+
+fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let tool = match parsed.and_then(|matches| T::from_arg_matches(&matches)) {
+        Ok(tool) => tool,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            return match terminal::print(&error.to_string()) {
+                Ok(()) => Exit::Done,
+                Err(error) => error.exit,
+            };
+        }
+        Err(error) => {
+            terminal::say(&format!("{name}: {}", usage_line(&error, name)));
+            return Exit::Usage;
+        }
+    };
+    let mut run = match start(name, &tool) {
+        Ok(run) => run,
+        Err(error) => {
+            for line in error.message.lines() {
+                terminal::say(&format!("{name}: {line}"));
+            }
+            return error.exit;
+        }
+    };
+    let stop = earlier_error(&run).filter(|_| !tool.common().keep_going);
+    let exit = if let Some(error) = stop {
+        terminal::say(&format!("{name}: nothing done: {error}"));
+        Exit::NoInput
+    } else {
+        work(&tool, &mut run)
+    };
+    match run.write() {
+        Ok(()) => exit,
+        Err(error) => {
+            terminal::say(&format!("{name}: {error}"));
+            error.exit
+        }
+    }
+}
+
+/// What makes the tool stop: the first error of an earlier stage.
+fn earlier_error(run: &Run) -> Option<String> {
+    let mut results = run.document.results.iter();
+    let error = results.find(|r| r.severity == Severity::Error)?;
+    let node = error.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    Some(format!("{} failed{node} ({})", error.tool, error.code))
+}
+
+fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
+    let worked = tool.run(run);
+    let mut exit = None;
+    if let Err(error) = worked {
+        let own = error.downcast_ref::<Error>().map(|error| error.exit);
+        let code = match own {
+            Some(Exit::Usage) => "usage",
+            Some(Exit::BadInput) => "bad-input",
+            Some(Exit::NoInput) => "no-input",
+            _ => "failed",
+        };
+        run.report(ToolResult::error(code, format!("{error:#}")));
+        exit = own;
+    }
+    let computed = run.finish();
+    exit.unwrap_or(computed)
+}
+
+fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
+    let input = if tool.reads_stdin() { read::stdin()? } else { None };
+    let input = match input {
+        Some(input) => input,
+        None if tool.works_without_document() => Input {
+            document: Document::of_nodes(Vec::new()),
+            warnings: Vec::new(),
+            unknown: Unknown::default(),
+        },
+        None => {
+            return Err(Error::no_input(
+                "stdin: no document: an earlier stage failed, or nothing was piped in",
+            ));
+        }
+    };
+    if tool.common().strict {
+        let unknown = input.warnings.iter().filter(|w| w.code == "unknown-key");
+        let lines: Vec<_> = unknown
+            .map(|w| format!("stdin: {}", w.message.replace(", passed on", " (--strict)")))
+            .collect();
+        if !lines.is_empty() {
+            return Err(Error::bad_input(lines.join("\n")));
+        }
+    }
+    let run = Run {
+        document: input.document,
+        common: tool.common().clone(),
+        tool: name.to_owned(),
+        found: Mutex::default(),
+        unknown: input.unknown,
+        writes_document: true,
+    };
+    run.check_only()?;
+    for warning in input.warnings {
+        run.report(warning);
+    }
+    Ok(run)
+}
+
+/// What clap has to say, on one line.
+fn usage_line(error: &clap::Error, name: &str) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let said = lines.collect::<Vec<_>>().join(" ");
+    format!("{}: see {name} --help", said.trim_start_matches("error: "))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

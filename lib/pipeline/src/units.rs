@@ -1,0 +1,44 @@
+//! Values with a unit, as people write them.
+
+use std::time::Duration;
+
+/// Reads a duration such as `30d`, `12h`, `5m` or `90` (seconds).
+///
+/// Gives an error message that names the forms that are understood.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => 0,
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .filter(|_| seconds > 0)
+        .and_then(|count| count.checked_mul(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected a duration such as 30d, 12h, 5m or 90s".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_duration;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in
+            [("90", Some(90)), ("30d", Some(2_592_000)), ("12h", Some(43_200)), ("5m", Some(300))]
+        {
+            assert_eq!(parse_duration(text).ok().map(|d| d.as_secs()), seconds, "{text}");
+        }
+        for text in ["", "d", "1w", "-1s", "1.5h", "99999999999999999999d", "999999999999999999d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}
