@@ -476,6 +476,13 @@ pub struct NodeSettings {
     pub env: BTreeMap<String, String>,
 }
 
+impl NodeSettings {
+    /// The system user that etcd runs as: the owner of its keys and of its data.
+    pub fn system_user(&self) -> User {
+        User { name: self.user.clone(), home: self.data_dir.clone() }
+    }
+}
+
 impl Settings {
     fn is_empty(&self) -> bool {
         *self == Self::default()
