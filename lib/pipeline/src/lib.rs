@@ -26,4 +26,4 @@ pub use exit::Exit;
 pub use read::{Input, parse};
 pub use results::{Severity, ToolResult};
 pub use run::{Run, Tool, run};
-pub use units::parse_duration;
+pub use units::{parse_duration, rfc3339};

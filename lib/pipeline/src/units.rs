@@ -1,6 +1,9 @@
 //! Values with a unit, as people write them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Reads a duration such as `30d`, `12h`, `5m` or `90` (seconds).
 ///
@@ -24,6 +27,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .and_then(|count| count.checked_mul(seconds))
         .map(Duration::from_secs)
         .ok_or_else(|| "expected a duration such as 30d, 12h, 5m or 90s".to_string())
+}
+
+/// `time` as the document has it: RFC 3339 in UTC, whole seconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time).truncate_to_second();
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,0 +1,39 @@
+//! The flags that say how ssh reaches the hosts.
+
+use pipeline::document::Node;
+
+/// How ssh reaches the hosts; a node's own `ssh` settings go before these.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "SSH options")]
+pub struct SshArgs {
+    /// The user to log in as [default: as in ~/.ssh/config]
+    #[arg(long, global = true, value_name = "USER")]
+    pub ssh_user: Option<String>,
+    /// The port of sshd [default: as in ~/.ssh/config]
+    #[arg(long, global = true, value_name = "PORT")]
+    pub ssh_port: Option<u16>,
+    /// The configuration file of ssh [default: ~/.ssh/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ssh_config: Option<String>,
+}
+
+/// Where and how ssh is to connect: what tells one shared connection from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub host: String,
+    pub user: Option<String>,
+    pub port: Option<u16>,
+    pub config: Option<String>,
+}
+
+impl SshArgs {
+    pub(crate) fn target(&self, node: &Node) -> Target {
+        let own = node.ssh.clone().unwrap_or_default();
+        Target {
+            host: own.host.unwrap_or_else(|| node.address.clone()),
+            user: own.user.or_else(|| self.ssh_user.clone()),
+            port: own.port.or(self.ssh_port),
+            config: own.config.or_else(|| self.ssh_config.clone()),
+        }
+    }
+}

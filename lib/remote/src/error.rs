@@ -1,0 +1,52 @@
+//! What can go wrong between this machine and a host.
+
+use pipeline::ToolResult;
+
+/// Why work on a host failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No connection could be made.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    /// The host did not prove that it is the host it should be.
+    #[error(
+        "its host key is not the known one: {0}: compare it with the host's, \
+         then mend known_hosts (ssh-keygen -R, ssh-keyscan)"
+    )]
+    HostKey(String),
+    /// The login was refused, or the user may not become root.
+    #[error("no permission: {0}")]
+    NoPermission(String),
+    /// Another operator is at work on the host.
+    #[error("locked by {0}: wait until that run has ended")]
+    Locked(String),
+    /// ssh on this machine could not do its part.
+    #[error("ssh: {0}")]
+    Ssh(String),
+    /// The script ran on the host and failed.
+    #[error("{0}")]
+    CommandFailed(String),
+    /// The connection ended before the script did. Whether the script ended is not known.
+    #[error("connection lost: {0}")]
+    ConnectionLost(String),
+}
+
+impl Error {
+    /// The stable word for it in the results.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Unreachable(_) => "unreachable",
+            Error::HostKey(_) => "host-key",
+            Error::NoPermission(_) => "no-permission",
+            Error::Locked(_) => "locked",
+            Error::Ssh(_) => "ssh-failed",
+            Error::CommandFailed(_) => "command-failed",
+            Error::ConnectionLost(_) => "connection-lost",
+        }
+    }
+
+    /// The result to report on `node`.
+    pub fn on(&self, node: &str) -> ToolResult {
+        ToolResult::error(self.code(), self.to_string()).on(node)
+    }
+}
