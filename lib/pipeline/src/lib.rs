@@ -27,3 +27,4 @@ pub use read::{Input, parse};
 pub use results::{Severity, ToolResult};
 pub use run::{Run, Tool, run};
 pub use units::{parse_duration, rfc3339};
+pub use validate::is_dns_name;

@@ -97,7 +97,8 @@ impl Problems {
     }
 
     fn node(&mut self, document: &Document, node: &Node, path: &str) {
-        if !is_word(&node.name) {
+        // Names of folders are made of it: "..", and hidden ones, are none.
+        if !is_word(&node.name) || node.name.starts_with('.') {
             self.add(
                 format!("{path}.name"),
                 format!("{:?}: expected letters, digits, '.', '_' and '-'", node.name),
@@ -279,7 +280,8 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(good)
 }
 
-fn is_dns_name(text: &str) -> bool {
+/// Whether `text` can be a DNS name, underscores allowed; an IPv4 address is none.
+pub fn is_dns_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && is_word(label)
     };
@@ -412,6 +414,10 @@ mod tests {
                 "stdin: nodes[0].settings.electionTimeoutMs: 100 with a heartbeat of 100: \
                  etcd wants 5 times the heartbeat at least, and 50000 at most",
             ]
+        );
+        assert_eq!(
+            problems(r#"{"name": "..", "address": "1.1.1.1"}"#),
+            ["stdin: nodes[0].name: \"..\": expected letters, digits, '.', '_' and '-'"]
         );
         assert_eq!(problems(""), ["stdin: nodes: no nodes"]);
     }
