@@ -13,13 +13,23 @@ use sha2::{Digest, Sha256};
 /// reads the path finds either what was there or all of the new, and nobody
 /// but the owner can read the file before it has its mode.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_with(path, mode, |file| Ok(file.write_all(bytes)?))
+}
+
+/// The same as [`write`], with the content from `fill`, for what is too large
+/// to be held in memory. Nothing is put in place when `fill` fails.
+pub fn write_with(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
     let temporary = beside(path);
-    let written = (|| {
+    let written: Result<()> = (|| {
         let mut file = create_private(&temporary)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
-        rename(&temporary, path)
+        Ok(rename(&temporary, path)?)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -127,6 +137,8 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(sha256_of(&path).unwrap(), sha256(b"new"));
+        write_with(&path, 0o644, |_| anyhow::bail!("cut off")).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }

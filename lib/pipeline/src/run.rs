@@ -223,6 +223,7 @@ fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
             Some(Exit::Usage) => "usage",
             Some(Exit::BadInput) => "bad-input",
             Some(Exit::NoInput) => "no-input",
+            Some(Exit::Unreachable) => "unreachable",
             _ => "failed",
         };
         run.report(ToolResult::error(code, format!("{error:#}")));
