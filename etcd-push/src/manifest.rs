@@ -1,0 +1,169 @@
+//! What one node is to have.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use pipeline::document::{Archive, File, Node, Release};
+use pipeline::{Error, Run, disk};
+use remote::Input;
+
+/// Where releases are unpacked on a node, each in a folder of its own.
+const RELEASES: &str = "/usr/local/lib/etcd-tools";
+/// A key or a certificate is smaller; larger files are checked only where they arrive.
+const SMALL_BYTES: u64 = 64 << 10;
+
+/// What one node is to have.
+pub(crate) struct Manifest<'a> {
+    pub node: &'a Node,
+    pub files: Vec<WantedFile<'a>>,
+    pub release: Option<WantedRelease<'a>>,
+}
+
+/// A file, and the hash of what is to be in it.
+pub(crate) struct WantedFile<'a> {
+    pub file: &'a File,
+    pub sha256: String,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A release for the node's architecture, and where it goes.
+pub(crate) struct WantedRelease<'a> {
+    pub version: &'a str,
+    pub archive: &'a Archive,
+    pub dir: String,
+    pub bin_dir: String,
+}
+
+/// The manifests of all selected nodes. Everything that can be wrong on this
+/// machine is found here, before any host is touched.
+pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
+    let document = &run.document;
+    let mut manifests = Vec::new();
+    let mut problems = Vec::new();
+    for node in run.nodes() {
+        let mut files = Vec::new();
+        for file in &node.files {
+            match wanted(file) {
+                Ok(file) => files.push(file),
+                Err(problem) => problems.push(format!("{}: {}: {problem}", node.name, file.path)),
+            }
+        }
+        let release = match &document.release {
+            Some(release) => match release_of(release, node, document.settings(node).bin_dir) {
+                Ok(release) => Some(release),
+                Err(problem) => {
+                    problems.push(format!("{}: {problem}", node.name));
+                    None
+                }
+            },
+            None => None,
+        };
+        manifests.push(Manifest { node, files, release });
+    }
+    if manifests.iter().all(|m| m.count_items() == 0) && problems.is_empty() {
+        problems.push("nodes: no files, folders, users or release to push".to_owned());
+    }
+    match problems.is_empty() {
+        true => Ok(manifests),
+        false => Err(Error::bad_input(problems.join("; ")).into()),
+    }
+}
+
+fn wanted(file: &File) -> Result<WantedFile<'_>, String> {
+    let (sha256, size) = match (&file.content, &file.local, &file.sha256) {
+        (Some(content), _, _) => (disk::sha256(content.as_bytes()), content.len() as u64),
+        (None, Some(local), Some(sha256)) => {
+            (sha256.clone(), local_size(Path::new(local), sha256, &file.mode)?)
+        }
+        _ => return Err("neither content nor local".into()),
+    };
+    Ok(WantedFile { file, sha256, size })
+}
+
+/// The size of a local file in bytes. One that is not what the document says, and a
+/// private key that others could read on the node, is refused.
+fn local_size(local: &Path, sha256: &str, mode: &str) -> Result<u64, String> {
+    let failed = |what: &str, error| format!("{}: {what}: {error}", local.display());
+    let metadata = fs::metadata(local).map_err(|error| failed("opening", error))?;
+    if metadata.len() > SMALL_BYTES {
+        return Ok(metadata.len());
+    }
+    let bytes = fs::read(local).map_err(|error| failed("reading", error))?;
+    if disk::sha256(&bytes) != sha256 {
+        return Err(format!(
+            "{}: not what the document says it is: make the document anew",
+            local.display()
+        ));
+    }
+    let others = u32::from_str_radix(mode, 8).unwrap_or(0o777) & 0o007 != 0;
+    let mark: &[u8] = b"PRIVATE KEY-----";
+    if others && bytes.windows(mark.len()).any(|window| window == mark) {
+        return Err(format!("a private key with mode {mode}: others could read it: use \"0600\""));
+    }
+    Ok(bytes.len() as u64)
+}
+
+fn release_of<'a>(
+    release: &'a Release,
+    node: &Node,
+    bin_dir: String,
+) -> Result<WantedRelease<'a>, String> {
+    let arch = node.arch();
+    let archive =
+        release.archives.iter().find(|archive| archive.arch == arch).ok_or_else(|| {
+            format!("release {} is not there for {arch}: run etcd-fetch for it", release.version)
+        })?;
+    fs::metadata(&archive.local).map_err(|error| format!("{}: opening: {error}", archive.local))?;
+    let short = archive.sha256.get(..8).ok_or("release: a sha256 that is too short")?;
+    let dir = format!("{RELEASES}/{}-{short}", release.version);
+    Ok(WantedRelease { version: &release.version, archive, dir, bin_dir })
+}
+
+impl Manifest<'_> {
+    /// What `state.sh` is asked: one line a thing, its parts separated by tabs.
+    /// With `texts` it gives the texts of the files that differ, for a diff.
+    pub(crate) fn questions(&self, texts: bool) -> Vec<Input> {
+        let mut lines = String::new();
+        for user in &self.node.users {
+            lines += &format!("user\t{}\n", user.name);
+        }
+        for directory in &self.node.directories {
+            lines += &format!("path\t-\t{}\n", directory.path);
+        }
+        for WantedFile { file, sha256, .. } in &self.files {
+            let kind = if texts && file.content.is_some() { "text" } else { "path" };
+            lines += &format!("{kind}\t{sha256}\t{}\n", file.path);
+        }
+        if let Some(release) = &self.release {
+            let binaries = release.archive.binaries.join(" ");
+            lines += &format!("release\t{}\t{}\t{binaries}\n", release.dir, release.bin_dir);
+        }
+        vec![Input::Bytes(lines.into_bytes())]
+    }
+
+    /// What there is, for people: `9 files, 3 folders, release v3.5.16`.
+    pub(crate) fn count(&self) -> String {
+        let mut parts = vec![counted(self.files.len(), "file")];
+        if !self.node.directories.is_empty() {
+            parts.push(counted(self.node.directories.len(), "folder"));
+        }
+        if let Some(release) = &self.release {
+            parts.push(format!("release {}", release.version));
+        }
+        parts.join(", ")
+    }
+
+    fn count_items(&self) -> usize {
+        self.files.len()
+            + self.node.directories.len()
+            + self.node.users.len()
+            + usize::from(self.release.is_some())
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
