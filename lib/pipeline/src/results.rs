@@ -106,7 +106,7 @@ pub(crate) fn exit_of(results: &[ToolResult], nodes: usize) -> Exit {
         return Exit::No;
     }
     let unreachable = |node: &&ToolResult| node.code == "unreachable";
-    if nodes > 0 && errors.len() >= nodes && errors.iter().all(unreachable) {
+    if errors.len() >= nodes && errors.iter().all(unreachable) {
         return Exit::Unreachable;
     }
     Exit::Failed
@@ -135,5 +135,6 @@ mod tests {
         for (results, exit) in cases {
             assert_eq!(exit_of(&results, 2), exit, "{results:?}");
         }
+        assert_eq!(exit_of(&[error("unreachable")], 0), Exit::Unreachable);
     }
 }

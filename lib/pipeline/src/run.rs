@@ -27,6 +27,11 @@ pub trait Tool: clap::Parser {
         !self.reads_stdin()
     }
 
+    /// Whether the document is what the tool writes to stdout. Default: yes.
+    fn writes_document(&self) -> bool {
+        true
+    }
+
     /// Does the job. What it did on each node it gives to [`Run::report`]; an
     /// error that it returns is reported for the whole cluster.
     fn run(&self, run: &mut Run) -> anyhow::Result<()>;
@@ -263,7 +268,7 @@ fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
         tool: name.to_owned(),
         found: Mutex::default(),
         unknown: input.unknown,
-        writes_document: true,
+        writes_document: tool.writes_document(),
     };
     run.check_only()?;
     for warning in input.warnings {
