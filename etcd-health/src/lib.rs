@@ -1,14 +1,82 @@
-//! TODO
+//! `etcd-health`: the health and status of an etcd cluster.
+//!
+//! Looks at the document's nodes, or at any endpoints, says on stderr what is
+//! wrong, and writes a table, Prometheus metrics, or the document with
+//! `health` filled in.
+
+mod prometheus;
+mod report;
+mod source;
+mod table;
+mod via;
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
+use client::Look;
+use pipeline::terminal::{self, Progress};
 use pipeline::{Common, Run, Tool};
+use remote::SshArgs;
 
-/// TODO
+/// Health and status of an etcd cluster
+///
+/// The endpoints are those of --endpoints; else those of the document's nodes;
+/// else, without a document, those of ETCDCTL_ENDPOINTS. A document goes before
+/// that variable, so that one that is left set for another cluster does not
+/// redirect a pipeline. Certificates come from the flags, else from the
+/// document's pki, else from ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY.
+/// For a cluster with authentication, set ETCDCTL_USER and ETCDCTL_PASSWORD.
 #[derive(Debug, clap::Parser)]
-#[command(name = "etcd-health", version, about)]
+#[command(name = "etcd-health", version)]
 pub struct Health {
+    /// Ask these instead of the document's nodes, and do not read stdin
+    ///
+    /// URLs, separated by commas, as https://192.168.1.100:2379.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    endpoints: Vec<String>,
+    /// The CA certificate that the endpoints' certificates are signed by
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// The client certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of the client certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Look again until all is healthy, for this many seconds at most
+    /// [without a value: 60]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60",
+          value_parser = positive)]
+    wait: Option<Duration>,
+    /// Give each endpoint this many seconds to answer [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    timeout: Option<Duration>,
+    /// How to reach the endpoints; ssh goes to their client port on the hosts' loopback
+    #[arg(long, value_enum, default_value = "direct")]
+    via: Via,
+    /// What to write to stdout [default: table on a terminal, else json]
+    ///
+    /// json is the document with `health` filled in.
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    #[command(flatten)]
+    ssh: SshArgs,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Via {
+    Direct,
+    Ssh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Prometheus,
 }
 
 impl Tool for Health {
@@ -16,7 +84,59 @@ impl Tool for Health {
         &self.common
     }
 
-    fn run(&self, _run: &mut Run) -> Result<()> {
-        anyhow::bail!("not implemented")
+    fn reads_stdin(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    fn works_without_document(&self) -> bool {
+        true
+    }
+
+    fn writes_document(&self) -> bool {
+        self.format() == Format::Json
+    }
+
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let source = source::find(self, run)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let looked = runtime.block_on(self.look(run, &source));
+        // A name server that does not answer must not hold up the end.
+        runtime.shutdown_background();
+        let look = looked?;
+        match self.format() {
+            Format::Json => {}
+            Format::Table => terminal::print(&table::render(&look.health))?,
+            Format::Prometheus => terminal::print(&prometheus::render(&look))?,
+        }
+        report::report(run, &look, self.wait);
+        run.document.health = Some(look.health);
+        Ok(())
+    }
+}
+
+impl Health {
+    fn format(&self) -> Format {
+        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        self.output.unwrap_or(usual)
+    }
+
+    async fn look(&self, run: &Run, source: &source::Source) -> Result<Look> {
+        let reached = via::reach(self, run, source).await?;
+        let look = match self.wait.filter(|_| reached.failed.is_empty()) {
+            None => client::look(&reached.endpoints).await,
+            Some(limit) => {
+                let progress = Progress::wait("waiting for etcd");
+                let say = |look: &Look| progress.label(format!("waiting: {}", report::why(look)));
+                client::wait_healthy(&reached.endpoints, limit, say).await
+            }
+        };
+        Ok(reached.complete(look))
+    }
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match pipeline::parse_duration(text)? {
+        Duration::ZERO => Err("expected at least 1 second".into()),
+        duration => Ok(duration),
     }
 }

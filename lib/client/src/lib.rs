@@ -1,1 +1,21 @@
-//! x
+//! Talking to etcd through its JSON gateway, directly or through a unix socket
+//! that leads to it.
+//!
+//! An [`Endpoint`] is one client URL of one member; its methods are single
+//! requests. [`look`] asks everything of many endpoints at once and gives what
+//! the document's `health` holds; [`wait_healthy`] looks until all is well.
+//!
+//! Every request has a hard limit in time, and all requests of one look at an
+//! endpoint share one, so that a frozen member costs that limit and no more.
+
+mod endpoint;
+mod error;
+mod look;
+mod tls;
+mod wire;
+
+pub use endpoint::{Access, Endpoint, User};
+pub use error::Error;
+pub use look::{Look, look, wait_healthy};
+pub use tls::Tls;
+pub use wire::{Alarm, Status};

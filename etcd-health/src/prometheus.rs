@@ -1,0 +1,125 @@
+//! Metrics in the text format of Prometheus, as node_exporter's textfile
+//! collector reads them.
+
+use std::fmt::Write;
+
+use client::Look;
+use pipeline::document::{Endpoint, Health};
+
+use crate::report;
+
+/// The metrics of one look, healthy or not.
+pub(crate) fn render(look: &Look) -> String {
+    let health = &look.health;
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, samples: Vec<Sample>| {
+        if samples.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "# HELP etcd_tools_{name} {help}\n# TYPE etcd_tools_{name} gauge");
+        for (labels, value) in samples {
+            let _ = writeln!(text, "etcd_tools_{name}{} {value}", braced(&labels));
+        }
+    };
+    family(
+        "cluster_healthy",
+        "Whether every endpoint and the cluster as a whole are healthy.",
+        vec![(Vec::new(), health.healthy.into())],
+    );
+    let members = u64::try_from(health.members.len()).ok().filter(|count| *count > 0);
+    family(
+        "cluster_members",
+        "The number of members.",
+        members.map(|count| (Vec::new(), count)).into_iter().collect(),
+    );
+    let alarms = look.alarms.iter().map(|alarm| {
+        let labels = vec![("member_id", alarm.member_id.clone()), ("alarm", alarm.alarm.clone())];
+        (labels, 1)
+    });
+    family("alarm", "An alarm that a member has raised.", alarms.collect());
+    let infos = health.endpoints.iter().filter_map(|endpoint| info(health, endpoint));
+    family("endpoint_info", "What an endpoint says of itself.", infos.collect());
+    for (name, help, value) in ENDPOINT_GAUGES {
+        let sample = |endpoint| value(endpoint).map(|value| (labels(health, endpoint), value));
+        family(name, help, health.endpoints.iter().filter_map(sample).collect());
+    }
+    text
+}
+
+type Labels = Vec<(&'static str, String)>;
+type Sample = (Labels, u64);
+type Gauge = (&'static str, &'static str, fn(&Endpoint) -> Option<u64>);
+
+const ENDPOINT_GAUGES: [Gauge; 8] = [
+    ("endpoint_healthy", "Whether the endpoint served a linearizable read.", |e| {
+        Some(e.healthy.into())
+    }),
+    ("endpoint_is_leader", "Whether the endpoint is the leader.", |e| {
+        e.member_id.as_ref().map(|_| e.is_leader.into())
+    }),
+    ("endpoint_is_learner", "Whether the endpoint is a learner.", |e| {
+        e.member_id.as_ref().map(|_| e.is_learner.into())
+    }),
+    ("endpoint_db_size_bytes", "The size of the database on the disk.", |e| e.db_size_bytes),
+    ("endpoint_db_size_in_use_bytes", "What of the database is in use.", |e| {
+        e.db_size_in_use_bytes
+    }),
+    ("endpoint_raft_term", "The raft term.", |e| e.raft_term),
+    ("endpoint_raft_index", "The raft index that is committed.", |e| e.raft_index),
+    ("endpoint_raft_lag_entries", "How far behind the highest raft index.", |e| e.raft_lag),
+];
+
+fn labels(health: &Health, endpoint: &Endpoint) -> Labels {
+    let node = report::name(health, endpoint);
+    let node = if node == endpoint.endpoint { "" } else { node };
+    vec![("endpoint", endpoint.endpoint.clone()), ("node", node.into())]
+}
+
+fn info(health: &Health, endpoint: &Endpoint) -> Option<Sample> {
+    let mut labels = labels(health, endpoint);
+    labels.push(("member_id", endpoint.member_id.clone()?));
+    labels.push(("cluster_id", endpoint.cluster_id.clone()?));
+    labels.push(("version", endpoint.version.clone()?));
+    Some((labels, 1))
+}
+
+fn braced(labels: &Labels) -> String {
+    let one = |(name, value): &(&str, String)| format!("{name}=\"{}\"", escape(value));
+    match labels.iter().map(one).collect::<Vec<_>>().join(",") {
+        none if none.is_empty() => none,
+        some => format!("{{{some}}}"),
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_does_not_answer_is_still_a_sample() {
+        let health = Health {
+            endpoints: vec![Endpoint {
+                endpoint: "https://a:2379".into(),
+                node: Some("a\"b\\c\nd".into()),
+                ..Endpoint::default()
+            }],
+            ..Health::default()
+        };
+        let look = Look { health, unreachable: true, ..Look::default() };
+        assert_eq!(
+            render(&look),
+            "\
+# HELP etcd_tools_cluster_healthy Whether every endpoint and the cluster as a whole are healthy.
+# TYPE etcd_tools_cluster_healthy gauge
+etcd_tools_cluster_healthy 0
+# HELP etcd_tools_endpoint_healthy Whether the endpoint served a linearizable read.
+# TYPE etcd_tools_endpoint_healthy gauge
+etcd_tools_endpoint_healthy{endpoint=\"https://a:2379\",node=\"a\\\"b\\\\c\\nd\"} 0
+"
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! One client URL of one member, and the single requests to it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use pipeline::document::Member;
+use reqwest::{Client, Url, redirect};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::wire::{Failure, MembersAnswer, Nothing, Status, StatusAnswer, Token};
+use crate::{Error, Tls};
+
+/// The most that an answer may hold; a member list of hundreds is far below.
+const ANSWER_BYTES: usize = 4 << 20;
+
+/// How endpoints are spoken to; the same for all of a cluster.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// What `https` endpoints need.
+    pub tls: Option<Tls>,
+    /// The limit of one request, and of one whole look at an endpoint.
+    pub timeout: Duration,
+    /// The limit of making a connection, where that is to be shorter.
+    pub connect_timeout: Option<Duration>,
+    /// Who asks, for clusters with authentication.
+    pub user: Option<User>,
+}
+
+/// A user of etcd's own authentication.
+#[derive(Clone)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "User({})", self.name)
+    }
+}
+
+/// One client URL of one member. Keeps its connection between requests.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) node: Option<String>,
+    pub(crate) timeout: Duration,
+    client: Client,
+    user: Option<User>,
+    token: Mutex<Option<String>>,
+}
+
+impl Endpoint {
+    /// The endpoint `url`, as `https://192.168.1.100:2379`.
+    ///
+    /// Nothing is sent yet. Fails on what is no such URL, and on `https` without
+    /// [`Access::tls`].
+    pub fn new(url: &str, access: &Access) -> Result<Self, Error> {
+        Self::build(url, None, access)
+    }
+
+    /// The endpoint `url`, reached through the unix socket `socket`; the
+    /// server's certificate must still name the host of `url`.
+    pub fn over_unix_socket(url: &str, socket: &Path, access: &Access) -> Result<Self, Error> {
+        Self::build(url, Some(socket), access)
+    }
+
+    /// The same endpoint, known as that of the node `name`.
+    #[must_use]
+    pub fn of_node(mut self, name: &str) -> Self {
+        self.node = Some(name.into());
+        self
+    }
+
+    /// The URL that it was made with, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn build(url: &str, socket: Option<&Path>, access: &Access) -> Result<Self, Error> {
+        let url = url.trim_end_matches('/');
+        let tls = match (scheme(url)?, &access.tls) {
+            ("https", Some(tls)) => tls.clone(),
+            ("https", None) => {
+                return Err(Error::Url {
+                    url: url.into(),
+                    why: "no CA certificate is given".into(),
+                });
+            }
+            _ => Tls::none()?,
+        };
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls.0)
+            .http1_only()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .timeout(access.timeout);
+        if let Some(limit) = access.connect_timeout {
+            builder = builder.connect_timeout(limit);
+        }
+        if let Some(socket) = socket {
+            builder = builder.unix_socket(socket);
+        }
+        Ok(Self {
+            url: url.into(),
+            node: None,
+            timeout: access.timeout,
+            client: builder.build().map_err(|error| Error::Tls(error.to_string()))?,
+            user: access.user.clone(),
+            token: Mutex::default(),
+        })
+    }
+
+    /// A linearizable read, which needs quorum. That the user may not read the
+    /// key is as good: etcd asks that only after the read.
+    pub async fn health(&self) -> Result<(), Error> {
+        self.read(json!({ "key": BASE64_STANDARD.encode("health") })).await
+    }
+
+    /// A read of what the member itself has, which is all that a learner serves.
+    pub(crate) async fn health_of_learner(&self) -> Result<(), Error> {
+        let key = BASE64_STANDARD.encode("health");
+        self.read(json!({ "key": key, "serializable": true })).await
+    }
+
+    async fn read(&self, range: Value) -> Result<(), Error> {
+        match self.call::<Nothing>("/v3/kv/range", range).await {
+            Err(error) if error.is_denied() => Ok(()),
+            read => read.map(drop),
+        }
+    }
+
+    /// What the member says of itself, quorum or not.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.call::<StatusAnswer>("/v3/maintenance/status", json!({})).await.map(Status::from)
+    }
+
+    /// The members of the cluster as this one knows them, quorum or not, by name.
+    ///
+    /// A learner refuses to tell.
+    pub async fn members(&self) -> Result<Vec<Member>, Error> {
+        // Without `linearizable`, which 3.5 has brought, the list needs no quorum.
+        self.call::<MembersAnswer>("/v3/cluster/member/list", json!({})).await.map(Vec::from)
+    }
+
+    /// Has the member, which must be the leader, hand leadership to the member
+    /// with the ID `target` (hex), and returns when that has happened.
+    pub async fn move_leader(&self, target: &str) -> Result<(), Error> {
+        let target = u64::from_str_radix(target, 16)
+            .map_err(|_| Error::Answer(format!("{target:?}: not the ID of a member")))?;
+        let body = json!({ "targetID": target.to_string() });
+        self.call::<Nothing>("/v3/maintenance/transfer-leadership", body).await.map(drop)
+    }
+
+    /// One request, repeated with a token when etcd asks who it is from.
+    async fn call<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T, Error> {
+        let token = self.token.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        match (self.post(path, &body, token.as_deref()).await, &self.user) {
+            (Err(error), Some(user)) if error.asks_for_user() => {
+                let token = self.authenticate(user).await?;
+                let answer = self.post(path, &body, Some(&token)).await;
+                *self.token.lock().unwrap_or_else(|e| e.into_inner()) = Some(token);
+                answer
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn authenticate(&self, user: &User) -> Result<String, Error> {
+        let body = json!({ "name": user.name, "password": user.password });
+        let answer: Token = self.post("/v3/auth/authenticate", &body, None).await?;
+        Ok(answer.token)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        token: Option<&str>,
+    ) -> Result<T, Error> {
+        let mut request = self.client.post(format!("{}{path}", self.url)).json(body);
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        let failed = |error| Error::of_request(&error, self.timeout);
+        let mut response = request.send().await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_BYTES {
+                return Err(Error::Answer(format!("more than {ANSWER_BYTES} bytes")));
+            }
+        }
+        if response.status().is_success() {
+            return serde_json::from_slice(&bytes).map_err(|why| Error::Answer(why.to_string()));
+        }
+        Err(failure(response.status().as_u16(), &bytes))
+    }
+}
+
+/// What an answer with an HTTP status other than success means. The status
+/// differs between versions of etcd, so the code in the answer counts.
+fn failure(status: u16, bytes: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(failure) = serde_json::from_str::<Failure>(&text) else {
+        let line: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+        return Error::Answer(format!("HTTP {status} {}", line.trim()).trim_end().into());
+    };
+    let message = if failure.message.is_empty() { failure.error } else { failure.message };
+    Error::Etcd { code: failure.code, message }
+}
+
+fn scheme(url: &str) -> Result<&'static str, Error> {
+    let parsed = Url::parse(url).ok();
+    let plain = parsed.filter(|u| u.path() == "/" && u.query().is_none() && u.username() == "");
+    match plain.as_ref().map(Url::scheme) {
+        Some("https") => Ok("https"),
+        Some("http") => Ok("http"),
+        _ => Err(Error::Url { url: url.into(), why: "expected https://HOST:PORT".into() }),
+    }
+}

@@ -1,0 +1,152 @@
+//! What goes wrong between a tool and etcd.
+
+use std::error::Error as _;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError};
+
+/// What went wrong between a tool and etcd; one line each, without the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A file of certificates or keys cannot be used.
+    #[error("{file}: reading: {why}")]
+    File {
+        /// Its path.
+        file: String,
+        /// Why not.
+        why: String,
+    },
+    /// Not the URL of an endpoint.
+    #[error("{url:?}: {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is expected.
+        why: String,
+    },
+    /// There is nobody there: refused, no route, no such name, cut off.
+    #[error("connecting: {0}")]
+    Connect(String),
+    /// No answer within the limit.
+    #[error("no answer within {:.1} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// TLS failed, and why.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The member knows no leader: an election, or quorum is lost.
+    #[error("no leader")]
+    NoLeader,
+    /// etcd's own error.
+    #[error("{message}")]
+    Etcd {
+        /// The gRPC status code.
+        code: i32,
+        /// What etcd says.
+        message: String,
+    },
+    /// An answer that etcd does not give.
+    #[error("not an answer of etcd: {0}")]
+    Answer(String),
+}
+
+/// gRPC status codes.
+const INVALID_ARGUMENT: i32 = 3;
+const PERMISSION_DENIED: i32 = 7;
+const UNAUTHENTICATED: i32 = 16;
+
+impl Error {
+    pub(crate) fn file(path: &Path, why: impl ToString) -> Self {
+        Self::File { file: path.display().to_string(), why: why.to_string() }
+    }
+
+    pub(crate) fn pem(path: &Path, why: rustls::pki_types::pem::Error) -> Self {
+        use rustls::pki_types::pem::Error as Pem;
+        match why {
+            Pem::Io(why) => Self::file(path, plain(&why)),
+            Pem::NoItemsFound => Self::file(path, "no private key in it"),
+            // What else it says may quote the file.
+            _ => Self::file(path, "not PEM"),
+        }
+    }
+
+    /// Whether there was nobody to answer: a retry may help.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::TimedOut(_))
+    }
+
+    /// Whether etcd wants to know who asks: no user was named, or its token is
+    /// not known (any more).
+    pub(crate) fn asks_for_user(&self) -> bool {
+        match self {
+            Self::Etcd { code: UNAUTHENTICATED, .. } => true,
+            Self::Etcd { code: INVALID_ARGUMENT, message } => {
+                message.contains("user name is empty")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether etcd refuses because of who asks. It checks that only after the
+    /// work of a linearizable read: like `etcdctl endpoint health`, take the
+    /// member for healthy.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.asks_for_user() || matches!(self, Self::Etcd { code: PERMISSION_DENIED, .. })
+    }
+
+    /// What `error` of a request with the limit `limit` means.
+    pub(crate) fn of_request(error: &reqwest::Error, limit: Duration) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut(limit);
+        }
+        let mut cause = error.source();
+        let mut last = error.to_string();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+                return match inner {
+                    Some(error) => Self::Tls(tls_reason(error)),
+                    None => Self::Connect(plain(error)),
+                };
+            }
+            last = error.to_string();
+            cause = error.source();
+        }
+        Self::Connect(last)
+    }
+}
+
+/// An error of the system without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+fn tls_reason(error: &rustls::Error) -> String {
+    use rustls::Error as Tls;
+    match error {
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate is not signed by the given CA".into()
+        }
+        Tls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "the server's certificate does not name this address".into(),
+        Tls::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "the server's certificate has expired".into(),
+        Tls::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the server's certificate is not valid yet: compare the clocks".into(),
+        Tls::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server asks for a client certificate: give --cert and --key".into()
+        }
+        Tls::AlertReceived(alert) => {
+            format!("the server refuses the client certificate ({alert:?})")
+        }
+        Tls::InvalidMessage(_) => "the server does not speak TLS".into(),
+        other => other.to_string(),
+    }
+}
