@@ -1,22 +1,124 @@
-//! TODO
+//! `etcd-render`: configuration and systemd unit of each node, from templates.
+//!
+#![doc = include_str!("../templates/README.md")]
+
+mod data;
+mod environment;
+mod templates;
+mod version;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
-use pipeline::{Common, Run, Tool};
+use pipeline::document::{Directory, Document, File, Node, Unit};
+use pipeline::{Common, Run, Tool, ToolResult};
 
-/// TODO
+use data::Data;
+use templates::Templates;
+use version::Version;
+
+/// The command line of `etcd-render`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "etcd-render", version, about)]
+#[command(name = "etcd-render", version, about, long_about = LONG_ABOUT)]
 pub struct Render {
+    /// Render for this release where the document names none, as v3.5.16
+    #[arg(long, value_name = "VERSION")]
+    etcd_version: Option<Version>,
+    /// Take etcd.conf.hbs and etcd.service.hbs from this folder; of one that is
+    /// not there, the built-in template is used
+    #[arg(long, value_name = "DIR")]
+    templates: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
+
+const LONG_ABOUT: &str =
+    concat!(env!("CARGO_PKG_DESCRIPTION"), ".\n\n", include_str!("../templates/README.md"));
 
 impl Tool for Render {
     fn common(&self) -> &Common {
         &self.common
     }
 
-    fn run(&self, _run: &mut Run) -> Result<()> {
-        anyhow::bail!("not implemented")
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let version = Version::of(&run.document, self.etcd_version.as_ref())?;
+        let templates = Templates::load(self.templates.as_deref())?;
+        let data = |node: &&Node| Data::new(&run.document, node, &version);
+        let data = run.nodes().iter().map(data).collect::<Result<Vec<_>>>()?;
+        let rendered: Vec<_> = (run.nodes().into_iter().zip(&data))
+            .filter_map(|(node, data)| render(run, node, data, &templates, version.minor))
+            .collect();
+        if rendered.len() == data.len() {
+            for (at, files) in run.selected().into_iter().zip(rendered) {
+                files.put(&mut run.document, at);
+                let message = format!("rendered for etcd 3.{}", version.minor);
+                let result = ToolResult::unchanged("rendered", message);
+                run.report(result.on(&run.document.nodes[at].name));
+            }
+        }
+        Ok(())
     }
+}
+
+/// Renders what belongs on `node`, and reports what is wrong with it. Gives
+/// nothing when that keeps it from being used.
+fn render(
+    run: &Run,
+    node: &Node,
+    data: &Data,
+    templates: &Templates,
+    minor: u32,
+) -> Option<Rendered> {
+    let env = run.document.settings(node).env;
+    let files = templates.render(templates::CONFIG, data).and_then(|config| {
+        let unit = templates.render(templates::UNIT, data)?;
+        Ok(Rendered { config: environment::set(&config, &env), unit })
+    });
+    let files = files
+        .map_err(|error| {
+            run.report(ToolResult::error("template", error.to_string()).on(&node.name))
+        })
+        .ok()?;
+    for problem in environment::problems(&files.config, &env, minor) {
+        run.report(problem.on(&node.name));
+    }
+    (!run.failed(&node.name)).then_some(files)
+}
+
+/// What was rendered for a node.
+struct Rendered {
+    config: String,
+    unit: String,
+}
+
+impl Rendered {
+    fn put(self, document: &mut Document, at: usize) {
+        let settings = document.settings(&document.nodes[at]);
+        let node = &mut document.nodes[at];
+        node.set_user(settings.system_user());
+        for path in [Some(&settings.data_dir), settings.wal_dir.as_ref()].into_iter().flatten() {
+            node.set_directory(directory(path, "0700", &settings.user));
+        }
+        node.set_directory(directory(&settings.config_dir, "0755", "root"));
+        node.set_file(File {
+            path: format!("{}/etcd.conf", settings.config_dir),
+            mode: "0644".into(),
+            owner: "root".into(),
+            group: "root".into(),
+            content: Some(self.config),
+            local: None,
+            sha256: None,
+        });
+        node.set_unit(Unit {
+            name: "etcd.service".into(),
+            enabled: Some(true),
+            content: self.unit,
+            status: None,
+        });
+    }
+}
+
+fn directory(path: &str, mode: &str, owner: &str) -> Directory {
+    let owner = owner.to_owned();
+    Directory { path: path.into(), mode: mode.into(), group: owner.clone(), owner }
 }

@@ -1,0 +1,143 @@
+//! What the templates see of a node.
+
+use std::path::Path;
+
+use anyhow::Result;
+use pipeline::Error;
+use pipeline::document::{ClusterState, CompactionMode, Document, Node, NodeSettings};
+use serde::Serialize;
+
+use crate::version::Version;
+
+/// What the templates see of a node; the help of `--templates` describes the keys.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Data {
+    name: String,
+    hostname: String,
+    address: String,
+    arch: &'static str,
+    etcd_version: String,
+    etcd_minor: u32,
+    listen_client_urls: String,
+    listen_peer_urls: String,
+    advertise_client_urls: String,
+    initial_advertise_peer_urls: String,
+    initial_cluster: String,
+    initial_cluster_state: ClusterState,
+    initial_cluster_token: String,
+    client_port: u16,
+    peer_port: u16,
+    data_dir: String,
+    wal_dir: Option<String>,
+    config_dir: String,
+    cert_dir: String,
+    bin_dir: String,
+    user: String,
+    in_home: bool,
+    heartbeat_interval_ms: u32,
+    election_timeout_ms: u32,
+    quota_backend_bytes: u64,
+    auto_compaction_mode: CompactionMode,
+    auto_compaction_retention: String,
+    listen_metrics_urls: Option<String>,
+    log_level: String,
+}
+
+impl Data {
+    /// What templates see of `node`, to render it for `version`. A path that
+    /// cannot stand in a unit is an error.
+    pub fn new(document: &Document, node: &Node, version: &Version) -> Result<Self> {
+        let settings = document.settings(node);
+        check_paths(node, &settings)?;
+        let in_home = unit_paths(&settings).any(|(_, path)| in_home(path));
+        Ok(Self {
+            name: node.name.clone(),
+            hostname: node.hostname().into(),
+            address: node.address.clone(),
+            arch: node.arch().name(),
+            etcd_version: version.name.clone(),
+            etcd_minor: version.minor,
+            listen_client_urls: listen_client_urls(node, settings.client_port),
+            listen_peer_urls: listen_url(node, settings.peer_port),
+            advertise_client_urls: document.client_url(node),
+            initial_advertise_peer_urls: document.peer_url(node),
+            initial_cluster: document.initial_cluster(),
+            initial_cluster_state: settings.initial_cluster_state,
+            initial_cluster_token: document.token().into(),
+            client_port: settings.client_port,
+            peer_port: settings.peer_port,
+            in_home,
+            data_dir: settings.data_dir,
+            wal_dir: settings.wal_dir,
+            config_dir: settings.config_dir,
+            cert_dir: settings.cert_dir,
+            bin_dir: settings.bin_dir,
+            user: settings.user,
+            heartbeat_interval_ms: settings.heartbeat_interval_ms,
+            election_timeout_ms: settings.election_timeout_ms,
+            quota_backend_bytes: settings.quota_backend_bytes,
+            auto_compaction_mode: settings.auto_compaction_mode,
+            auto_compaction_retention: settings.auto_compaction_retention,
+            listen_metrics_urls: settings.listen_metrics_urls,
+            log_level: settings.log_level,
+        })
+    }
+}
+
+/// etcd binds to addresses only, not to DNS names.
+fn listen_url(node: &Node, port: u16) -> String {
+    match node.ip() {
+        Some(_) => format!("https://{}:{port}", node.url_host()),
+        None => format!("https://0.0.0.0:{port}"),
+    }
+}
+
+/// The node's address, and loopback where that does not cover it.
+fn listen_client_urls(node: &Node, port: u16) -> String {
+    let url = listen_url(node, port);
+    let loopback = format!("https://127.0.0.1:{port}");
+    if node.ip().is_none() || url == loopback { url } else { format!("{url},{loopback}") }
+}
+
+/// The paths that the unit refers to, with the keys of their settings.
+fn unit_paths(settings: &NodeSettings) -> impl Iterator<Item = (&'static str, &str)> {
+    [
+        ("dataDir", Some(&settings.data_dir)),
+        ("walDir", settings.wal_dir.as_ref()),
+        ("configDir", Some(&settings.config_dir)),
+        ("certDir", Some(&settings.cert_dir)),
+        ("binDir", Some(&settings.bin_dir)),
+    ]
+    .into_iter()
+    .filter_map(|(key, path)| Some((key, path?.as_str())))
+}
+
+fn check_paths(node: &Node, settings: &NodeSettings) -> Result<()> {
+    for (key, path) in unit_paths(settings) {
+        let place = format!("{}: settings.{key}: {path:?}", node.name);
+        if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@:,=~".contains(&b)) {
+            return Err(Error::bad_input(format!(
+                "{place}: expected letters, digits and any of ._-+@:,=~ only: \
+                 others have a meaning in a systemd unit"
+            ))
+            .into());
+        }
+        if ["/tmp", "/var/tmp", "/dev", "/proc", "/sys"].iter().any(|of| under(path, of)) {
+            return Err(Error::bad_input(format!(
+                "{place}: the unit gives etcd no access there: choose a folder as /var/lib/etcd"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether `path` is in one of the folders that `ProtectHome=yes` empties.
+fn in_home(path: &str) -> bool {
+    ["/home", "/root", "/run/user"].iter().any(|home| under(path, home))
+}
+
+fn under(path: &str, folder: &str) -> bool {
+    Path::new(path).starts_with(folder)
+}

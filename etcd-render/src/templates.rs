@@ -1,0 +1,160 @@
+//! The templates: built in or the user's, parsed and rendered strictly.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, JsonRender, JsonTruthy, Output,
+    RenderContext, RenderError, RenderErrorReason, Renderable, TemplateError, TemplateErrorReason,
+};
+use pipeline::Error;
+
+use crate::data::Data;
+use crate::environment;
+
+/// The template of the configuration.
+pub const CONFIG: &str = "etcd.conf.hbs";
+/// The template of the unit.
+pub const UNIT: &str = "etcd.service.hbs";
+
+const BUILT_IN: [(&str, &str); 2] = [
+    (CONFIG, include_str!("../templates/etcd.conf.hbs")),
+    (UNIT, include_str!("../templates/etcd.service.hbs")),
+];
+
+/// The two templates, parsed.
+pub struct Templates {
+    registry: Handlebars<'static>,
+    /// How errors call [`CONFIG`] and [`UNIT`]: by the path of the user's file.
+    places: [String; 2],
+}
+
+impl Templates {
+    /// The built-in templates, with those of the same name in `folder` in their
+    /// place. A folder with neither is an error.
+    pub fn load(folder: Option<&Path>) -> Result<Self> {
+        let mut registry = strict_registry();
+        let mut places = [CONFIG, UNIT].map(str::to_owned);
+        let mut found = false;
+        for ((name, built_in), place) in BUILT_IN.into_iter().zip(&mut places) {
+            let own = folder.map(|folder| own_template(&folder.join(name))).transpose()?.flatten();
+            if let (Some(folder), Some(_)) = (folder, &own) {
+                *place = folder.join(name).display().to_string();
+                found = true;
+            }
+            registry
+                .register_template_string(name, own.as_deref().unwrap_or(built_in))
+                .map_err(|error| parse_error(place, &error))?;
+        }
+        if let Some(folder) = folder.filter(|_| !found) {
+            let folder = folder.display();
+            bail!(Error::usage(format!(
+                "--templates {folder}: neither {CONFIG} nor {UNIT} is there"
+            )));
+        }
+        Ok(Self { registry, places })
+    }
+
+    /// Renders the template `name`. An error has the template's place and line.
+    pub fn render(&self, name: &str, data: &Data) -> Result<String> {
+        let text = self.registry.render(name, data);
+        text.map_err(|error| {
+            let [config, unit] = &self.places;
+            render_error(if name == CONFIG { config } else { unit }, &error)
+        })
+    }
+}
+
+fn own_template(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        text => text.map(Some).with_context(|| format!("{}: reading", path.display())),
+    }
+}
+
+fn strict_registry() -> Handlebars<'static> {
+    let mut registry = Handlebars::new();
+    registry.set_strict_mode(true);
+    registry.register_escape_fn(handlebars::no_escape);
+    registry.register_helper("if", Box::new(StrictIf { holds: true }));
+    registry.register_helper("unless", Box::new(StrictIf { holds: false }));
+    registry.register_helper("quote", Box::new(quote));
+    registry
+}
+
+/// `{{#if}}` and `{{#unless}}` that take an unknown key for an error: those of
+/// the library take it for false, even in strict mode.
+struct StrictIf {
+    holds: bool,
+}
+
+impl HelperDef for StrictIf {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        render: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let condition = helper.param(0).ok_or(RenderErrorReason::ParamNotFoundForIndex("if", 0))?;
+        if condition.is_value_missing() {
+            return Err(RenderError::strict_error(condition.relative_path()));
+        }
+        let branch = match condition.value().is_truthy(false) == self.holds {
+            true => helper.template(),
+            false => helper.inverse(),
+        };
+        branch.map_or(Ok(()), |branch| branch.render(registry, context, render, out))
+    }
+}
+
+/// `{{quote VALUE}}`: VALUE as it must stand in an environment file.
+fn quote(
+    helper: &Helper,
+    _: &Handlebars,
+    _: &Context,
+    _: &mut RenderContext,
+    out: &mut dyn Output,
+) -> HelperResult {
+    let value = helper.param(0).ok_or(RenderErrorReason::ParamNotFoundForIndex("quote", 0))?;
+    if value.is_value_missing() {
+        return Err(RenderError::strict_error(value.relative_path()));
+    }
+    let text = value.value().render();
+    if text.chars().any(char::is_control) {
+        return Err(RenderErrorReason::Other(format!("{text:?}: expected one line of text")).into());
+    }
+    Ok(out.write(&environment::quote(&text))?)
+}
+
+fn parse_error(place: &str, error: &TemplateError) -> anyhow::Error {
+    let line = error.pos().map(|(line, _)| format!(":{line}")).unwrap_or_default();
+    let what = match error.reason() {
+        // The library's own text lists the rules of its grammar.
+        TemplateErrorReason::InvalidSyntax(_) => {
+            "not handlebars: an expression or a block is not closed before this place".into()
+        }
+        reason => reason.to_string(),
+    };
+    anyhow!("{place}{line}: parsing: {what}")
+}
+
+fn render_error(place: &str, error: &RenderError) -> anyhow::Error {
+    let line = error.line_no.map(|line| format!(":{line}")).unwrap_or_default();
+    let what = match error.reason() {
+        RenderErrorReason::MissingVariable(Some(key)) => {
+            format!("no such key: {key}: see etcd-render --help for the keys")
+        }
+        RenderErrorReason::ParamNotFoundForIndex(helper, at) => format!(
+            "{helper}: parameter {} is missing or no such key: \
+             see etcd-render --help for the keys",
+            at + 1
+        ),
+        RenderErrorReason::HelperNotFound(name) => format!("no such helper: {name}"),
+        reason => reason.to_string(),
+    };
+    anyhow!("{place}{line}: rendering: {what}")
+}
