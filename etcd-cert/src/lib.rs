@@ -1,14 +1,90 @@
-//! TODO
+//! `etcd-cert`: the CA of an etcd cluster, and the certificates that it signs.
 
-use anyhow::Result;
-use pipeline::{Common, Run, Tool};
+mod authority;
+mod certificate;
+mod check;
+mod folder;
+mod issue;
+mod key;
+mod leaf;
+mod sign;
 
-/// TODO
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use pipeline::disk::Lock;
+use pipeline::document::Pki;
+use pipeline::{Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration};
+use time::OffsetDateTime;
+
+use authority::{Authority, OwnCa};
+use folder::{Folder, Pair};
+
+/// Issue and check the certificates of an etcd cluster
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-cert", version, about)]
 pub struct Cert {
+    #[command(subcommand)]
+    command: Command,
+    /// The folder of the CA, the certificates and the keys
+    #[arg(long, global = true, value_name = "DIR", default_value = "./pki")]
+    pki: PathBuf,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Issue what is missing, does not fit the inventory, or is soon to expire
+    ///
+    /// Makes the CA when there is none. Server and peer certificates for each
+    /// node, a client certificate for the operator and one for kube-apiserver.
+    /// Certificates that fit are left alone.
+    Issue(Issue),
+    /// List when certificates expire; exit 1 when one is due for renewal
+    Check(Check),
+    /// Make the CA, or take an own one, and issue nothing
+    Ca(Ca),
+}
+
+/// What is to be issued.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Issue {
+    #[command(flatten)]
+    ca: Ca,
+    /// How long a new certificate is valid
+    #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = parse_duration)]
+    validity: Duration,
+    /// Reissue a certificate that is valid for no longer than this
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    renew_before: Duration,
+    /// A further name or address in the certificates of all nodes (may be
+    /// repeated, or separated by commas)
+    #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', value_parser = parse_san)]
+    san: Vec<String>,
+}
+
+/// What is due.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// A certificate is due that is valid for no longer than this
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    within: Duration,
+}
+
+/// Where the CA comes from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ca {
+    /// How long a new CA is valid
+    #[arg(long, value_name = "DURATION", default_value = "3650d", value_parser = parse_duration)]
+    ca_validity: Duration,
+    /// Take this CA instead of making one: its certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    /// The key of --ca-cert, PEM: PKCS#8, PKCS#1 or SEC1, not encrypted
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
 }
 
 impl Tool for Cert {
@@ -16,7 +92,112 @@ impl Tool for Cert {
         &self.common
     }
 
-    fn run(&self, _run: &mut Run) -> Result<()> {
-        anyhow::bail!("not implemented")
+    fn works_without_document(&self) -> bool {
+        !matches!(self.command, Command::Issue(_))
     }
+
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let folder = Folder::new(&self.pki)?;
+        match &self.command {
+            Command::Issue(issue) => issue::run(run, &folder, issue)?,
+            Command::Check(check) => return check::run(run, &folder, check.within),
+            Command::Ca(ca) => ca.run(run, &folder)?,
+        }
+        run.document.pki = Some(Pki {
+            dir: folder.absolute(folder.path()),
+            ca_cert: folder.absolute(&folder.ca().cert),
+            client_cert: folder.absolute(&folder.client().cert),
+            client_key: folder.absolute(&folder.client().key),
+        });
+        Ok(())
+    }
+}
+
+impl Ca {
+    /// The CA that the user brings, checked; none when one is to be made.
+    fn own(&self, now: OffsetDateTime) -> Result<Option<OwnCa>> {
+        match (&self.ca_cert, &self.ca_key) {
+            (Some(cert), Some(key)) => OwnCa::read(cert, key, now).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The CA of the folder, made if there is none, and the lock of the folder.
+    fn prepare(
+        &self,
+        run: &Run,
+        folder: &Folder,
+        now: OffsetDateTime,
+    ) -> Result<(Authority, Option<Lock>)> {
+        let not_after = expiry("--ca-validity", now, self.ca_validity)?;
+        // Before the folder is made: a wrong --ca-cert leaves no trace.
+        let own = self.own(now)?;
+        let lock = folder.lock(run.check())?;
+        warn_of_exposure(run, folder);
+        Ok((Authority::find(folder, own, now, not_after)?, lock))
+    }
+
+    fn run(&self, run: &Run, folder: &Folder) -> Result<()> {
+        let now = OffsetDateTime::now_utc();
+        let (authority, _lock) = self.prepare(run, folder, now)?;
+        authority.save(run)?;
+        protect_key(run, None, &folder.ca())?;
+        authority.describe(run)
+    }
+}
+
+fn warn_of_exposure(run: &Run, folder: &Folder) {
+    if let Some(exposure) = folder.exposure() {
+        run.report(ToolResult::warning("exposed", exposure));
+    }
+}
+
+/// A result that says that `what` was, or with `--check` would be, `verb`, as
+/// `server certificate` and `reissued`, and `why`.
+fn change(run: &Run, what: &str, verb: &str, why: &str) -> ToolResult {
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    if run.check() {
+        ToolResult::would_change(format!("{what} would be {verb}{why}"))
+    } else {
+        ToolResult::changed(verb, format!("{what} {verb}{why}"))
+    }
+}
+
+/// The same result, of `node` if there is one.
+fn on(result: ToolResult, node: Option<&str>) -> ToolResult {
+    match node {
+        Some(node) => result.on(node),
+        None => result,
+    }
+}
+
+/// Takes a key that is there from everybody but its owner.
+fn protect_key(run: &Run, node: Option<&str>, pair: &Pair) -> Result<bool> {
+    let Some(mode) = pair.exposed_key_mode() else { return Ok(false) };
+    if !run.check() {
+        pair.protect_key()?;
+    }
+    let why = format!("mode {mode:04o} let others use it");
+    run.report(on(change(run, &pair.key.display().to_string(), "protected", &why), node));
+    Ok(true)
+}
+
+/// The time `validity` after `now`, as `flag` wants it: later than now, and
+/// one that a certificate can hold.
+fn expiry(flag: &str, now: OffsetDateTime, validity: Duration) -> Result<OffsetDateTime> {
+    let validity = time::Duration::try_from(validity).ok().filter(|v| v.is_positive());
+    match validity.and_then(|validity| now.checked_add(validity)) {
+        Some(time) => Ok(time),
+        None => bail!(Error::usage(format!("{flag}: no time that a certificate could expire at"))),
+    }
+}
+
+fn parse_san(text: &str) -> Result<String, String> {
+    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+        return Ok(ip.to_string());
+    }
+    if is_dns_name(text.strip_prefix("*.").unwrap_or(text)) {
+        return Ok(text.to_owned());
+    }
+    Err("neither an IP address nor a DNS name".into())
 }

@@ -1,0 +1,247 @@
+//! The CA: found in the folder, made, or brought by the user.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use pipeline::{Run, ToolResult, disk};
+use rcgen::{BasicConstraints, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use time::OffsetDateTime;
+
+use crate::certificate::{Certificate, rfc3339};
+use crate::folder::{Folder, Pair, read, read_if_present};
+use crate::sign::{params, sign};
+use crate::{change, key};
+
+const COMMON_NAME: &str = "etcd-ca";
+
+/// The CA as the folder has it, or will have it once it is saved.
+pub(crate) struct Authority {
+    pair: Pair,
+    /// What `ca.crt` holds: the CA of the key first, then others that are
+    /// trusted as well, as while one CA takes the place of another.
+    certificates: Vec<Certificate>,
+    key: Option<KeyPair>,
+    unsaved: Option<Unsaved>,
+}
+
+/// What is still to be written.
+struct Unsaved {
+    verb: &'static str,
+    why: String,
+    /// Path, content and mode, in an order in which a run that is killed
+    /// leaves what the next one can go on from.
+    files: Vec<(PathBuf, Vec<u8>, u32)>,
+}
+
+/// A CA that the user brings, fit to sign.
+pub(crate) struct OwnCa {
+    source: String,
+    cert_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+    certificates: Vec<Certificate>,
+    key: KeyPair,
+}
+
+impl OwnCa {
+    /// Reads the files `cert` and `key`, and checks that they are a CA that can
+    /// sign at `now`.
+    pub fn read(cert: &Path, key: &Path, now: OffsetDateTime) -> Result<Self> {
+        let source = cert.display().to_string();
+        let cert_pem = read(cert)?;
+        let key_pem = read(key)?;
+        let pair = Pair { cert: cert.into(), key: key.into() };
+        let (certificates, key) = parse(&pair, Some(&cert_pem), Some(&key_pem))?;
+        let (Some(ca), Some(key)) = (certificates.first(), key) else {
+            bail!("{source}: holds no certificate");
+        };
+        usable(ca, now).with_context(|| source.clone())?;
+        // What else may be wrong with it shows when it signs something.
+        let issuer = issuer(ca, &key).with_context(|| source.clone())?;
+        let trial = params("trial", now, now)?;
+        sign(&trial, &KeyPair::generate()?, &issuer, ca).with_context(|| source.clone())?;
+        Ok(Self { source, cert_pem, key_pem, certificates, key })
+    }
+}
+
+impl Authority {
+    /// Finds the CA of `folder`; if it has none, that is `own`, or else a new
+    /// one that expires at `not_after`. Writes nothing.
+    ///
+    /// A folder with another CA than `own` is an error, and so is a CA that is
+    /// not fit to sign at `now`.
+    pub fn find(
+        folder: &Folder,
+        own: Option<OwnCa>,
+        now: OffsetDateTime,
+        not_after: OffsetDateTime,
+    ) -> Result<Self> {
+        let mut authority = Self::load(folder)?;
+        if let Some(own) = own {
+            authority.adopt(own)?;
+        } else if authority.certificates.is_empty() {
+            authority.make(now, not_after)?;
+        }
+        usable(authority.current()?, now)
+            .with_context(|| authority.pair.cert.display().to_string())?;
+        Ok(authority)
+    }
+
+    /// Reads the CA of `folder`, which may have none, or the certificate
+    /// without the key. Whether it can be used is not asked.
+    pub fn load(folder: &Folder) -> Result<Self> {
+        let pair = folder.ca();
+        let cert = read_if_present(&pair.cert)?;
+        let key = read_if_present(&pair.key)?;
+        let (certificates, key) = parse(&pair, cert.as_deref(), key.as_deref())?;
+        Ok(Self { pair, certificates, key, unsaved: None })
+    }
+
+    fn adopt(&mut self, own: OwnCa) -> Result<()> {
+        let wanted = own.certificates.first().map(|ca| &ca.der);
+        let same_cert = self.certificates.iter().any(|ca| Some(&ca.der) == wanted);
+        let same_key =
+            self.key.as_ref().is_none_or(|key| key.public_key_pem() == own.key.public_key_pem());
+        if !same_key || !(same_cert || self.certificates.is_empty()) {
+            bail!(
+                "{}: is another CA than {}: nothing changed: use another --pki, \
+                 or move this folder away",
+                self.pair.cert.display(),
+                own.source
+            );
+        }
+        let mut files = Vec::new();
+        // The certificate first: a key alone would be given a new certificate.
+        if self.certificates.is_empty() {
+            files.push((self.pair.cert.clone(), own.cert_pem, 0o644));
+            self.certificates = own.certificates;
+        }
+        if self.key.is_none() {
+            files.push((self.pair.key.clone(), own.key_pem, 0o600));
+            put_first(&mut self.certificates, &own.key);
+            self.key = Some(own.key);
+        }
+        if !files.is_empty() {
+            self.unsaved =
+                Some(Unsaved { verb: "adopted", why: format!("from {}", own.source), files });
+        }
+        Ok(())
+    }
+
+    /// Makes the certificate, and the key if that is missing too.
+    fn make(&mut self, now: OffsetDateTime, not_after: OffsetDateTime) -> Result<()> {
+        let mut files = Vec::new();
+        let key = match self.key.take() {
+            Some(key) => key,
+            None => {
+                let key = KeyPair::generate().context("making a key")?;
+                files.push((self.pair.key.clone(), key.serialize_pem().into_bytes(), 0o600));
+                key
+            }
+        };
+        let mut params = params(COMMON_NAME, now, not_after)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let made = params.self_signed(&key).context("making the CA")?;
+        files.push((self.pair.cert.clone(), made.pem().into_bytes(), 0o644));
+        self.certificates = vec![Certificate::of_der(made.der().to_vec())?];
+        self.key = Some(key);
+        let why = format!("valid until {}", rfc3339(not_after));
+        self.unsaved = Some(Unsaved { verb: "made", why, files });
+        Ok(())
+    }
+
+    /// Writes what was made or adopted, and says so; with `--check` only what
+    /// would be. Gives whether there was anything.
+    pub fn save(&self, run: &Run) -> Result<bool> {
+        let Some(unsaved) = &self.unsaved else { return Ok(false) };
+        if !run.check() {
+            for (path, content, mode) in &unsaved.files {
+                disk::write(path, content, *mode)?;
+            }
+        }
+        run.report(change(run, "CA", unsaved.verb, &unsaved.why));
+        Ok(true)
+    }
+
+    /// Reports who the CA is and when it expires, once it is in its place.
+    pub fn describe(&self, run: &Run) -> Result<()> {
+        if run.check() && self.unsaved.is_some() {
+            return Ok(());
+        }
+        let ca = self.current()?;
+        let (subject, sha256) = (&ca.subject, ca.fingerprint());
+        let until = rfc3339(ca.not_after);
+        let message = format!("CA {subject}, sha256 {sha256}, valid until {until}");
+        run.report(ToolResult::unchanged("ca", message));
+        Ok(())
+    }
+
+    /// The CA: of those in `ca.crt` the one that the key belongs to, or the first.
+    pub fn current(&self) -> Result<&Certificate> {
+        let missing = || format!("{}: missing", self.pair.cert.display());
+        self.certificates.first().with_context(missing)
+    }
+
+    /// The CAs by one of which a certificate must be signed to be left alone:
+    /// the current one. Where there is no key to sign anew, any that is trusted.
+    pub fn signers(&self) -> &[Certificate] {
+        match (&self.key, self.certificates.as_slice()) {
+            (Some(_), [current, ..]) => std::slice::from_ref(current),
+            (_, all) => all,
+        }
+    }
+
+    /// What signs certificates; an error when the folder has no key.
+    pub fn issuer(&self) -> Result<Issuer<'static, &KeyPair>> {
+        let missing = || {
+            format!(
+                "{}: missing: put it back, or give --ca-cert and --ca-key",
+                self.pair.key.display()
+            )
+        };
+        issuer(self.current()?, self.key.as_ref().with_context(missing)?)
+    }
+}
+
+/// Reads the certificates, with that of the key first, and the key. A key that
+/// belongs to none of the certificates is an error.
+fn parse(
+    pair: &Pair,
+    cert: Option<&[u8]>,
+    key: Option<&[u8]>,
+) -> Result<(Vec<Certificate>, Option<KeyPair>)> {
+    let (cert_name, key_name) = (pair.cert.display().to_string(), pair.key.display().to_string());
+    let certificates = cert.map(Certificate::all).transpose().with_context(|| cert_name.clone())?;
+    let key = key.map(key::parse).transpose().with_context(|| key_name.clone())?;
+    let mut certificates = certificates.unwrap_or_default();
+    if let Some(key) = &key
+        && !certificates.is_empty()
+        && !put_first(&mut certificates, key)
+    {
+        bail!("{key_name}: is not the key of {cert_name}");
+    }
+    Ok((certificates, key))
+}
+
+/// Puts the certificate of `key` first; gives whether there is one.
+fn put_first(certificates: &mut [Certificate], key: &KeyPair) -> bool {
+    let at = certificates.iter().position(|certificate| certificate.is_of(key));
+    if let Some(at) = at {
+        certificates[..=at].rotate_right(1);
+    }
+    at.is_some()
+}
+
+fn usable(ca: &Certificate, now: OffsetDateTime) -> Result<()> {
+    if !ca.signs_certificates {
+        bail!("is not the certificate of a CA");
+    }
+    match ca.invalid(now) {
+        Some(why) => bail!("{why}: a CA in its time is needed"),
+        None => Ok(()),
+    }
+}
+
+fn issuer<'a>(ca: &Certificate, key: &'a KeyPair) -> Result<Issuer<'static, &'a KeyPair>> {
+    Issuer::from_ca_cert_der(&ca.der.as_slice().into(), key).context("cannot be used as a CA")
+}

@@ -1,0 +1,144 @@
+//! The layout of the folder, and what is allowed to be seen of it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use pipeline::disk::{self, Lock};
+
+/// The folder of the CA, the certificates and the keys.
+///
+/// `ca`, `client` (the operator's) and `apiserver-etcd-client` lie in it, each
+/// as `.crt` and `.key`; `server` and `peer` of each node in `nodes/NAME`.
+pub(crate) struct Folder {
+    path: PathBuf,
+    absolute: String,
+}
+
+/// A certificate and its key.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Folder {
+    /// The folder `path`, which may not exist yet. An error when its path from
+    /// the root is not UTF-8, which the document could not hold.
+    pub fn new(path: &Path) -> Result<Self> {
+        let absolute = disk::absolute(path)?;
+        let text = absolute.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
+        Ok(Self { path: path.into(), absolute: text.into() })
+    }
+
+    /// The path as the user gave it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `path`, which is in the folder, from the root.
+    pub fn absolute(&self, path: &Path) -> String {
+        match path.strip_prefix(&self.path) {
+            Ok(inside) => Path::new(&self.absolute).join(inside),
+            Err(_) => path.into(),
+        }
+        .components()
+        .collect::<PathBuf>()
+        .to_string_lossy()
+        .into_owned()
+    }
+
+    pub fn ca(&self) -> Pair {
+        self.pair("ca")
+    }
+
+    pub fn client(&self) -> Pair {
+        self.pair("client")
+    }
+
+    pub fn apiserver_client(&self) -> Pair {
+        self.pair("apiserver-etcd-client")
+    }
+
+    pub fn of_node(&self, node: &str, stem: &str) -> Pair {
+        self.pair(&format!("nodes/{node}/{stem}"))
+    }
+
+    fn pair(&self, stem: &str) -> Pair {
+        let file = |kind| self.path.join(format!("{stem}.{kind}"));
+        Pair { cert: file("crt"), key: file("key") }
+    }
+
+    /// The names of the nodes that have a folder, in order.
+    pub fn nodes(&self) -> Result<Vec<String>> {
+        let path = self.path.join("nodes");
+        let reading = || format!("{}: reading", path.display());
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(reading)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.with_context(reading)?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes the folder, and takes its lock for as long as the value lives.
+    /// Does nothing when `check` is set.
+    pub fn lock(&self, check: bool) -> Result<Option<Lock>> {
+        if check {
+            return Ok(None);
+        }
+        disk::private_dir(&self.path)?;
+        Lock::wait(&self.path.join(".lock")).map(Some)
+    }
+
+    /// What is to be said when others than the owner can look into the folder.
+    pub fn exposure(&self) -> Option<String> {
+        let mode = mode_of(&self.path)?;
+        let path = self.path.display();
+        (mode & 0o077 != 0)
+            .then(|| format!("{path}: mode {mode:04o} lets others look into it: chmod 700 {path}"))
+    }
+}
+
+impl Pair {
+    /// The mode of the key, when others than its owner can use it.
+    pub fn exposed_key_mode(&self) -> Option<u32> {
+        mode_of(&self.key).filter(|mode| mode & 0o077 != 0)
+    }
+
+    /// Makes the key readable for its owner only.
+    pub fn protect_key(&self) -> Result<()> {
+        fs::set_permissions(&self.key, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("{}: setting the mode", self.key.display()))
+    }
+
+    /// Writes both, in an order in which no run that is killed leaves a
+    /// certificate without its key.
+    pub fn write(&self, cert: &str, key: &str) -> Result<()> {
+        disk::write(&self.key, key.as_bytes(), 0o600)?;
+        disk::write(&self.cert, cert.as_bytes(), 0o644)
+    }
+}
+
+fn mode_of(path: &Path) -> Option<u32> {
+    fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o7777)
+}
+
+/// The content of the file `path`; nothing when there is no such file.
+pub(crate) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| format!("{}: reading", path.display())),
+    }
+}
+
+/// The content of the file `path`.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{}: reading", path.display()))
+}

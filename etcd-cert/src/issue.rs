@@ -1,0 +1,185 @@
+//! `etcd-cert issue`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use pipeline::document::{Directory, Document, File};
+use pipeline::{Error, Run, ToolResult, disk};
+use time::{Duration, OffsetDateTime};
+
+use crate::folder::Folder;
+use crate::leaf::{self, Demands, Leaf, State};
+use crate::{Issue, change, expiry, on, protect_key};
+
+/// Who certificates are issued to: a node, or the operator and kube-apiserver.
+struct Holder {
+    /// The node's place in the document, and its name.
+    node: Option<(usize, String)>,
+    leaves: Vec<Leaf>,
+}
+
+/// A run on all holders.
+struct Issuing<'a> {
+    run: &'a Run,
+    demands: Demands<'a>,
+    /// When a new certificate expires.
+    not_after: OffsetDateTime,
+}
+
+/// Issues what is missing or does not fit, and puts the files of each node
+/// into the document.
+pub(crate) fn run(run: &mut Run, folder: &Folder, issue: &Issue) -> Result<()> {
+    let now = OffsetDateTime::now_utc();
+    let not_after = expiry("--validity", now, issue.validity)?;
+    if issue.validity <= issue.renew_before {
+        let message = "--validity: not longer than --renew-before: every run would reissue";
+        return Err(Error::usage(message).into());
+    }
+    let (authority, _lock) = issue.ca.prepare(run, folder, now)?;
+    let renew_before = Duration::try_from(issue.renew_before)?;
+    let demands = Demands { authority: &authority, now, renew_before, more_names: false };
+    let issuing = Issuing { run, demands, not_after };
+    let holders = holders(run, folder, &issue.san);
+    issuing.require_key(&holders)?;
+    let ca_changed = authority.save(run)? | protect_key(run, None, &folder.ca())?;
+    issuing.warn_of_ca()?;
+    let served: Vec<_> = holders.iter().map(|holder| issuing.serve(holder, ca_changed)).collect();
+    for (holder, leaves) in holders.iter().zip(served) {
+        if let (Some((at, _)), Some(leaves)) = (&holder.node, leaves) {
+            place(&mut run.document, *at, folder, &leaves)?;
+        }
+    }
+    Ok(())
+}
+
+fn holders(run: &Run, folder: &Folder, san: &[String]) -> Vec<Holder> {
+    let of_node = |at: usize| {
+        let node = &run.document.nodes[at];
+        let leaves = leaf::of_node(folder, &node.name, &leaf::names(node, san));
+        Holder { node: Some((at, node.name.clone())), leaves }
+    };
+    let clients = Holder { node: None, leaves: leaf::clients(folder) };
+    run.selected().into_iter().map(of_node).chain([clients]).collect()
+}
+
+impl Holder {
+    fn name(&self) -> Option<&str> {
+        self.node.as_ref().map(|(_, name)| name.as_str())
+    }
+}
+
+impl Issuing<'_> {
+    /// Without the CA's key, nothing may have to be issued.
+    fn require_key(&self, holders: &[Holder]) -> Result<()> {
+        let Err(error) = self.demands.authority.issuer() else { return Ok(()) };
+        for holder in holders {
+            for leaf in &holder.leaves {
+                if !matches!(leaf.state(&self.demands)?, State::Good(_)) {
+                    let node = holder.name().map(|name| format!("{name}: ")).unwrap_or_default();
+                    return Err(error.context(format!("{node}{} cannot be issued", leaf.label)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_of_ca(&self) -> Result<()> {
+        let ca = self.demands.authority.current()?;
+        if ca.not_after - self.demands.now <= self.demands.renew_before {
+            let message = format!("CA expires {}: replace it", ca.expiry(self.demands.now));
+            self.run.report(ToolResult::warning("ca-due", message));
+        }
+        Ok(())
+    }
+
+    /// Issues what `holder` lacks, and reports it. Gives the certificates that
+    /// are in their place; nothing when that failed.
+    fn serve<'a>(&self, holder: &'a Holder, ca_changed: bool) -> Option<Vec<&'a Leaf>> {
+        let mut in_place = Vec::new();
+        let mut changed = ca_changed && holder.node.is_none();
+        for leaf in &holder.leaves {
+            match self.put_right(leaf, holder.name()) {
+                Ok(step) => {
+                    changed |= step != Step::Kept;
+                    if step != Step::Issued || !self.run.check() {
+                        in_place.push(leaf);
+                    }
+                }
+                Err(error) => {
+                    let error = ToolResult::error("failed", format!("{error:#}"));
+                    self.run.report(on(error, holder.name()));
+                    return None;
+                }
+            }
+        }
+        if !changed {
+            let whose = if holder.node.is_some() { "" } else { "CA and client " };
+            let message = format!("{whose}certificates unchanged");
+            self.run.report(on(ToolResult::unchanged("unchanged", message), holder.name()));
+        }
+        Some(in_place)
+    }
+
+    /// Issues `leaf` where that is needed. With `--check` nothing is written.
+    fn put_right(&self, leaf: &Leaf, node: Option<&str>) -> Result<Step> {
+        let (verb, why) = match leaf.state(&self.demands)? {
+            State::Good(_) if protect_key(self.run, node, &leaf.pair)? => {
+                return Ok(Step::Protected);
+            }
+            State::Good(_) => return Ok(Step::Kept),
+            State::Bad(why) => ("reissued", why),
+            State::Missing => ("issued", String::new()),
+        };
+        if !self.run.check() {
+            leaf.issue(self.demands.authority, self.demands.now, self.not_after)?;
+        }
+        self.run.report(on(change(self.run, &leaf.label, verb, &why), node));
+        Ok(Step::Issued)
+    }
+}
+
+/// What became of a certificate, or with `--check` would.
+#[derive(PartialEq)]
+enum Step {
+    Kept,
+    Protected,
+    Issued,
+}
+
+/// Puts what belongs on the node at `at` into the document.
+fn place(document: &mut Document, at: usize, folder: &Folder, leaves: &[&Leaf]) -> Result<()> {
+    let Some(node) = document.nodes.get(at) else { return Ok(()) };
+    let settings = document.settings(node);
+    let user = settings.user.as_str();
+    let file = |local: &Path, mode: &str, owner: &str| -> Result<File> {
+        let name = local.file_name().unwrap_or_default().to_string_lossy();
+        Ok(File {
+            path: format!("{}/{name}", settings.cert_dir),
+            mode: mode.into(),
+            owner: owner.into(),
+            group: owner.into(),
+            content: None,
+            sha256: Some(disk::sha256_of(local)?),
+            local: Some(folder.absolute(local)),
+        })
+    };
+    let mut files = Vec::new();
+    let ca = folder.ca().cert;
+    if ca.exists() {
+        files.push(file(&ca, "0644", "root")?);
+    }
+    for leaf in leaves {
+        files.push(file(&leaf.pair.cert, "0644", "root")?);
+        files.push(file(&leaf.pair.key, "0600", user)?);
+    }
+    let node = &mut document.nodes[at];
+    node.set_user(settings.system_user());
+    node.set_directory(Directory {
+        path: settings.cert_dir.clone(),
+        mode: "0750".into(),
+        owner: "root".into(),
+        group: user.into(),
+    });
+    files.into_iter().for_each(|file| node.set_file(file));
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The certificates that the CA signs.
+
+use anyhow::Result;
+use pipeline::disk;
+use pipeline::document::Node;
+use rcgen::{ExtendedKeyUsagePurpose as Usage, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use time::{Duration, OffsetDateTime};
+
+use crate::authority::Authority;
+use crate::certificate::Certificate;
+use crate::folder::{Folder, Pair, read_if_present};
+use crate::key;
+use crate::sign::{params, sign};
+
+/// A certificate as it is wanted.
+pub(crate) struct Leaf {
+    /// For people, as `server certificate`.
+    pub label: String,
+    /// Where it lies.
+    pub pair: Pair,
+    common_name: String,
+    /// The names that it must have; empty when any will do.
+    names: Vec<String>,
+    usages: Vec<Usage>,
+}
+
+/// What there is of a certificate.
+pub(crate) enum State {
+    /// It fits.
+    Good(Certificate),
+    /// It does not, and why.
+    Bad(String),
+    /// There is none.
+    Missing,
+}
+
+/// What a certificate has to fulfil besides being signed and complete.
+pub(crate) struct Demands<'a> {
+    pub authority: &'a Authority,
+    pub now: OffsetDateTime,
+    /// It must be valid for longer than this.
+    pub renew_before: Duration,
+    /// Whether it may have more names than are wanted.
+    pub more_names: bool,
+}
+
+/// The server and the peer certificate of the node `name`, for `names`.
+///
+/// Both are for servers and clients: a member is a client of its peers, and
+/// etcd's gateway shows the server certificate to its own server.
+pub(crate) fn of_node(folder: &Folder, name: &str, names: &[String]) -> Vec<Leaf> {
+    let leaf = |stem| Leaf {
+        label: format!("{stem} certificate"),
+        pair: folder.of_node(name, stem),
+        common_name: name.into(),
+        names: names.to_vec(),
+        usages: vec![Usage::ServerAuth, Usage::ClientAuth],
+    };
+    vec![leaf("server"), leaf("peer")]
+}
+
+/// The client certificates of the operator and of kube-apiserver.
+pub(crate) fn clients(folder: &Folder) -> Vec<Leaf> {
+    let leaf = |stem, common_name: &str, pair| Leaf {
+        label: format!("{stem} certificate"),
+        pair,
+        common_name: common_name.into(),
+        names: Vec::new(),
+        usages: vec![Usage::ClientAuth],
+    };
+    vec![
+        leaf("client", "etcd-tools", folder.client()),
+        leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", folder.apiserver_client()),
+    ]
+}
+
+/// The names and addresses under which `node` is reached, and `more`.
+pub(crate) fn names(node: &Node, more: &[String]) -> Vec<String> {
+    let address = node.ip().map_or(node.address.clone(), |ip| ip.to_string());
+    let own = [address.as_str(), node.hostname(), &node.name, "localhost", "127.0.0.1", "::1"];
+    let mut names: Vec<String> = Vec::new();
+    for name in own.into_iter().chain(more.iter().map(String::as_str)) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.into());
+        }
+    }
+    names
+}
+
+impl Leaf {
+    /// Looks at what there is. An error is one of reading a file.
+    pub fn state(&self, demands: &Demands) -> Result<State> {
+        let Some(cert) = read_if_present(&self.pair.cert)? else { return Ok(State::Missing) };
+        let key = read_if_present(&self.pair.key)?;
+        Ok(match Certificate::first(&cert) {
+            Err(error) => State::Bad(format!("{} {error}", self.pair.cert.display())),
+            Ok(found) => match self.fault(&found, key.as_deref(), demands) {
+                Some(fault) => State::Bad(fault),
+                None => State::Good(found),
+            },
+        })
+    }
+
+    /// Why `found` cannot stay, if it cannot.
+    fn fault(&self, found: &Certificate, key: Option<&[u8]>, demands: &Demands) -> Option<String> {
+        let Some(key) = key else { return Some("its key is missing".into()) };
+        match key::parse(key) {
+            Err(error) => return Some(format!("its key {error}")),
+            Ok(key) if !found.is_of(&key) => return Some("its key is another one's".into()),
+            Ok(_) => {}
+        }
+        if !demands.authority.signers().iter().any(|ca| found.is_signed_by(ca)) {
+            return Some("it is not signed by the CA".into());
+        }
+        if let Some(invalid) = found.invalid(demands.now) {
+            return Some(invalid);
+        }
+        if found.not_after - demands.now <= demands.renew_before {
+            return Some(format!("it expires {}", found.expiry(demands.now)));
+        }
+        self.usage_fault(found).or_else(|| self.name_fault(found, demands.more_names))
+    }
+
+    fn usage_fault(&self, found: &Certificate) -> Option<String> {
+        if !found.signs_handshakes {
+            return Some("its key usage lacks digitalSignature".into());
+        }
+        let lacking = self.usages.iter().find(|usage| !found.usages.contains(usage))?;
+        let name = if *lacking == Usage::ServerAuth { "serverAuth" } else { "clientAuth" };
+        Some(format!("its extended key usage lacks {name}"))
+    }
+
+    fn name_fault(&self, found: &Certificate, more_names: bool) -> Option<String> {
+        if self.names.is_empty() {
+            return None;
+        }
+        if let Some(name) = self.names.iter().find(|name| !found.names.contains(name)) {
+            return Some(format!("{} is not among its names", described(name)));
+        }
+        let extra = found.names.iter().find(|name| !self.names.contains(name))?;
+        let fault = || format!("{} is among its names, but not wanted", described(extra));
+        (!more_names).then(fault)
+    }
+
+    /// Makes a new key and a certificate for it that expires at `not_after`,
+    /// and writes both.
+    pub fn issue(
+        &self,
+        authority: &Authority,
+        now: OffsetDateTime,
+        not_after: OffsetDateTime,
+    ) -> Result<()> {
+        let mut params = params(&self.common_name, now, not_after)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = self.usages.clone();
+        for name in &self.names {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => SanType::DnsName(name.as_str().try_into()?),
+            });
+        }
+        let key = KeyPair::generate()?;
+        let cert = sign(&params, &key, &authority.issuer()?, authority.current()?)?;
+        if let Some(folder) = self.pair.cert.parent() {
+            disk::private_dir(folder)?;
+        }
+        self.pair.write(&cert, &key.serialize_pem())
+    }
+}
+
+fn described(name: &str) -> String {
+    let kind = if name.parse::<std::net::IpAddr>().is_ok() { "address" } else { "name" };
+    format!("{kind} {name}")
+}

@@ -1,0 +1,56 @@
+//! Making certificates.
+
+use std::fs::File;
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SerialNumber, SigningKey,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::certificate::Certificate;
+
+/// What every certificate has: a subject of only `common_name`, a random serial
+/// number, and a time that begins five minutes before `now`, for hosts whose
+/// clocks are behind.
+pub(crate) fn params(
+    common_name: &str,
+    now: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(serial_number()?);
+    params.not_before = now - Duration::minutes(5);
+    params.not_after = not_after;
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// 126 random bits: positive, and never with a leading zero byte.
+fn serial_number() -> Result<SerialNumber> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .context("/dev/urandom: reading")?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from(bytes.to_vec()))
+}
+
+/// Signs a certificate for `key`, and gives it in PEM. One that is not then
+/// found to be signed by `ca` is an error: rcgen knows fewer forms of a subject
+/// than there are.
+pub(crate) fn sign(
+    params: &CertificateParams,
+    key: &KeyPair,
+    issuer: &Issuer<impl SigningKey>,
+    ca: &Certificate,
+) -> Result<String> {
+    let made = params.signed_by(key, issuer).context("signing")?;
+    if !Certificate::of_der(made.der().to_vec())?.is_signed_by(ca) {
+        bail!("cannot be used as a CA: its subject, {}, is of an unusual form", ca.subject);
+    }
+    Ok(made.pem())
+}
