@@ -1,14 +1,81 @@
-//! TODO
+//! `etcd-fetch`: downloads, verifies and caches a release of etcd.
+//!
+//! An archive is trusted because its SHA-256 is the one in the mirror's
+//! `SHA256SUMS`, the one that the user pins, or both; it is computed anew on
+//! every run. The archives themselves are not signed by etcd.
+
+mod archive;
+mod cache;
+mod download;
+mod fetch;
+mod mirror;
+mod sums;
+mod unpack;
+mod version;
+mod web;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
-use pipeline::{Common, Run, Tool};
+use indicatif::DecimalBytes;
+use pipeline::document::{Arch, Document, Release};
+use pipeline::{Common, Error, Exit, Run, Tool, ToolResult, parse_duration};
 
-/// TODO
+use crate::cache::Cache;
+use crate::fetch::{Fetched, Fetcher, Package};
+use crate::mirror::{Location, Mirror};
+use crate::sums::Pin;
+use crate::version::{Concern, Kubernetes, Version};
+
+/// Download, verify and cache an etcd release
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-fetch", version, about)]
 pub struct Fetch {
+    /// The release, as v3.5.16 or 3.5.16; without it the one of --for-kubernetes,
+    /// else the document's cluster.version, else the newest 3.6 known
+    #[arg(value_name = "VERSION")]
+    release: Option<Version>,
+    /// Take the newest release known to go with this Kubernetes, as 1.33
+    #[arg(long, value_name = "VERSION")]
+    for_kubernetes: Option<Kubernetes>,
+    /// Fetch from here: a folder, or a URL of http, https or file, that holds
+    /// vX.Y.Z/SHA256SUMS and vX.Y.Z/etcd-vX.Y.Z-linux-ARCH.tar.gz
+    #[arg(
+        long,
+        value_name = "URL|DIR",
+        default_value = "https://github.com/etcd-io/etcd/releases/download"
+    )]
+    mirror: Location,
+    /// Keep the archives here (default: etcd-tools in $XDG_CACHE_HOME or ~/.cache)
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Take no archive but the one with this SHA-256, for each architecture if
+    /// there are several, as arm64=HEX
+    #[arg(long, value_name = "[ARCH=]HEX", value_delimiter = ',')]
+    sha256: Vec<Pin>,
+    /// Ask no mirror: take what is in the cache
+    #[arg(long)]
+    offline: bool,
+    /// Put the binaries for this machine into this folder, too
+    #[arg(long, value_name = "DIR")]
+    unpack: Option<PathBuf>,
+    /// Give up when the mirror sends nothing for this long
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = timeout)]
+    timeout: Duration,
+    /// Take 3.5.0, 3.5.1 and 3.5.2, which are known to corrupt data
+    #[arg(long)]
+    allow_unsafe_version: bool,
     #[command(flatten)]
     common: Common,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("expected more than 0".into()),
+        timeout => Ok(timeout),
+    }
 }
 
 impl Tool for Fetch {
@@ -16,7 +83,163 @@ impl Tool for Fetch {
         &self.common
     }
 
-    fn run(&self, _run: &mut Run) -> Result<()> {
-        anyhow::bail!("not implemented")
+    fn works_without_document(&self) -> bool {
+        // Whoever pipes something in expects it to be read: an empty pipe is an
+        // earlier stage that failed.
+        self.unpack.is_some() && unpack::nothing_piped_in()
     }
+
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let (version, reason) = self.choose(&run.document)?;
+        self.consider(run, version)?;
+        let own = self.unpack.as_ref().map(|_| unpack::own_arch()).transpose()?;
+        let of_nodes: BTreeSet<Arch> = run.nodes().iter().map(|node| node.arch()).collect();
+        let archs = of_nodes.iter().copied().chain(own).collect();
+        let pins = sums::pinned(&self.sha256, &archs)?;
+        let cache = Cache::new(&self.cache_root()?, version)?;
+        let mirror = Mirror::new(self.mirror.clone(), self.timeout);
+        let fetcher =
+            Fetcher { run, version, mirror: &mirror, cache: &cache, offline: self.offline };
+        let mut packages = Vec::new();
+        let mut failed = false;
+        for arch in &archs {
+            match fetcher.fetch(*arch, pins.get(arch).map(String::as_str)) {
+                Ok(fetched) => packages.extend(report(&fetcher, *arch, fetched, reason)),
+                // The other archives would find the mirror no better.
+                Err(error) if is_unreachable(&error) => return Err(error),
+                Err(error) => {
+                    run.report(ToolResult::error("failed", format!("{error:#}")));
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            return Ok(());
+        }
+        if let (Some(folder), Some(own)) = (&self.unpack, own) {
+            let package = packages.iter().find(|package| package.arch == own);
+            unpack::unpack(run, &cache, version, package, folder)?;
+        }
+        packages.retain(|package| of_nodes.contains(&package.arch));
+        write_release(run, version, &packages, of_nodes.len())
+    }
+}
+
+impl Fetch {
+    /// The release to fetch, and what to say of how it was chosen.
+    fn choose(&self, document: &Document) -> Result<(Version, &'static str)> {
+        let in_document = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
+        let in_document = in_document.map(|text| {
+            let wrong = |why| Error::bad_input(format!("stdin: cluster.version: {text:?}: {why}"));
+            text.parse::<Version>().map_err(wrong)
+        });
+        let in_document = in_document.transpose()?;
+        if let Some(kubernetes) = self.for_kubernetes {
+            let picked = kubernetes.etcd();
+            let other = match (self.release, in_document) {
+                (Some(version), _) => Some((version, "the command line")),
+                (None, version) => version.map(|version| (version, "cluster.version")),
+            };
+            if let Some((version, place)) = other.filter(|(version, _)| *version != picked) {
+                return Err(Error::usage(format!(
+                    "--for-kubernetes {kubernetes} takes {picked}, but {place} says {version}: \
+                     give one of them"
+                ))
+                .into());
+            }
+            return Ok((picked, ", picked for Kubernetes"));
+        }
+        let given = self.release.or(in_document).map(|version| (version, ""));
+        Ok(given.unwrap_or((version::DEFAULT, ", the default: no version was given")))
+    }
+
+    /// Refuses, or warns of, what is known to be wrong with the release.
+    fn consider(&self, run: &Run, version: Version) -> Result<()> {
+        let (code, message) = match version.concern() {
+            None => return Ok(()),
+            Some(Concern::Unsafe) if !self.allow_unsafe_version => {
+                return Err(Error::usage(format!(
+                    "{version}: known to corrupt data: take a newer one (or say \
+                     --allow-unsafe-version)"
+                ))
+                .into());
+            }
+            Some(Concern::Unsafe) => ("unsafe-version", "known to corrupt data"),
+            Some(Concern::Unsupported) => ("unsupported-version", "no longer supported by etcd"),
+            Some(Concern::OldForKubernetes) => {
+                ("old-version", "not recommended for Kubernetes, which wants v3.5.11 or newer")
+            }
+        };
+        run.report(ToolResult::warning(code, format!("{version}: {message}")));
+        Ok(())
+    }
+
+    fn cache_root(&self) -> Result<PathBuf> {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let home = || variable("HOME").map(|home| home.join(".cache"));
+        // The XDG specification: a relative path is to be ignored.
+        let standard = || variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let default = || standard().or_else(home).map(|folder| folder.join("etcd-tools"));
+        self.cache.clone().or_else(default).ok_or_else(|| {
+            Error::usage("--cache: neither HOME nor XDG_CACHE_HOME is set: say where").into()
+        })
+    }
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.exit == Exit::Unreachable)
+}
+
+/// Says what became of an archive, and gives it if it is in the cache.
+fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: &str) -> Option<Package> {
+    let Fetcher { run, version, mirror, .. } = fetcher;
+    match fetched {
+        Fetched::New(package) => {
+            let size = DecimalBytes(package.size_bytes);
+            let message = format!("{version} for {arch}{reason}: {size} from {mirror}");
+            run.report(ToolResult::changed("fetched", message));
+            Some(package)
+        }
+        Fetched::Cached(package) => {
+            let size = DecimalBytes(package.size_bytes);
+            let message = format!("{version} for {arch}{reason}: {size} in the cache");
+            run.report(ToolResult::unchanged("cached", message));
+            Some(package)
+        }
+        Fetched::Would(size) => {
+            let size = size.map(|size| format!("{} ", DecimalBytes(size))).unwrap_or_default();
+            let message = format!("{version} for {arch}{reason}: would fetch {size}from {mirror}");
+            run.report(ToolResult::would_change(message));
+            None
+        }
+    }
+}
+
+/// Writes into the document what it is to run, once every archive is there.
+fn write_release(
+    run: &mut Run,
+    version: Version,
+    packages: &[Package],
+    wanted: usize,
+) -> Result<()> {
+    if run.document.nodes.is_empty() {
+        run.no_document();
+        return Ok(());
+    }
+    let version = version.to_string();
+    let mut archives = packages.iter().map(Package::archive).collect::<Result<Vec<_>>>()?;
+    // With --only, the archives of the other nodes stay.
+    let before = run.document.release.take().filter(|release| release.version == version);
+    for old in before.into_iter().flat_map(|release| release.archives) {
+        let kept = archives.iter().all(|archive| archive.arch != old.arch);
+        if kept && run.document.nodes.iter().any(|node| node.arch() == old.arch) {
+            archives.push(old);
+        }
+    }
+    archives.sort_by_key(|archive| archive.arch);
+    run.document.cluster.get_or_insert_default().version = Some(version.clone());
+    if packages.len() == wanted {
+        run.document.release = Some(Release { version, archives });
+    }
+    Ok(())
 }

@@ -1,0 +1,85 @@
+//! The binaries for the operator's own machine.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pipeline::document::Arch;
+use pipeline::{Error, Run, ToolResult, disk};
+
+use crate::archive::{self, Binary};
+use crate::cache::Cache;
+use crate::fetch::Package;
+use crate::version::Version;
+
+/// The architecture of this machine. An error when etcd has no release for it.
+pub(crate) fn own_arch() -> Result<Arch> {
+    let machine = match std::env::consts::ARCH {
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        machine => machine,
+    };
+    Arch::of_machine(machine).ok_or_else(|| {
+        Error::usage(format!("--unpack: etcd has no release for this machine ({machine})")).into()
+    })
+}
+
+/// Whether stdin is a terminal or `/dev/null`, not a pipe or a file.
+pub(crate) fn nothing_piped_in() -> bool {
+    fs::metadata("/dev/stdin").is_ok_and(|stdin| stdin.file_type().is_char_device())
+}
+
+/// Puts the binaries of `package` into `folder`, those that are not there yet.
+/// With `--check` there may be no package yet.
+pub(crate) fn unpack(
+    run: &Run,
+    cache: &Cache,
+    version: Version,
+    package: Option<&Package>,
+    folder: &Path,
+) -> Result<()> {
+    let shown = folder.display();
+    let Some(package) = package else {
+        run.report(ToolResult::would_change(format!("{shown}: would unpack {version}")));
+        return Ok(());
+    };
+    let mut missing = find_missing(&package.binaries, folder)?;
+    let _lock = if missing.is_empty() || run.check() {
+        None
+    } else {
+        let lock = cache.unpack_lock()?;
+        // Another process may have unpacked them in the meantime.
+        missing = find_missing(&package.binaries, folder)?;
+        Some(lock)
+    };
+    if missing.is_empty() {
+        let message = format!("{shown}: holds {version} already");
+        run.report(ToolResult::unchanged("unpacked", message));
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|binary| binary.name.as_str()).collect();
+    let names = names.join(", ");
+    if run.check() {
+        let message = format!("{shown}: would unpack {names} of {version}");
+        run.report(ToolResult::would_change(message));
+        return Ok(());
+    }
+    fs::create_dir_all(folder).with_context(|| format!("{shown}: making the folder"))?;
+    archive::unpack(&package.path, &archive::folder(version, package.arch), &missing, folder)?;
+    run.report(ToolResult::changed("unpacked", format!("{shown}: unpacked {names} of {version}")));
+    Ok(())
+}
+
+/// Those of `binaries` that are not in `folder`, executable by everybody.
+fn find_missing(binaries: &[Binary], folder: &Path) -> Result<Vec<Binary>> {
+    let mut missing = Vec::new();
+    for binary in binaries {
+        let path = folder.join(&binary.name);
+        let good = fs::metadata(&path)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o7777 == 0o755);
+        if !good || disk::sha256_of(&path)? != binary.sha256 {
+            missing.push(binary.clone());
+        }
+    }
+    Ok(missing)
+}
