@@ -12,7 +12,7 @@ use anyhow::Result;
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
 use pipeline::{Common, Run, Tool, ToolResult};
-use remote::{Error, Fleet, Host, Lock, SshArgs, fan_out};
+use remote::{Asked, Error, Fleet, SshArgs, fan_out, locked};
 
 use crate::apply::Plan;
 use crate::manifest::Manifest;
@@ -55,21 +55,22 @@ impl Push {
         let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));
         let of = |node: &Node| manifests.iter().find(|m| m.node.name == node.name);
-        let looked = fleet
-            .each(run.nodes(), async |node, host| match of(node) {
-                Some(manifest) => self.look(manifest, host).await.map(|seen| (manifest, seen)),
-                None => Err(Error::CommandFailed("no manifest".into())),
+        let lock = (!self.common.check).then_some("etcd-push");
+        let verify = if self.verify { "verify" } else { "" };
+        let asked = fleet
+            .ask(run.nodes(), lock, state::SCRIPT, &[verify], |node| {
+                of(node).map(|m| m.questions(self.common.check)).unwrap_or_default()
             })
             .await;
         // Another operator on one node is reason enough to leave all of them alone.
-        let locked = looked.iter().any(|(_, seen)| matches!(seen, Err(Error::Locked(_))));
+        let locked = locked(&asked);
         progress.label(format!("writing to {} nodes", manifests.len()));
-        fan_out(fleet.jobs(), looked, async |(node, seen)| match seen {
-            Ok((manifest, seen)) => {
-                if !locked {
-                    self.finish(run, manifest, &seen).await;
+        fan_out(fleet.jobs(), asked, async |(node, asked)| match asked {
+            Ok(asked) => {
+                if let Some(manifest) = of(node).filter(|_| !locked) {
+                    self.finish(run, manifest, &asked).await;
                 }
-                if let Some(lock) = seen.lock {
+                if let Some(lock) = asked.lock {
                     lock.release().await;
                 }
             }
@@ -79,26 +80,15 @@ impl Push {
         Ok(())
     }
 
-    async fn look(&self, manifest: &Manifest<'_>, host: Host) -> Result<Seen, Error> {
-        let lock = async {
-            if self.common.check { Ok(None) } else { host.lock("etcd-push").await.map(Some) }
-        };
-        let input = manifest.questions(self.common.check);
-        let arguments = [if self.verify { "verify" } else { "" }];
-        let state = host.run(state::SCRIPT, &arguments, &input);
-        let (lock, answer) = futures::future::try_join(lock, state).await?;
-        Ok(Seen { host, lock, answer })
-    }
-
-    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, seen: &Seen) {
+    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, asked: &Asked) {
         let name = &manifest.node.name;
         let done = async {
-            let state = state::State::read(&seen.answer)?;
+            let state = state::State::read(&asked.answer)?;
             let plan = Plan::new(manifest, &state)?;
             if self.common.check {
                 plan.show(run, manifest, &state);
             } else if !plan.is_empty() {
-                seen.host.run(apply::SCRIPT, &[], &plan.input()).await?;
+                asked.host.run(apply::SCRIPT, &[], &plan.input()).await?;
                 run.report(ToolResult::changed("pushed", plan.summary()).on(name));
             }
             Ok(plan)
@@ -112,11 +102,4 @@ impl Push {
             Err(error) => run.report(Error::on(&error, name)),
         }
     }
-}
-
-/// A node that answered.
-struct Seen {
-    host: Host,
-    lock: Option<Lock>,
-    answer: Vec<String>,
 }

@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::args::SshArgs;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Input};
+use crate::lock::Lock;
 use crate::master;
 
 /// sshd drops handshakes beyond `MaxStartups`, 10 by default; all of ours may
@@ -93,10 +94,54 @@ impl Fleet {
         fan_out(self.jobs, nodes, async |node| (node, self.on(node, &job).await)).await
     }
 
+    /// Asks all `nodes` at once what their state is: runs `script` with `args`
+    /// and what `input` gives for the node. With `lock`, the name of a tool,
+    /// the locks of the hosts are taken at the same time.
+    ///
+    /// When another operator has the lock of one host, none is to be touched:
+    /// see [`locked`].
+    pub async fn ask<'a>(
+        &self,
+        nodes: Vec<&'a Node>,
+        lock: Option<&str>,
+        script: &str,
+        args: &[&str],
+        input: impl Fn(&Node) -> Vec<Input>,
+    ) -> Vec<(&'a Node, Result<Asked, Error>)> {
+        self.each(nodes, async |node, host| {
+            let lock = async {
+                match lock {
+                    Some(tool) => host.lock(tool).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let input = input(node);
+            let answer = host.run(script, args, &input);
+            let (lock, answer) = futures::future::try_join(lock, answer).await?;
+            Ok(Asked { host, lock, answer })
+        })
+        .await
+    }
+
     /// How many hosts to work on at once.
     pub fn jobs(&self) -> usize {
         self.jobs
     }
+}
+
+/// A host that answered [`Fleet::ask`].
+pub struct Asked {
+    /// The host.
+    pub host: Host,
+    /// Its lock, if that was asked for.
+    pub lock: Option<Lock>,
+    /// The lines that the script wrote.
+    pub answer: Vec<String>,
+}
+
+/// Whether another operator is at work on one of the hosts that were asked.
+pub fn locked(asked: &[(&Node, Result<Asked, Error>)]) -> bool {
+    asked.iter().any(|(_, asked)| matches!(asked, Err(Error::Locked(_))))
 }
 
 /// Does `job` on all `items`, `jobs` at once; the results are in the order of the items.

@@ -16,6 +16,6 @@ mod master;
 
 pub use args::SshArgs;
 pub use error::Error;
-pub use fleet::{Fleet, fan_out};
+pub use fleet::{Asked, Fleet, fan_out, locked};
 pub use host::{Forward, Host, Input};
 pub use lock::Lock;
