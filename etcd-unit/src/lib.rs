@@ -1,14 +1,81 @@
-//! TODO
+//! `etcd-unit`: the systemd units of a cluster's nodes.
+//!
+//! Per node there is one exchange that learns the state (`state.sh`) and one
+//! that changes it (`change.sh`); a restart one by one is one more per member.
 
-use anyhow::Result;
-use pipeline::{Common, Run, Tool};
+mod change;
+mod logs;
+mod rolling;
+mod start;
+mod state;
+mod status;
+mod stop;
 
-/// TODO
-#[derive(Debug, clap::Parser)]
-#[command(name = "etcd-unit", version, about)]
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use pipeline::document::{Node, Unit as DocumentUnit};
+use pipeline::{Common, Error, Run, Tool};
+use remote::{Fleet, Host, Lock, SshArgs, fan_out, locked};
+
+use crate::state::State;
+
+/// The unit that a document without units means.
+const ETCD: &str = "etcd.service";
+
+/// Install, start, stop and restart the systemd units of a cluster's nodes
+#[derive(Debug, Parser)]
+#[command(name = "etcd-unit", version)]
 pub struct Unit {
+    #[command(subcommand)]
+    command: Command,
+    /// Work on this unit only [default: those of the document, else etcd.service]
+    #[arg(long, global = true, value_name = "NAME")]
+    unit: Option<String>,
+    /// Install this unit file; it goes before a unit of its name in the document
+    #[arg(long, global = true, value_name = "FILE")]
+    unit_file: Option<PathBuf>,
+    /// Wait this many seconds for a unit to start or stop, and for the cluster
+    /// to be healthy after each restart
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "120",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+    /// Where the certificates are when the document does not say it
+    #[arg(long, global = true, value_name = "DIR", default_value = "pki")]
+    pki: PathBuf,
+    /// Go on although it interrupts the cluster
+    #[arg(long, global = true)]
+    lose_quorum: bool,
+    #[command(flatten)]
+    ssh: SshArgs,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the unit files, reload systemd, and enable the units
+    Install,
+    /// Bring the cluster up: install what is missing, start what is stopped, and
+    /// restart, one by one, what is older than what is on its disk
+    ///
+    /// Members that are stopped are started all at once, and each is waited
+    /// for until it is ready. A member that runs with an older configuration,
+    /// unit, CA or binary than what is on its disk is restarted: followers
+    /// first, leadership moved away before the leader goes, the next only when
+    /// the whole cluster is healthy.
+    Start,
+    /// Stop the units; refused where the cluster would lose quorum by it
+    Stop,
+    /// Restart all members one by one, whether they need it or not
+    Restart,
+    /// Say what systemd knows of the units
+    Status(status::Args),
+    /// Print the last lines of the units' journals
+    Logs(logs::Args),
+    /// Stop and disable the units and remove their files
+    Uninstall,
 }
 
 impl Tool for Unit {
@@ -16,7 +83,122 @@ impl Tool for Unit {
         &self.common
     }
 
-    fn run(&self, _run: &mut Run) -> Result<()> {
-        anyhow::bail!("not implemented")
+    fn run(&self, run: &mut Run) -> Result<()> {
+        self.take_unit_file(run)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
+        runtime.block_on(async {
+            match &self.command {
+                Command::Install => start::install(self, run, &fleet).await,
+                Command::Start => start::start(self, run, &fleet).await,
+                Command::Restart => start::restart(self, run, &fleet).await,
+                Command::Stop => stop::stop(self, run, &fleet, false).await,
+                Command::Uninstall => stop::stop(self, run, &fleet, true).await,
+                Command::Status(args) => status::status(self, run, &fleet, args).await,
+                Command::Logs(args) => logs::logs(self, run, &fleet, args).await,
+            }
+        })
     }
+}
+
+impl Unit {
+    /// Puts the unit of `--unit-file` into the document.
+    fn take_unit_file(&self, run: &mut Run) -> Result<()> {
+        let Some(path) = &self.unit_file else { return Ok(()) };
+        let content = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: reading", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".service") && !name.ends_with(".timer") {
+            let what = format!("{}: expected a file NAME.service or NAME.timer", path.display());
+            return Err(Error::usage(what).into());
+        }
+        for at in run.selected() {
+            run.document.nodes[at].set_unit(DocumentUnit {
+                name: name.clone(),
+                enabled: Some(true),
+                content: content.clone(),
+                status: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// The units of `node` to work on.
+    fn wanted(&self, node: &Node) -> Vec<Wanted> {
+        let mut units: Vec<_> = node
+            .units
+            .iter()
+            .map(|unit| Wanted { name: unit.name.clone(), unit: Some(unit.clone()) })
+            .collect();
+        if let Some(name) = &self.unit {
+            units.retain(|unit| unit.name == *name);
+        }
+        if units.is_empty() {
+            let name = self.unit.clone().unwrap_or_else(|| ETCD.into());
+            units.push(Wanted { name, unit: None });
+        }
+        units
+    }
+
+    /// Asks `nodes` for the states of their units. A node that cannot be asked
+    /// is reported, and is not among the results. With `lock`, and another
+    /// operator at work on one of them, there are no results at all.
+    async fn ask<'a>(
+        &self,
+        run: &Run,
+        fleet: &Fleet,
+        nodes: Vec<&'a Node>,
+        lock: bool,
+    ) -> Vec<Site<'a>> {
+        let tool = (lock && !self.common.check).then_some("etcd-unit");
+        let asked = fleet
+            .ask(nodes, tool, state::SCRIPT, &[], |node| {
+                let names = self.wanted(node).into_iter().map(|unit| unit.name + "\n");
+                vec![remote::Input::Bytes(names.collect::<String>().into_bytes())]
+            })
+            .await;
+        let locked = locked(&asked);
+        let mut sites = Vec::new();
+        for (node, asked) in asked {
+            let site = asked.and_then(|asked| {
+                let states = State::read(&asked.answer)?;
+                let units = self.wanted(node).into_iter().zip(states).collect();
+                Ok(Site { node, host: asked.host, lock: asked.lock, units })
+            });
+            match site {
+                Ok(site) => sites.push(site),
+                Err(error) => run.report(error.on(&node.name)),
+            }
+        }
+        if locked {
+            release(fleet, sites).await;
+            return Vec::new();
+        }
+        sites
+    }
+}
+
+/// A unit as it is to be.
+struct Wanted {
+    name: String,
+    /// Absent when the document does not hold it: it is taken as it is on the node.
+    unit: Option<DocumentUnit>,
+}
+
+/// A node that answered, and its units as they are to be and as they are.
+struct Site<'a> {
+    node: &'a Node,
+    host: Host,
+    lock: Option<Lock>,
+    units: Vec<(Wanted, State)>,
+}
+
+/// Frees the locks of all `sites`.
+async fn release(fleet: &Fleet, sites: Vec<Site<'_>>) {
+    fan_out(fleet.jobs(), sites, async |site| {
+        if let Some(lock) = site.lock {
+            lock.release().await;
+        }
+    })
+    .await;
 }

@@ -1,0 +1,49 @@
+# Does what the lines on stdin say, in their order. The bytes of a unit file
+# follow its line.
+tab=$(printf '\t')
+why() { printf '%s\n' "$1" | sed -n '$p'; }
+folder=/etc/systemd/system
+while IFS=$tab read -r kind a b c; do
+    case $kind in
+    write) # UNIT SIZE SHA256
+        staged=$folder/.$a.etcd-tools
+        rm -f -- "$staged"
+        said=$( (set -C; head -c "$b" > "$staged") 2>&1) || { rm -f -- "$staged"; die "$folder/$a: writing: $(why "$said")"; }
+        sum=$(sha256sum < "$staged")
+        if [ "${sum%% *}" != "$c" ]; then
+            rm -f -- "$staged"
+            die "$folder/$a: what arrived does not have the right SHA-256"
+        fi
+        chmod 644 "$staged" && sync "$staged" && mv -fT -- "$staged" "$folder/$a" && sync "$folder" ||
+            die "$folder/$a: putting it in place failed"
+        ;;
+    remove) # UNIT
+        rm -f -- "$folder/$a" "$folder/.$a.etcd-tools" && sync "$folder" || die "$folder/$a: removing it failed"
+        ;;
+    clean) # UNIT
+        rm -f -- "$folder/.$a.etcd-tools"
+        ;;
+    reload)
+        said=$(systemctl daemon-reload 2>&1) || die "systemctl daemon-reload: $(why "$said")"
+        ;;
+    enable | disable) # UNIT
+        said=$(systemctl --quiet "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
+        ;;
+    start | restart | stop) # UNIT SECONDS
+        # A unit that failed too often refuses to start until this.
+        [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
+        # Each host waits for its own member, and all hosts wait at once.
+        said=$(timeout "$b" systemctl "$kind" "$a" 2>&1)
+        code=$?
+        show=$(systemctl show "$a" -p ActiveState,SubState)
+        active=$(printf '%s\n' "$show" | sed -n 's/^ActiveState=//p')
+        sub=$(printf '%s\n' "$show" | sed -n 's/^SubState=//p')
+        echo "ended$tab$a$tab$code$tab$active$tab$sub"
+        if [ $code != 0 ]; then
+            journalctl -u "$a" -n 10 --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
+        fi
+        ;;
+    end) exit_now=1 ;;
+    esac
+done
+[ "${exit_now:-}" ] || die "what was to be done is cut off"

@@ -1,0 +1,80 @@
+//! `status`.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use pipeline::document::UnitStatus;
+use pipeline::{Run, ToolResult, terminal};
+use remote::Fleet;
+
+use crate::Unit;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to write [default: table on a terminal, else json]
+    #[arg(long, short, value_name = "FORMAT")]
+    output: Option<Output>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table for people
+    Table,
+    /// The document, with the status of each unit
+    Json,
+}
+
+/// The `status` command.
+pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Args) -> Result<()> {
+    let mut found: Vec<(String, String, UnitStatus)> = Vec::new();
+    for site in tool.ask(run, fleet, run.nodes(), false).await {
+        for (wanted, state) in &site.units {
+            found.push((site.node.name.clone(), wanted.name.clone(), state.status()));
+        }
+    }
+    for (node, unit, status) in &found {
+        run.report(result(unit, status).on(node));
+    }
+    let default = if terminal::stdout_is_terminal() { Output::Table } else { Output::Json };
+    if args.output.unwrap_or(default) == Output::Table {
+        run.no_document();
+        terminal::print(&format!("{}\n", table(&found)))?;
+    }
+    for (node, unit, status) in found {
+        let nodes = &mut run.document.nodes;
+        let units = nodes.iter_mut().filter(|n| n.name == node).flat_map(|n| &mut n.units);
+        for unit in units.filter(|u| u.name == unit) {
+            unit.status = Some(status.clone());
+        }
+    }
+    Ok(())
+}
+
+fn result(unit: &str, status: &UnitStatus) -> ToolResult {
+    let UnitStatus { active, sub, .. } = status;
+    if active != "active" {
+        return ToolResult::error("unhealthy", format!("{unit} is {active} ({sub})"));
+    }
+    if status.outdated.is_empty() {
+        return ToolResult::unchanged("running", format!("{unit} is {active} ({sub})"));
+    }
+    let what = status.outdated.join(" and ");
+    let message = format!("{unit} runs with an older {what} than what is on the disk");
+    ToolResult::warning("outdated", message)
+}
+
+fn table(found: &[(String, String, UnitStatus)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NODE", "UNIT", "ACTIVE", "SUB", "ENABLED", "PID", "OUTDATED"]);
+    for (node, unit, status) in found {
+        let pid = status.main_pid.map_or("-".into(), |pid| pid.to_string());
+        let outdated = match status.outdated.is_empty() {
+            true => "-".to_owned(),
+            false => status.outdated.join(", "),
+        };
+        let UnitStatus { active, sub, enabled, .. } = status;
+        table.add_row([node, unit, active, sub, enabled, &pid, &outdated]);
+    }
+    table
+}

@@ -1,0 +1,101 @@
+//! `stop` and `uninstall`.
+
+use anyhow::Result;
+use pipeline::terminal::Progress;
+use pipeline::{Run, ToolResult};
+use remote::{Fleet, fan_out};
+
+use crate::change::Changes;
+use crate::{Site, Unit, release};
+
+/// The commands `stop` and, with `uninstall`, `uninstall`.
+pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, uninstall: bool) -> Result<()> {
+    let sites = tool.ask(run, fleet, run.nodes(), true).await;
+    if let Some(why) = quorum_lost(tool, run, fleet, &sites).await {
+        for site in &sites {
+            run.report(ToolResult::error("quorum", why.clone()).on(&site.node.name));
+        }
+    } else {
+        let _progress = Progress::wait("stopping");
+        fan_out(fleet.jobs(), sites.iter().collect(), async |site: &Site| {
+            stop_one(tool, run, site, uninstall).await;
+        })
+        .await;
+    }
+    release(fleet, sites).await;
+    Ok(())
+}
+
+/// Why the cluster would lose quorum, if it has it and would.
+async fn quorum_lost(tool: &Unit, run: &Run, fleet: &Fleet, sites: &[Site<'_>]) -> Option<String> {
+    if tool.lose_quorum || !sites.iter().any(is_running) {
+        return None;
+    }
+    let selected: Vec<_> = run.nodes().iter().map(|node| node.name.clone()).collect();
+    let others = run.document.nodes.iter().filter(|node| !selected.contains(&node.name));
+    let others = tool.ask(run, fleet, others.collect(), false).await;
+    let left = others.iter().filter(|site| is_running(site)).count();
+    let running = left + sites.iter().filter(|site| is_running(site)).count();
+    let quorum = run.document.nodes.len() / 2 + 1;
+    (running >= quorum && left < quorum).then(|| {
+        format!(
+            "not stopped: the cluster would lose quorum, {left} of {} members would be left: \
+             say --lose-quorum",
+            run.document.nodes.len()
+        )
+    })
+}
+
+fn is_running(site: &Site) -> bool {
+    site.units.iter().any(|(_, state)| state.is_active())
+}
+
+async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) {
+    let node = site.node.name.as_str();
+    let mut changes = Changes::default();
+    let (mut done, mut would) = (Vec::new(), Vec::new());
+    let mut note = |past: &str, present: &str, unit: &str| {
+        done.push(format!("{past} {unit}"));
+        would.push(format!("would {present} {unit}"));
+    };
+    for (wanted, state) in &site.units {
+        let name = wanted.name.as_str();
+        if !["inactive", "failed", ""].contains(&state.active()) {
+            changes.job("stop", name, tool.timeout);
+            note("stopped", "stop", name);
+        }
+        if uninstall && (state.file.is_some() || state.left) {
+            if state.is_enabled() {
+                changes.unit("disable", name);
+            }
+            changes.unit("remove", name);
+            changes.reload();
+            note("removed", "remove", name);
+        }
+    }
+    if changes.is_empty() {
+        let what = if uninstall { "not installed" } else { "not running" };
+        let names: Vec<_> = site.units.iter().map(|(wanted, _)| &*wanted.name).collect();
+        let message = format!("{} {what}", names.join(", "));
+        run.report(ToolResult::unchanged("up-to-date", message).on(node));
+    } else if run.check() {
+        for would in would {
+            run.report(ToolResult::would_change(would).on(node));
+        }
+    } else {
+        match changes.apply(&site.host).await {
+            Err(error) => run.report(error.on(node)),
+            Ok(ended) => {
+                let failed = ended.iter().find(|ended| ended.code != 0);
+                run.report(match failed {
+                    Some(ended) => ToolResult::error(
+                        "not-stopped",
+                        format!("{} did not stop: it is {}", ended.unit, ended.active),
+                    )
+                    .on(node),
+                    None => ToolResult::changed("stopped", done.join(", ")).on(node),
+                });
+            }
+        }
+    }
+}
