@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::version::Version;
 
-/// What the templates see of a node; the help of `--templates` describes the keys.
+/// What the templates see of a node; templates/README.md describes the keys.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
@@ -140,4 +140,21 @@ fn in_home(path: &str) -> bool {
 
 fn under(path: &str, folder: &str) -> bool {
     Path::new(path).starts_with(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_described() {
+        let input = pipeline::parse(b"m1:192.168.1.100:etcd-01").unwrap();
+        let version = "v3.5.16".parse().unwrap();
+        let data = Data::new(&input.document, &input.document.nodes[0], &version).unwrap();
+        let help = include_str!("../templates/README.md");
+        let described: Vec<_> = help.split_whitespace().collect();
+        for key in serde_json::to_value(data).unwrap().as_object().unwrap().keys() {
+            assert!(described.contains(&key.as_str()), "{key}");
+        }
+    }
 }

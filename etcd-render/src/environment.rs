@@ -63,23 +63,27 @@ pub fn quote(value: &str) -> String {
 }
 
 /// The environment file `text` with `variables` set in it: in place of those of
-/// the same name, or after all others.
+/// the same name, or after all others. One with an empty value is left out: etcd
+/// takes it for not set, and warns of it.
 pub fn set(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut left = variables.clone();
-    let mut set = String::new();
+    let mut lines = Vec::new();
     for line in text.lines() {
-        match variable(line).and_then(|(name, _)| variables.get_key_value(name)) {
+        let own = variable(line).and_then(|(name, _)| variables.get_key_value(name));
+        match own {
             Some((name, value)) => {
-                set += &format!("{name}={}\n", quote(value));
                 left.remove(name);
+                lines.extend(assignment(name, value));
             }
-            None => set += &format!("{line}\n"),
+            None => lines.push(line.to_owned()),
         }
     }
-    for (name, value) in &left {
-        set += &format!("{name}={}\n", quote(value));
-    }
-    set
+    lines.extend(left.iter().filter_map(|(name, value)| assignment(name, value)));
+    lines.join("\n") + "\n"
+}
+
+fn assignment(name: &str, value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| format!("{name}={}", quote(value)))
 }
 
 /// The name and the value, as it stands there, that a line of an environment file sets.
@@ -183,7 +187,7 @@ mod tests {
     fn a_variable_replaces_that_of_its_name_and_no_other() {
         let text = "# ETCD_A=0\nETCD_A=1\nETCD_AB=2\nETCD_C=3\n";
         let own = variables(&[("ETCD_A", "x y"), ("ETCD_C", ""), ("ETCD_B", "z")]);
-        assert_eq!(set(text, &own), "# ETCD_A=0\nETCD_A=\"x y\"\nETCD_AB=2\nETCD_C=\nETCD_B=z\n");
+        assert_eq!(set(text, &own), "# ETCD_A=0\nETCD_A=\"x y\"\nETCD_AB=2\nETCD_B=z\n");
     }
 
     #[test]

@@ -29,7 +29,8 @@ impl Version {
             ))
             .into()),
             (Some(found), _) => {
-                Ok(found.parse().map_err(|why| Error::bad_input(format!("{found}: {why}")))?)
+                let refused = |why| Error::bad_input(format!("cluster.version: {found}: {why}"));
+                Ok(found.parse().map_err(refused)?)
             }
             (None, Some(given)) => Ok(given.clone()),
             (None, None) => Err(Error::usage(

@@ -1,0 +1,266 @@
+//! What the tool says and does, apart from the rendered text itself.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Ran, render, rendered};
+use serde_json::{Value, json};
+
+const NODES: &str =
+    "m1:192.168.1.100:etcd-01\nn1:192.168.1.101:etcd-02\nm2:192.168.1.102:etcd-03\n";
+
+fn run(arguments: &[&str], input: &str) -> Ran {
+    render(arguments, input, Path::new("/"))
+}
+
+fn document(version: &str, settings: Value) -> Value {
+    json!({
+        "apiVersion": "etcd-tools/v1",
+        "cluster": {"version": version, "settings": settings},
+        "nodes": [{"name": "etcd-01", "address": "192.168.1.100"}],
+    })
+}
+
+/// Asserts that `arguments` on `input` end with `code`, having said `stderr`
+/// and put nothing into the document.
+fn refused(arguments: &[&str], input: &str, code: i32, stderr: &str) {
+    let ran = run(arguments, input);
+    assert_eq!((ran.code, ran.stderr.as_str()), (code, stderr));
+    if !ran.stdout.is_empty() {
+        let nodes = ran.document()["nodes"].clone();
+        assert!(nodes.as_array().unwrap().iter().all(|node| node.get("files").is_none()));
+    }
+}
+
+#[test]
+fn the_document_gets_all_that_the_unit_needs() {
+    let settings = json!({"dataDir": "/data/etcd", "walDir": "/wal/etcd", "user": "kv"});
+    let node = &rendered(&document("v3.5.16", settings))["nodes"][0];
+    assert_eq!(node["users"], json!([{"name": "kv", "home": "/data/etcd"}]));
+    assert_eq!(
+        node["directories"],
+        json!([
+            {"path": "/data/etcd", "mode": "0700", "owner": "kv", "group": "kv"},
+            {"path": "/wal/etcd", "mode": "0700", "owner": "kv", "group": "kv"},
+            {"path": "/etc/etcd", "mode": "0755", "owner": "root", "group": "root"},
+        ])
+    );
+    let mut file = node["files"][0].clone();
+    file.as_object_mut().unwrap().remove("content");
+    assert_eq!(
+        file,
+        json!({"path": "/etc/etcd/etcd.conf", "mode": "0644", "owner": "root", "group": "root"})
+    );
+    assert_eq!(node["units"][0]["name"], "etcd.service");
+    assert_eq!(node["units"][0]["enabled"], true);
+}
+
+#[test]
+fn a_node_list_and_a_version_are_enough() {
+    let ran = run(&["--etcd-version", "v3.5.16"], NODES);
+    assert_eq!(ran.code, 0);
+    assert_eq!(
+        ran.stderr,
+        "etcd-render: etcd-01: rendered for etcd 3.5\n\
+         etcd-render: etcd-02: rendered for etcd 3.5\n\
+         etcd-render: etcd-03: rendered for etcd 3.5\n"
+    );
+}
+
+#[test]
+fn a_second_run_and_check_render_the_same() {
+    let first = run(&["--etcd-version", "v3.5.16"], NODES);
+    let second = run(&["--etcd-version", "v3.5.16"], &first.stdout);
+    assert_eq!(second.code, 0);
+    assert_eq!(second.document()["nodes"], first.document()["nodes"]);
+    let check = run(&["--etcd-version", "v3.5.16", "--check"], NODES);
+    assert_eq!((check.code, check.stdout), (0, first.stdout));
+}
+
+#[test]
+fn what_others_put_there_stays() {
+    let file = json!({
+        "path": "/etc/motd", "mode": "0644", "owner": "root", "group": "root", "content": "hello",
+    });
+    let mut document = document("v3.5.16", json!({}));
+    document["nodes"][0]["files"] = json!([file]);
+    let files = rendered(&document)["nodes"][0]["files"].clone();
+    assert_eq!(files[0], file);
+    assert_eq!(files[1]["path"], "/etc/etcd/etcd.conf");
+}
+
+#[test]
+fn only_one_node_is_rendered_and_knows_all_members() {
+    let ran = run(&["--etcd-version", "v3.5.16", "--only", "etcd-02"], NODES);
+    assert_eq!(ran.stderr, "etcd-render: etcd-02: rendered for etcd 3.5\n");
+    let nodes = ran.document()["nodes"].clone();
+    assert_eq!((nodes[0].get("files"), nodes[2].get("units")), (None, None));
+    let members = "\nETCD_INITIAL_CLUSTER=etcd-01=https://192.168.1.100:2380,\
+                   etcd-02=https://192.168.1.101:2380,etcd-03=https://192.168.1.102:2380\n";
+    assert!(nodes[1]["files"][0]["content"].as_str().unwrap().contains(members));
+}
+
+#[test]
+fn a_member_on_loopback_listens_there_once() {
+    let mut document = document("v3.5.16", json!({}));
+    document["nodes"][0]["address"] = json!("127.0.0.1");
+    let out = rendered(&document);
+    let config = out["nodes"][0]["files"][0]["content"].as_str().unwrap();
+    assert!(config.contains("\nETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:2379\n"));
+}
+
+#[test]
+fn a_release_is_needed_and_must_be_known() {
+    refused(
+        &[],
+        NODES,
+        2,
+        "etcd-render: cluster.version: not set: put etcd-fetch before this stage, \
+         or give the release, as --etcd-version v3.5.16\n",
+    );
+    let known = "the settings of this release are not known, only those of etcd 3.4, 3.5, \
+                 3.6 and 3.7";
+    for version in ["v3.3.27", "v3.8.0", "v2.3.8"] {
+        let input = document(version, json!({})).to_string();
+        refused(&[], &input, 65, &format!("etcd-render: cluster.version: {version}: {known}\n"));
+    }
+    refused(
+        &["--etcd-version", "v4.0.0"],
+        NODES,
+        2,
+        &format!(
+            "etcd-render: invalid value 'v4.0.0' for '--etcd-version <VERSION>': {known}: \
+             see etcd-render --help\n"
+        ),
+    );
+    refused(
+        &["--etcd-version", "3.5"],
+        NODES,
+        2,
+        "etcd-render: invalid value '3.5' for '--etcd-version <VERSION>': \
+         expected a version as v3.5.16: see etcd-render --help\n",
+    );
+    refused(
+        &["--etcd-version", "v3.6.0"],
+        &document("v3.5.16", json!({})).to_string(),
+        2,
+        "etcd-render: --etcd-version v3.6.0: the document is for v3.5.16: leave the flag out\n",
+    );
+}
+
+#[test]
+fn the_version_of_the_fetched_release_is_enough() {
+    let mut document = document("v3.5.16", json!({}));
+    document["cluster"] = json!({});
+    document["release"] = json!({"version": "v3.7.1", "archives": []});
+    let out = rendered(&document);
+    let config = out["nodes"][0]["files"][0]["content"].as_str().unwrap();
+    assert!(
+        config.contains("\nETCD_FEATURE_GATES=InitialCorruptCheck=true,CompactHashCheck=true\n")
+    );
+}
+
+#[test]
+fn a_path_that_means_something_to_systemd_is_refused() {
+    for (key, path) in
+        [("dataDir", "/data/%i"), ("walDir", "/a b"), ("binDir", "/o/$x"), ("configDir", "/o/*")]
+    {
+        refused(
+            &[],
+            &document("v3.5.16", json!({key: path})).to_string(),
+            65,
+            &format!(
+                "etcd-render: etcd-01: settings.{key}: {path:?}: expected letters, digits and \
+                 any of ._-+@:,=~ only: others have a meaning in a systemd unit\n"
+            ),
+        );
+    }
+    refused(
+        &[],
+        &document("v3.5.16", json!({"dataDir": "/tmp/etcd"})).to_string(),
+        65,
+        "etcd-render: etcd-01: settings.dataDir: \"/tmp/etcd\": the unit gives etcd no access \
+         there: choose a folder as /var/lib/etcd\n",
+    );
+}
+
+#[test]
+fn a_value_of_two_lines_is_refused() {
+    refused(
+        &[],
+        &document("v3.5.16", json!({"logLevel": "info\nETCD_X=1"})).to_string(),
+        3,
+        "etcd-render: etcd-01: etcd.conf.hbs:31: rendering: \"info\\nETCD_X=1\": \
+         expected one line of text\n",
+    );
+}
+
+#[test]
+fn a_variable_that_etcd_would_ignore_is_named() {
+    let env = json!({"env": {"ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME": "4h"}});
+    let ran = run(&[], &document("v3.7.1", env).to_string());
+    assert_eq!(ran.code, 0);
+    assert_eq!(
+        ran.stderr,
+        "etcd-render: etcd-01: warning: settings.env: ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME: \
+         etcd 3.7 does not know it and ignores it: set ETCD_CORRUPT_CHECK_TIME\n\
+         etcd-render: etcd-01: rendered for etcd 3.7\n"
+    );
+    assert_eq!(ran.document()["results"][0]["code"], "unknown-variable");
+}
+
+#[test]
+fn a_variable_that_keeps_etcd_from_starting_is_refused() {
+    let env = json!({"env": {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "false"}});
+    refused(
+        &[],
+        &document("v3.6.14", env).to_string(),
+        3,
+        "etcd-render: etcd-01: settings.env: ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK: \
+         etcd 3.6 does not start with it beside ETCD_FEATURE_GATES: set only ETCD_FEATURE_GATES\n",
+    );
+}
+
+/// A shell reads double quotes as systemd does.
+#[test]
+fn a_value_arrives_as_it_was_given() {
+    let value = "a b 'c' \"d\" \\e \\\\ $HOME ${f} `g` #h %i ;j ä\\";
+    let out = rendered(&document("v3.5.16", json!({"env": {"ETCD_CIPHER_SUITES": value}})));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.conf");
+    fs::write(&path, out["nodes"][0]["files"][0]["content"].as_str().unwrap()).unwrap();
+    let shell = Command::new("sh")
+        .args(["-c", ". \"$0\" && printf %s \"$ETCD_CIPHER_SUITES\""])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(shell.stdout).unwrap(), value);
+}
+
+#[test]
+fn a_template_of_the_users_replaces_the_one_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    refused(
+        &["--templates", place],
+        &document("v3.5.16", json!({})).to_string(),
+        2,
+        &format!(
+            "etcd-render: --templates {place}: neither etcd.conf.hbs nor etcd.service.hbs \
+             is there\n"
+        ),
+    );
+    let template = "A={{address}}{{#if (gte etcdMinor 5)}}&<new>{{/if}}\n";
+    fs::write(folder.path().join("etcd.conf.hbs"), template).unwrap();
+    let settings = json!({"env": {"ETCD_B": "1"}});
+    let ran = run(&["--templates", place], &document("v3.5.16", settings.clone()).to_string());
+    let node = &ran.document()["nodes"][0];
+    assert_eq!(node["files"][0]["content"], "A=192.168.1.100&<new>\nETCD_B=1\n");
+    let built_in = rendered(&document("v3.5.16", settings));
+    assert_eq!(node["units"], built_in["nodes"][0]["units"]);
+}
