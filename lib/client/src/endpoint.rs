@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use pipeline::document::Member;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::wire::{Failure, MembersAnswer, Nothing, Status, StatusAnswer, Token};
+use crate::wire::{MembersAnswer, Nothing, Status, StatusAnswer, Token};
 use crate::{Error, Tls};
 
 /// The most that an answer may hold; a member list of hundreds is far below.
@@ -136,6 +136,12 @@ impl Endpoint {
         }
     }
 
+    /// A linearizable read that the member does by itself when it is asked
+    /// outside of the gateway; all that is left where that refuses.
+    pub(crate) async fn plain_health(&self) -> Result<(), Error> {
+        self.send::<Nothing>(self.client.get(format!("{}/health", self.url))).await.map(drop)
+    }
+
     /// What the member says of itself, quorum or not.
     pub async fn status(&self) -> Result<Status, Error> {
         self.call::<StatusAnswer>("/v3/maintenance/status", json!({})).await.map(Status::from)
@@ -188,6 +194,10 @@ impl Endpoint {
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
+        self.send(request).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let failed = |error| Error::of_request(&error, self.timeout);
         let mut response = request.send().await.map_err(failed)?;
         let mut bytes = Vec::new();
@@ -200,20 +210,8 @@ impl Endpoint {
         if response.status().is_success() {
             return serde_json::from_slice(&bytes).map_err(|why| Error::Answer(why.to_string()));
         }
-        Err(failure(response.status().as_u16(), &bytes))
+        Err(Error::of_answer(response.status().as_u16(), &String::from_utf8_lossy(&bytes)))
     }
-}
-
-/// What an answer with an HTTP status other than success means. The status
-/// differs between versions of etcd, so the code in the answer counts.
-fn failure(status: u16, bytes: &[u8]) -> Error {
-    let text = String::from_utf8_lossy(bytes);
-    let Ok(failure) = serde_json::from_str::<Failure>(&text) else {
-        let line: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
-        return Error::Answer(format!("HTTP {status} {}", line.trim()).trim_end().into());
-    };
-    let message = if failure.message.is_empty() { failure.error } else { failure.message };
-    Error::Etcd { code: failure.code, message }
 }
 
 fn scheme(url: &str) -> Result<&'static str, Error> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
 
+use crate::wire::Failure;
+
 /// What went wrong between a tool and etcd; one line each, without the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -46,6 +48,9 @@ pub enum Error {
         /// What etcd says.
         message: String,
     },
+    /// The member answers, but not its gateway.
+    #[error("etcd's gateway: {0}")]
+    Gateway(String),
     /// An answer that etcd does not give.
     #[error("not an answer of etcd: {0}")]
     Answer(String),
@@ -54,6 +59,7 @@ pub enum Error {
 /// gRPC status codes.
 const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
+const UNAVAILABLE: i32 = 14;
 const UNAUTHENTICATED: i32 = 16;
 
 impl Error {
@@ -93,6 +99,37 @@ impl Error {
     /// member for healthy.
     pub(crate) fn is_denied(&self) -> bool {
         self.asks_for_user() || matches!(self, Self::Etcd { code: PERMISSION_DENIED, .. })
+    }
+
+    /// What the answer `text` with the HTTP status `status`, which is not
+    /// success, means. The status differs between versions of etcd, so the code
+    /// in the answer counts.
+    pub(crate) fn of_answer(status: u16, text: &str) -> Self {
+        if text.starts_with("CommonName of client") {
+            // It cannot take the name for that of a user, and rather takes nobody.
+            return Self::Gateway(
+                "with authentication on, it refuses client certificates with a common name: \
+                 use one without"
+                    .into(),
+            );
+        }
+        let failure: Failure = serde_json::from_str(text).unwrap_or_default();
+        let told = [failure.message, failure.error, failure.reason];
+        match told.into_iter().find(|text| !text.is_empty()) {
+            // The gateway is a client of its own server, with the server's certificate.
+            Some(why) if failure.code == UNAVAILABLE && why.starts_with("connection ") => {
+                Self::Gateway(format!(
+                    "it cannot reach its own server: if that stays so, the server's certificate \
+                     lacks clientAuth ({why})"
+                ))
+            }
+            Some(message) => Self::Etcd { code: failure.code, message },
+            None => {
+                let line: String =
+                    text.lines().next().unwrap_or_default().chars().take(200).collect();
+                Self::Answer(format!("HTTP {status} {}", line.trim()).trim_end().into())
+            }
+        }
     }
 
     /// What `error` of a request with the limit `limit` means.
@@ -148,5 +185,54 @@ fn tls_reason(error: &rustls::Error) -> String {
         }
         Tls::InvalidMessage(_) => "the server does not speak TLS".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn etcd(code: i32, message: &str) -> Error {
+        Error::Etcd { code, message: message.into() }
+    }
+
+    #[test]
+    fn answers_of_every_version() {
+        let empty = "etcdserver: user name is empty";
+        let cases = [
+            (
+                400,
+                r#"{"error":"etcdserver: user name is empty","message":"etcdserver: user name is empty","code":3}"#,
+                etcd(3, empty),
+            ),
+            (400, r#"{"code":3,"message":"etcdserver: user name is empty"}"#, etcd(3, empty)),
+            (400, r#"{"error":"etcdserver: user name is empty","code":3}"#, etcd(3, empty)),
+            (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#, etcd(0, "RAFT NO LEADER")),
+            (503, r#"{"health":"false"}"#, Error::Answer(r#"HTTP 503 {"health":"false"}"#.into())),
+            (404, "404 page not found\n", Error::Answer("HTTP 404 404 page not found".into())),
+            (502, "", Error::Answer("HTTP 502".into())),
+            (
+                503,
+                r#"{"code":14, "message":"connection closed"}"#,
+                Error::Gateway(
+                    "it cannot reach its own server: if that stays so, the server's certificate \
+                     lacks clientAuth (connection closed)"
+                        .into(),
+                ),
+            ),
+        ];
+        for (status, text, expected) in cases {
+            assert_eq!(Error::of_answer(status, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_asks_does_not_make_a_member_unhealthy() {
+        assert!(etcd(3, "etcdserver: user name is empty").is_denied());
+        assert!(etcd(7, "etcdserver: permission denied").is_denied());
+        assert!(etcd(16, "etcdserver: invalid auth token").is_denied());
+        let wrong = "etcdserver: authentication failed, invalid user ID or password";
+        assert!(!etcd(3, wrong).is_denied());
+        assert!(!etcd(14, "etcdserver: request timed out").is_denied());
     }
 }

@@ -98,6 +98,10 @@ impl Seen {
             Ok(status) => Some(status),
             // Newer versions tell it to root only.
             Err(error) if error.is_denied() => None,
+            Err(error @ Error::Gateway(_)) => {
+                self.members = Some(Err(error));
+                return endpoint.plain_health().await;
+            }
             Err(error) => return Err(error),
         };
         self.answered = true;

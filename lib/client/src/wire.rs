@@ -47,6 +47,8 @@ pub(crate) struct Failure {
     pub message: String,
     /// The message again; in some versions of the gateway the only one.
     pub error: String,
+    /// What `/health` says, from 3.5 on.
+    pub reason: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
 };
 use tempfile::TempDir;
 
@@ -23,6 +24,9 @@ use tempfile::TempDir;
 pub const VERSIONS: [&str; 3] = ["v3.4.23", "v3.5.16", "v3.5.30"];
 /// The one that tests use where the version does not matter.
 pub const VERSION: &str = "v3.5.16";
+
+/// The client certificate without a common name.
+pub const NAMELESS: &str = "nameless";
 
 /// A cluster; its members die with it.
 pub struct Cluster {
@@ -47,16 +51,33 @@ impl Cluster {
 
     /// The same, with more flags of etcd.
     pub fn start_with(version: &str, count: usize, flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        authority(dir.path());
+        Self::start_in(dir, version, count, flags)
+    }
+
+    /// Another cluster, whose certificates are of the same CA.
+    pub fn start_other(&self, version: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ca.crt", "ca.key"] {
+            fs::copy(self.path(name), dir.path().join(name)).unwrap();
+        }
+        Self::start_in(dir, version, 1, &[])
+    }
+
+    fn start_in(dir: TempDir, version: &str, count: usize, flags: &[&str]) -> Self {
         let members = (1..=count).map(|number| Member::new(&format!("etcd-{number:02}")));
         let mut cluster = Self {
             members: members.collect(),
-            dir: tempfile::tempdir().unwrap(),
+            dir,
             bin: binaries(version),
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
             initial_cluster: String::new(),
         };
         let addresses: Vec<_> = cluster.members.iter().map(|m| m.address.clone()).collect();
-        certificates(cluster.dir.path(), &addresses);
+        leaf(cluster.dir.path(), "server", &addresses);
+        leaf(cluster.dir.path(), "client", &[]);
+        leaf(cluster.dir.path(), NAMELESS, &[]);
         let peers: Vec<_> = cluster.members.iter().map(Member::as_peer).collect();
         cluster.initial_cluster = peers.join(",");
         for at in 0..count {
@@ -226,18 +247,15 @@ pub fn binaries(version: &str) -> PathBuf {
     folder
 }
 
-/// A CA, and certificates of `server` for all `addresses` and of `client`.
-fn certificates(dir: &Path, addresses: &[String]) {
+fn authority(dir: &Path) {
     let key = KeyPair::generate().unwrap();
     let mut params = named("test CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     write(&dir.join("ca.crt"), &params.self_signed(&key).unwrap().pem());
     write(&dir.join("ca.key"), &key.serialize_pem());
-    leaf(dir, "server", addresses);
-    leaf(dir, "client", &[]);
 }
 
-/// Signs a certificate with the CA in `dir`.
+/// Signs a certificate with the CA in `dir`; `NAME` is its common name too.
 pub fn leaf(dir: &Path, name: &str, addresses: &[String]) {
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
     let ca_key = KeyPair::from_pem(&read("ca.key")).unwrap();
@@ -247,6 +265,9 @@ pub fn leaf(dir: &Path, name: &str, addresses: &[String]) {
     let names = addresses.iter().cloned().chain(["127.0.0.1".into()]);
     let mut params = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
     params.distinguished_name = named(name).distinguished_name;
+    if name == NAMELESS {
+        params.distinguished_name = DistinguishedName::new();
+    }
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     write(&dir.join(format!("{name}.crt")), &params.signed_by(&key, &issuer).unwrap().pem());

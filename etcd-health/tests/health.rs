@@ -1,0 +1,339 @@
+//! The tool against real etcd.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../lib/client/tests/support/mod.rs"]
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::assert::OutputAssertExt;
+use serde_json::{Value, json};
+use support::{Cluster, NAMELESS, VERSION, VERSIONS};
+
+/// The tool, with nothing of the caller's environment that it would read.
+fn tool(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-health"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("ETCD_TOOLS_") || name.starts_with("ETCDCTL_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// The tool with the cluster's certificates.
+fn tool_for(cluster: &Cluster, args: &[&str]) -> Command {
+    let mut command = tool(args);
+    command.env("ETCD_TOOLS_CACERT", cluster.path("ca.crt"));
+    command.env("ETCD_TOOLS_CERT", cluster.path("client.crt"));
+    command.env("ETCD_TOOLS_KEY", cluster.path("client.key"));
+    command
+}
+
+fn piped(mut command: Command, input: &str) -> Output {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// A look at all of the cluster's nodes.
+fn look(cluster: &Cluster, args: &[&str]) -> Output {
+    piped(tool_for(cluster, args), &cluster.node_list())
+}
+
+fn health(output: &Output) -> Value {
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["health"].clone()
+}
+
+fn stderr(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
+}
+
+fn leader(cluster: &Cluster) -> usize {
+    let health = health(&look(cluster, &[]));
+    let endpoints = health["endpoints"].as_array().unwrap();
+    endpoints.iter().position(|endpoint| endpoint["isLeader"] == true).unwrap()
+}
+
+fn hex(number: &Value) -> String {
+    format!("{:x}", number.as_u64().unwrap())
+}
+
+#[test]
+fn it_agrees_with_etcdctl() {
+    for version in VERSIONS {
+        let cluster = Cluster::start(version, 3);
+        let witness = |args: &[&str]| -> Value {
+            serde_json::from_str(&cluster.etcdctl_ok(&[args, &["-w", "json"]].concat())).unwrap()
+        };
+        // A cluster that has just started still writes a little.
+        let (output, status) = loop {
+            let before = witness(&["endpoint", "status"]);
+            let output = look(&cluster, &[]);
+            if witness(&["endpoint", "status"]) == before {
+                break (output, before);
+            }
+        };
+        output.clone().assert().code(0);
+        let health = health(&output);
+        for at in 0..3 {
+            let (ours, theirs) = (&health["endpoints"][at], &status[at]["Status"]);
+            assert_eq!(ours["endpoint"], status[at]["Endpoint"], "{version}");
+            assert_eq!(ours["node"], cluster.members[at].name, "{version}");
+            assert_eq!(ours["healthy"], true, "{version}");
+            assert_eq!(ours["memberId"], hex(&theirs["header"]["member_id"]), "{version}");
+            assert_eq!(ours["clusterId"], hex(&theirs["header"]["cluster_id"]), "{version}");
+            assert_eq!(ours["version"], theirs["version"], "{version}");
+            assert_eq!(ours["version"], version[1..], "{version}");
+            assert_eq!(ours["dbSizeBytes"], theirs["dbSize"], "{version}");
+            assert_eq!(ours["dbSizeInUseBytes"], theirs["dbSizeInUse"], "{version}");
+            assert_eq!(ours["raftTerm"], theirs["raftTerm"], "{version}");
+            assert_eq!(health["leader"], hex(&theirs["leader"]), "{version}");
+            let is_leader = theirs["leader"] == theirs["header"]["member_id"];
+            assert_eq!(ours["isLeader"], is_leader, "{version}");
+            assert_eq!(health["clusterId"], ours["clusterId"], "{version}");
+        }
+        let mut theirs = witness(&["member", "list"])["members"].clone();
+        theirs.as_array_mut().unwrap().sort_by_key(|m| m["name"].to_string());
+        for (ours, theirs) in
+            health["members"].as_array().unwrap().iter().zip(theirs.as_array().unwrap())
+        {
+            assert_eq!(ours["id"], hex(&theirs["ID"]), "{version}");
+            assert_eq!(ours["name"], theirs["name"], "{version}");
+            assert_eq!(ours["peerUrls"], theirs["peerURLs"], "{version}");
+            assert_eq!(ours["clientUrls"], theirs["clientURLs"], "{version}");
+            assert_eq!(ours["isLearner"], false, "{version}");
+        }
+        assert_eq!(health["members"].as_array().unwrap().len(), 3, "{version}");
+        assert_eq!(health["healthy"], true, "{version}");
+        let name = &cluster.members[leader(&cluster)].name;
+        let expected = format!(
+            "etcd-health: 3 of 3 endpoints healthy, leader {name}, version {}",
+            &version[1..]
+        );
+        assert_eq!(stderr(&output), [expected]);
+
+        // What it wrote is a document that it reads again.
+        let again = piped(tool_for(&cluster, &[]), &String::from_utf8_lossy(&output.stdout));
+        assert_eq!((again.status.code(), stderr(&again)), (Some(0), stderr(&output)));
+    }
+}
+
+#[test]
+fn members_that_are_gone() {
+    for version in VERSIONS {
+        let mut cluster = Cluster::start(version, 3);
+        let of = |cluster: &Cluster, at: usize| {
+            format!("{}: {}", cluster.members[at].name, cluster.url(at))
+        };
+        let gone = leader(&cluster);
+        let left = [(gone + 1) % 3, (gone + 2) % 3];
+
+        cluster.kill(gone);
+        let others = left.map(|at| cluster.url(at)).join(",");
+        cluster.wait_for(|c| c.etcdctl_on(&others, &["endpoint", "health"]).status.success());
+        let output = look(&cluster, &[]);
+        let name = |id: &Value| -> String {
+            let health = health(&output);
+            let members = health["members"].as_array().unwrap();
+            members.iter().find(|m| m["id"] == *id).unwrap()["name"].as_str().unwrap().into()
+        };
+        let now = name(&health(&output)["leader"]);
+        assert_eq!(
+            stderr(&output),
+            [
+                format!("etcd-health: {}: connecting: connection refused", of(&cluster, gone)),
+                format!(
+                    "etcd-health: unhealthy: 2 of 3 endpoints healthy, leader {now}, version {}",
+                    &version[1..]
+                ),
+            ]
+        );
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(health(&output)["healthy"], false);
+
+        // Quorum lost: the members are still listed, and nobody waits for a leader.
+        cluster.kill(left[0]);
+        cluster.wait_for(|c| health(&look(c, &[]))["leader"].is_null());
+        let start = Instant::now();
+        let output = look(&cluster, &[]);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(health(&output)["members"].as_array().unwrap().len(), 3);
+        let mut expected = vec![
+            (gone, "connecting: connection refused"),
+            (left[0], "connecting: connection refused"),
+            (left[1], "no leader"),
+        ];
+        expected.sort();
+        let mut expected: Vec<_> = expected
+            .into_iter()
+            .map(|(at, why)| format!("etcd-health: {}: {why}", of(&cluster, at)))
+            .collect();
+        expected.push(format!(
+            "etcd-health: unhealthy: 0 of 3 endpoints healthy, \
+             no leader: 2 of 3 members are needed, 1 answer, version {}",
+            &version[1..]
+        ));
+        assert_eq!(stderr(&output), expected);
+
+        cluster.kill(left[1]);
+        let output = look(&cluster, &[]);
+        assert_eq!(output.status.code(), Some(69));
+        let expected: Vec<_> = (0..3)
+            .map(|at| format!("etcd-health: {}: connecting: connection refused", of(&cluster, at)))
+            .collect();
+        assert_eq!(stderr(&output), expected);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["results"][0]["code"], "unreachable");
+        let output = tool_for(&cluster, &["--endpoints", &cluster.urls()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(69));
+    }
+}
+
+#[test]
+fn a_frozen_member_costs_its_timeout_and_no_more() {
+    let cluster = Cluster::start(VERSION, 3);
+    let frozen = (leader(&cluster) + 1) % 3;
+    cluster.freeze(frozen);
+    let start = Instant::now();
+    let output = look(&cluster, &["--timeout", "2"]);
+    let took = start.elapsed();
+    cluster.thaw(frozen);
+    assert!((2.0..2.5).contains(&took.as_secs_f32()), "{took:?}");
+    assert_eq!(output.status.code(), Some(1));
+    let why = format!("{}: no answer within 2.0 s", cluster.url(frozen));
+    assert_eq!(stderr(&output)[0], format!("etcd-health: {}: {why}", cluster.members[frozen].name));
+    assert_eq!(health(&output)["endpoints"][frozen]["error"], "no answer within 2.0 s");
+
+    for (at, _) in cluster.members.iter().enumerate() {
+        cluster.freeze(at);
+    }
+    let output = look(&cluster, &["--timeout", "1"]);
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn wait_ends_when_the_cluster_is_healthy() {
+    let mut cluster = Cluster::start(VERSION, 3);
+    let at = (leader(&cluster) + 1) % 3;
+    cluster.kill(at);
+    let start = Instant::now();
+    let output = look(&cluster, &["--wait", "2"]);
+    assert!((1.5..3.5).contains(&start.elapsed().as_secs_f32()), "{:?}", start.elapsed());
+    assert_eq!(output.status.code(), Some(1));
+    let last = stderr(&output).pop().unwrap();
+    assert!(
+        last.starts_with("etcd-health: unhealthy after 2 s: 2 of 3 endpoints healthy, leader "),
+        "{last}"
+    );
+
+    let mut command = tool_for(&cluster, &["--wait"]);
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut waiting = pipes.spawn().unwrap();
+    waiting.stdin.take().unwrap().write_all(cluster.node_list().as_bytes()).unwrap();
+    cluster.start_member(at, "existing");
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    cluster.etcdctl_ok(&["endpoint", "health"]);
+}
+
+#[test]
+fn a_cluster_with_authentication() {
+    for version in VERSIONS {
+        let cluster = Cluster::start(version, 3);
+        for args in [
+            &["user", "add", "root:secret"][..],
+            &["user", "add", "guest:secret"],
+            &["user", "grant-role", "root", "root"],
+            &["auth", "enable"],
+        ] {
+            cluster.etcdctl_ok(args);
+        }
+        let as_user = |user: &str, password: &str| {
+            let mut command = tool_for(&cluster, &[]);
+            command.env("ETCD_TOOLS_CERT", cluster.path(&format!("{NAMELESS}.crt")));
+            command.env("ETCD_TOOLS_KEY", cluster.path(&format!("{NAMELESS}.key")));
+            command.env("ETCDCTL_USER", user).env("ETCDCTL_PASSWORD", password);
+            piped(command, &cluster.node_list())
+        };
+        for output in [
+            look(&cluster, &[]),
+            as_user("root", "secret"),
+            as_user("root:secret", ""),
+            as_user("guest", "secret"),
+        ] {
+            assert_eq!(output.status.code(), Some(0), "{version}: {:?}", stderr(&output));
+            assert_eq!(health(&output)["endpoints"][2]["healthy"], true, "{version}");
+        }
+        assert_eq!(health(&as_user("root", "secret"))["members"].as_array().unwrap().len(), 3);
+
+        let output = as_user("root", "wrong");
+        let why = "etcdserver: authentication failed, invalid user ID or password";
+        assert_eq!(output.status.code(), Some(1), "{version}");
+        assert_eq!(
+            stderr(&output)[0],
+            format!("etcd-health: etcd-01: {}: {why}", cluster.url(0)),
+            "{version}"
+        );
+        let output = as_user("root", "");
+        assert_eq!(output.status.code(), Some(2), "{version}");
+        assert_eq!(
+            stderr(&output),
+            ["etcd-health: ETCDCTL_USER: no password: set ETCDCTL_PASSWORD too"]
+        );
+    }
+}
+
+#[test]
+fn an_alarm_makes_the_cluster_unhealthy() {
+    for version in VERSIONS {
+        let cluster = Cluster::start_with(version, 1, &["--quota-backend-bytes", "200000"]);
+        let value = "x".repeat(50_000);
+        cluster.wait_for(|c| !c.etcdctl(&["put", "key", &value]).status.success());
+        let output = look(&cluster, &[]);
+        assert_eq!(output.status.code(), Some(1), "{version}");
+        assert_eq!(health(&output)["endpoints"][0]["alarms"], json!(["NOSPACE"]), "{version}");
+        assert_eq!(
+            stderr(&output),
+            [
+                "etcd-health: etcd-01: alarm NOSPACE: the database is at its quota and takes no \
+                 writes: compact, defragment, then etcdctl alarm disarm"
+                    .to_owned(),
+                format!(
+                    "etcd-health: unhealthy: 1 of 1 endpoints healthy, leader etcd-01, version {}",
+                    &version[1..]
+                )
+            ]
+        );
+        assert!(cluster.etcdctl_ok(&["alarm", "list"]).contains("alarm:NOSPACE"));
+        cluster.etcdctl_ok(&["alarm", "disarm"]);
+        assert_eq!(look(&cluster, &[]).status.code(), Some(0), "{version}");
+    }
+}
+
+#[test]
+fn endpoints_of_different_clusters() {
+    let one = Cluster::start(VERSION, 1);
+    let other = one.start_other(VERSION);
+    let output = tool_for(&one, &["--endpoints", &format!("{},{}", one.url(0), other.url(0))])
+        .output()
+        .unwrap();
+    let ids =
+        [&one, &other].map(|c| health(&look(c, &[]))["clusterId"].as_str().unwrap().to_owned());
+    assert_eq!(
+        stderr(&output),
+        [
+            format!(
+                "etcd-health: the endpoints are of different clusters: etcd-01 {}, etcd-01 {}",
+                ids[0], ids[1]
+            ),
+            "etcd-health: unhealthy: 2 of 2 endpoints healthy".into(),
+        ]
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
