@@ -1,1 +1,186 @@
-//! x
+//! What the end-to-end tests share: a lab of real hosts with a real systemd,
+//! sshd and etcd, and pipelines typed into a shell as a user would type them.
+//!
+//! There is one lab for all tests of a run (`scripts/lab`), so a test holds it
+//! for itself while it lasts. `scripts/test` builds the tools, brings the lab
+//! up, and runs the tests; without a lab they fail, and say so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use pipeline::{Document, parse};
+use tempfile::TempDir;
+
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The repository's folder.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+/// The folder of the tools that were built with this test.
+pub fn tools() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let folder = test.ancestors().nth(2).expect("target/release/deps/test").to_path_buf();
+    assert!(folder.join("etcd-push").exists(), "{folder:?} has no etcd-push: run scripts/test");
+    folder
+}
+
+/// A shell command to run in `folder`, with the tools on its PATH and nothing
+/// of the tools' settings in its environment.
+fn shell(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("ETCD_TOOLS_") || name.starts_with("ETCDCTL_") {
+            command.env_remove(name);
+        }
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", tools().display()))
+        .env("ETCD_TOOLS_CACHE", folder.join("cache"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The same, when it exited with 0; else the test fails and shows what it said.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// The same, when it exited with `code`; else the test fails and shows what it said.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stderr:\n{}\nstdout:\n{}", self.stderr, self.stdout);
+        self
+    }
+
+    /// The same, when it wrote exactly the line `line` to stderr; else the test fails.
+    #[track_caller]
+    pub fn says(self, line: &str) -> Self {
+        assert!(self.stderr.lines().any(|l| l == line), "no line {line:?} in:\n{}", self.stderr);
+        self
+    }
+
+    /// The document on stdout.
+    #[track_caller]
+    pub fn document(&self) -> Document {
+        match parse(self.stdout.as_bytes()) {
+            Ok(input) => input.document,
+            Err(error) => panic!("{error}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr),
+        }
+    }
+}
+
+/// Runs `script` with bash (`pipefail` is on) in a folder of its own, outside of the lab.
+pub fn bash(folder: &Path, script: &str) -> Ran {
+    let mut command = shell("bash", folder);
+    Ran::new(command.args(["-o", "pipefail", "-c", script]).output().expect("bash"))
+}
+
+/// Runs `program` with `args` in `folder`, with the tools on its PATH, outside of the lab.
+pub fn run(folder: &Path, program: &str, args: &[&str]) -> Ran {
+    Ran::new(shell(program, folder).args(args).output().expect(program))
+}
+
+/// The lab, for one test alone, with fresh hosts and a folder to work in.
+pub struct Lab {
+    /// The folder in which commands run; it goes with the test.
+    pub folder: TempDir,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    /// Fresh hosts, and `count` of them in `nodes.txt`.
+    pub fn with_nodes(count: usize) -> Self {
+        // A test that failed has left the lab to the next one all the same.
+        let one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lab = Self { folder: TempDir::new().expect("a folder"), _one: one };
+        lab.command(&["reset"]);
+        let nodes = lab.command(&["nodes", &count.to_string()]);
+        lab.write("nodes.txt", &nodes);
+        lab
+    }
+
+    /// Runs `script` with bash in the lab's network, as the operator would
+    /// (`pipefail` is on); `nodes.txt` lists the nodes.
+    pub fn bash(&self, script: &str) -> Ran {
+        self.exec(&["bash", "-o", "pipefail", "-c", script])
+    }
+
+    /// Runs a program with its arguments in the lab's network.
+    pub fn exec(&self, command: &[&str]) -> Ran {
+        Ran::new(self.command_in_lab(command).output().expect("scripts/lab"))
+    }
+
+    /// A program with its arguments in the lab's network, not yet started.
+    pub fn command_in_lab(&self, command: &[&str]) -> Command {
+        let mut lab = shell(&lab_script(), self.folder.path());
+        lab.arg("exec").args(command);
+        lab
+    }
+
+    /// Runs `scripts/lab` with `args`, which must succeed; gives what it wrote to stdout.
+    #[track_caller]
+    pub fn command(&self, args: &[&str]) -> String {
+        let ran = Ran::new(shell(&lab_script(), self.folder.path()).args(args).output().unwrap());
+        assert_eq!(
+            ran.code, 0,
+            "scripts/lab {args:?}: {} (is it up? run scripts/test)",
+            ran.stderr
+        );
+        ran.stdout
+    }
+
+    /// Runs `script` as root on a host, which must succeed; gives what it wrote to stdout.
+    #[track_caller]
+    pub fn on(&self, host: &str, script: &str) -> String {
+        self.command(&["ssh", host, script])
+    }
+
+    /// Writes a file in the working folder.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).expect("writing a file");
+    }
+
+    /// Reads a file in the working folder.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).expect("reading a file")
+    }
+}
+
+fn lab_script() -> String {
+    repository().join("scripts/lab").display().to_string()
+}
+
+/// The whole pipeline for `version`.
+pub fn deploy(version: &str) -> String {
+    format!(
+        "etcd-fetch {version} < nodes.txt | etcd-cert issue | etcd-render | etcd-push \
+         | etcd-unit start | etcd-health --wait"
+    )
+}
