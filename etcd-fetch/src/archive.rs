@@ -10,6 +10,7 @@ use pipeline::document::Arch;
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
+use crate::pieces::pieces;
 use crate::version::Version;
 
 /// The binaries that a release may hold; `etcdutl` came with 3.5.
@@ -34,17 +35,19 @@ pub(crate) fn folder(version: Version, arch: Arch) -> String {
 /// Looks at every entry of the archive `path` and gives the binaries in it.
 ///
 /// An entry that leaves `folder`, or could make a later one leave it, is an
-/// error, and so is an archive without `etcd` or `etcdctl`.
+/// error, and so is an archive without `etcd` or `etcdctl`. Errors begin with
+/// the entry; whoever calls knows how to call the archive.
 pub(crate) fn inspect(path: &Path, folder: &str) -> Result<Vec<Binary>> {
     let mut binaries: Vec<Binary> = Vec::new();
     walk(path, folder, |name, content| {
-        ensure!(binaries.iter().all(|b| b.name != name), "{name} is in it twice");
-        binaries.push(Binary { name: name.into(), sha256: copy(content, &mut io::sink())? });
+        let first = binaries.iter().all(|binary| binary.name != name);
+        ensure!(first, "{folder}/{name}: it is there twice");
+        binaries.push(Binary { name: name.into(), sha256: copy(name, content, &mut io::sink())? });
         Ok(())
     })?;
     for name in REQUIRED {
         let found = binaries.iter().any(|binary| binary.name == name);
-        ensure!(found, "{}: not an etcd release: no file {folder}/{name} in it", path.display());
+        ensure!(found, "{folder}/{name}: not in it: not a release of etcd");
     }
     binaries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(binaries)
@@ -58,7 +61,8 @@ pub(crate) fn unpack(path: &Path, folder: &str, binaries: &[Binary], target: &Pa
             return Ok(());
         };
         pipeline::disk::write_with(&target.join(name), 0o755, |file| {
-            ensure!(copy(content, file)? == binary.sha256, "the archive changed under our hands");
+            let sha256 = copy(name, content, file)?;
+            ensure!(sha256 == binary.sha256, "the archive was changed meanwhile: run it again");
             Ok(())
         })
     })
@@ -70,23 +74,21 @@ fn walk(
     folder: &str,
     mut each: impl FnMut(&str, &mut dyn Read) -> Result<()>,
 ) -> Result<()> {
-    let shown = path.display();
-    let reading = || format!("{shown}: reading");
-    let file = File::open(path).with_context(|| format!("{shown}: opening"))?;
+    let file = File::open(path).context("opening")?;
     let mut archive = tar::Archive::new(MultiGzDecoder::new(io::BufReader::new(file)));
-    for entry in archive.entries().with_context(reading)? {
-        let mut entry = entry.with_context(reading)?;
+    for entry in archive.entries().context("reading")? {
+        let mut entry = entry.context("reading")?;
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
             continue;
         }
-        let name = entry.path().with_context(reading)?.into_owned();
-        let link = entry.link_name().with_context(reading)?;
-        check(&name, kind, link.as_deref(), folder).with_context(|| shown.to_string())?;
+        let name = entry.path().context("reading")?.into_owned();
+        let link = entry.link_name().context("reading")?;
+        check(&name, kind, link.as_deref(), folder)?;
         let inner = plain(&name).strip_prefix(folder).map(Path::to_owned).unwrap_or_default();
         match inner.to_str().filter(|inner| BINARIES.contains(inner)) {
-            Some(_) if !kind.is_file() => bail!("{shown}: {}: not a regular file", name.display()),
-            Some(binary) => each(binary, &mut entry).with_context(reading)?,
+            Some(_) if !kind.is_file() => bail!("{}: not a regular file", name.display()),
+            Some(binary) => each(binary, &mut entry)?,
             None => {}
         }
     }
@@ -123,16 +125,12 @@ fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// Copies everything, and gives its SHA-256 in hex.
-fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<String> {
+/// Copies `content`, called `name` in errors, and gives its SHA-256 in hex.
+fn copy(name: &str, content: &mut dyn Read, to: &mut dyn Write) -> Result<String> {
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = from.read(&mut buffer)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(hex::encode(hash.finalize()));
-        };
-        hash.update(bytes);
-        to.write_all(bytes)?;
-    }
+    pieces(content, name, &mut |piece| {
+        hash.update(piece);
+        Ok(to.write_all(piece)?)
+    })?;
+    Ok(hex::encode(hash.finalize()))
 }

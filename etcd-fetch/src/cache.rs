@@ -27,6 +27,11 @@ impl Cache {
         Ok(Self { folder: root.join(version.to_string()), root })
     }
 
+    /// Whether anything of the release was ever kept.
+    pub(crate) fn exists(&self) -> bool {
+        self.folder.exists()
+    }
+
     /// The place of `file`.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)

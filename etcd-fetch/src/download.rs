@@ -1,7 +1,7 @@
 //! Bringing a file from a mirror, in as many goes as it takes.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +9,7 @@ use pipeline::terminal::Progress;
 use sha2::{Digest, Sha256};
 
 use crate::mirror::{Kind, Mirror, MirrorError, retrying};
+use crate::pieces::pieces;
 
 /// The most that a text may have.
 const TEXT_BYTES: usize = 1 << 20;
@@ -87,7 +88,12 @@ impl Remote<'_> {
             .truncate(false)
             .open(partial)
             .with_context(|| format!("{shown}: opening"))?;
-        let (mut hash, have) = hash(&mut out).with_context(|| format!("{shown}: reading"))?;
+        let (mut hash, mut have) = (Sha256::new(), 0);
+        pieces(&mut out, &shown.to_string(), &mut |bytes| {
+            hash.update(bytes);
+            have += bytes.len() as u64;
+            Ok(())
+        })?;
         let sha256 = hex::encode(hash.clone().finalize());
         if sha256 == expected {
             out.sync_all().with_context(writing)?;
@@ -114,21 +120,6 @@ impl Remote<'_> {
 
     fn refused(&self, why: &str) -> MirrorError {
         MirrorError { kind: Kind::Refused, message: format!("{}: {why}", self.place()) }
-    }
-}
-
-/// The hash of all that is in `file`, and its size.
-fn hash(file: &mut File) -> std::io::Result<(Sha256, u64)> {
-    let mut hash = Sha256::new();
-    let mut size = 0;
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = file.read(&mut buffer)?;
-        match buffer.get(..count) {
-            Some(bytes) if !bytes.is_empty() => hash.update(bytes),
-            _ => return Ok((hash, size)),
-        }
-        size += count as u64;
     }
 }
 

@@ -89,15 +89,20 @@ impl Fetcher<'_> {
         {
             return self.package(target, known, binaries).map(Fetched::Cached);
         }
-        let _lock = if self.run.check() { None } else { Some(self.cache.lock()?) };
+        let reads_only = self.run.check() || (self.offline && !self.cache.exists());
+        let _lock = if reads_only { None } else { Some(self.cache.lock()?) };
         // Another process may have fetched it in the meantime.
         let known = self.known_sum(target)?;
         let held = self.cache.sha256_of(&target.file)?;
-        if let Some(known) = known.filter(|known| held.as_ref() == Some(known)) {
-            return self.admit(target, &known).map(Fetched::Cached);
-        }
+        let why = match (&known, &held) {
+            (Some(known), Some(held)) if known == held => {
+                return self.admit(target, known).map(Fetched::Cached);
+            }
+            (_, None) => "not in the cache",
+            (None, _) => "without a checksum in the cache",
+            _ => "damaged",
+        };
         if self.offline {
-            let why = if held.is_some() { "damaged, or not listed" } else { "not in the cache" };
             let path = self.cache.path(&target.file);
             bail!("{}: {why}: run it once without --offline", path.display());
         }
@@ -113,7 +118,7 @@ impl Fetcher<'_> {
         }
         let path = self.cache.path(&target.file);
         if held.is_some() {
-            let message = format!("{}: damaged, fetching it again", path.display());
+            let message = format!("{}: damaged, to be fetched again", path.display());
             self.run.report(ToolResult::warning("damaged", message));
         }
         let version = self.version.to_string();
@@ -127,7 +132,7 @@ impl Fetcher<'_> {
             Ok(binaries) => binaries,
             Err(error) => {
                 remove(&partial)?;
-                return Err(error.context(format!("{}: refused", remote.place())));
+                return Err(error.context(remote.place()));
             }
         };
         self.cache.keep_binaries(&target.file, &expected, &binaries)?;
@@ -143,7 +148,8 @@ impl Fetcher<'_> {
             Some(binaries) => binaries,
             None => {
                 let path = self.cache.path(&target.file);
-                let binaries = archive::inspect(&path, &target.folder)?;
+                let binaries = archive::inspect(&path, &target.folder)
+                    .with_context(|| path.display().to_string())?;
                 if !self.run.check() {
                     self.cache.keep_binaries(&target.file, sha256, &binaries)?;
                 }

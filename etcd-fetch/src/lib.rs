@@ -9,6 +9,7 @@ mod cache;
 mod download;
 mod fetch;
 mod mirror;
+mod pieces;
 mod sums;
 mod unpack;
 mod version;
@@ -147,10 +148,10 @@ impl Fetch {
                 ))
                 .into());
             }
-            return Ok((picked, ", picked for Kubernetes"));
+            return Ok((picked, " (picked for Kubernetes)"));
         }
         let given = self.release.or(in_document).map(|version| (version, ""));
-        Ok(given.unwrap_or((version::DEFAULT, ", the default: no version was given")))
+        Ok(given.unwrap_or((version::DEFAULT, " (the default, as no version was given)")))
     }
 
     /// Refuses, or warns of, what is known to be wrong with the release.
@@ -196,19 +197,19 @@ fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: &str) -> Opti
     match fetched {
         Fetched::New(package) => {
             let size = DecimalBytes(package.size_bytes);
-            let message = format!("{version} for {arch}{reason}: {size} from {mirror}");
+            let message = format!("{version} for {arch}: fetched {size} from {mirror}{reason}");
             run.report(ToolResult::changed("fetched", message));
             Some(package)
         }
         Fetched::Cached(package) => {
             let size = DecimalBytes(package.size_bytes);
-            let message = format!("{version} for {arch}{reason}: {size} in the cache");
+            let message = format!("{version} for {arch}: in the cache, {size}{reason}");
             run.report(ToolResult::unchanged("cached", message));
             Some(package)
         }
         Fetched::Would(size) => {
             let size = size.map(|size| format!("{} ", DecimalBytes(size))).unwrap_or_default();
-            let message = format!("{version} for {arch}{reason}: would fetch {size}from {mirror}");
+            let message = format!("{version} for {arch}: would fetch {size}from {mirror}{reason}");
             run.report(ToolResult::would_change(message));
             None
         }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use reqwest::Url;
 
+use crate::pieces::pieces;
 use crate::web::{Body, Web};
 
 /// The pauses before each new try of what may pass by itself.
@@ -134,7 +135,7 @@ impl fmt::Display for Mirror {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match &self.location {
             Location::Folder(folder) => folder.display().fmt(f),
-            Location::Site(base) => f.write_str(&shown(base)),
+            Location::Site(base) => f.write_str(shown(base).trim_end_matches('/')),
         }
     }
 }
@@ -178,21 +179,7 @@ impl Source<'_> {
     pub(crate) fn copy(self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match self.content {
             Content::Body(body) => body.copy(sink),
-            Content::File(file, place) => copy_file(file, &place, sink),
-        }
-    }
-}
-
-fn copy_file(mut file: File, place: &str, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = file.read(&mut buffer).map_err(|error| MirrorError {
-            kind: Kind::Refused,
-            message: format!("{place}: reading: {error}"),
-        })?;
-        match buffer.get(..count) {
-            Some(bytes) if !bytes.is_empty() => sink(bytes)?,
-            _ => return Ok(()),
+            Content::File(mut file, place) => pieces(&mut file, &place, sink),
         }
     }
 }

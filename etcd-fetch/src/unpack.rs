@@ -65,7 +65,8 @@ pub(crate) fn unpack(
         return Ok(());
     }
     fs::create_dir_all(folder).with_context(|| format!("{shown}: making the folder"))?;
-    archive::unpack(&package.path, &archive::folder(version, package.arch), &missing, folder)?;
+    archive::unpack(&package.path, &archive::folder(version, package.arch), &missing, folder)
+        .with_context(|| package.path.display().to_string())?;
     run.report(ToolResult::changed("unpacked", format!("{shown}: unpacked {names} of {version}")));
     Ok(())
 }

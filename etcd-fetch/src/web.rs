@@ -59,8 +59,9 @@ impl Web {
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
-        let response =
-            self.runtime.block_on(request.send()).map_err(|error| self.failed(&place, &error))?;
+        // The timers of a request must be made inside of the runtime.
+        let sent = self.runtime.block_on(async { request.send().await });
+        let response = sent.map_err(|error| self.failed(&place, &error))?;
         let (start, total) = match response.status() {
             StatusCode::OK => (0, response.content_length()),
             StatusCode::PARTIAL_CONTENT if offset > 0 && starts_at(&response, offset) => {

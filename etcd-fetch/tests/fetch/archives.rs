@@ -1,0 +1,78 @@
+//! Archives that are refused although their checksum is right.
+
+use crate::support::Entry::{Fifo, File, HardLink, Link};
+use crate::support::{Place, archive, release};
+
+#[test]
+fn an_archive_that_leaves_its_folder_or_lacks_etcd_is_refused() {
+    let etcd = || File("etcd-v3.5.16-linux-amd64/etcd", b"1".into());
+    let etcdctl = || File("./etcd-v3.5.16-linux-amd64/etcdctl", b"2".into());
+    let with = |entry| archive(vec![etcd(), etcdctl(), entry]);
+    let text = || b"x".to_vec();
+    let mut cut = release("v3.5.16", "amd64");
+    cut.truncate(200_000);
+    let cases = [
+        (
+            with(File("etcd-v3.5.16-linux-amd64/../../evil", text())),
+            "etcd-v3.5.16-linux-amd64/../../evil: the entry leaves its folder",
+        ),
+        (with(File("/etc/evil", text())), "/etc/evil: the entry leaves its folder"),
+        (
+            with(File("etcd-v3.5.16-linux-arm64/etcd", text())),
+            "etcd-v3.5.16-linux-arm64/etcd: the entry is not in etcd-v3.5.16-linux-amd64",
+        ),
+        (with(File("evil", text())), "evil: the entry is not in etcd-v3.5.16-linux-amd64"),
+        (
+            with(Link("etcd-v3.5.16-linux-amd64/x", "../../etc")),
+            "etcd-v3.5.16-linux-amd64/x: a link out of its folder: ../../etc",
+        ),
+        (
+            with(Link("etcd-v3.5.16-linux-amd64/x", "/etc/passwd")),
+            "etcd-v3.5.16-linux-amd64/x: a link out of its folder: /etc/passwd",
+        ),
+        (
+            with(HardLink("etcd-v3.5.16-linux-amd64/x", "other/passwd")),
+            "etcd-v3.5.16-linux-amd64/x: a link out of its folder: other/passwd",
+        ),
+        (
+            with(Fifo("etcd-v3.5.16-linux-amd64/x")),
+            "etcd-v3.5.16-linux-amd64/x: neither a file nor a folder nor a link",
+        ),
+        (with(etcd()), "etcd-v3.5.16-linux-amd64/etcd: it is there twice"),
+        (
+            archive(vec![etcd()]),
+            "etcd-v3.5.16-linux-amd64/etcdctl: not in it: not a release of etcd",
+        ),
+        (
+            archive(vec![etcd(), Link("etcd-v3.5.16-linux-amd64/etcdctl", "etcd")]),
+            "etcd-v3.5.16-linux-amd64/etcdctl: not a regular file",
+        ),
+        (cut, "etcd: reading: unexpected end of file"),
+        (b"not gzip".into(), "reading: invalid gzip header"),
+    ];
+    for (bytes, expected) in cases {
+        let place = Place::new(&[]);
+        place.publish("v3.5.16", "amd64", &bytes);
+        let path = place.published("v3.5.16", "amd64");
+        let ran = place.run(&place.mirror(), &["v3.5.16"]);
+        ran.said(3, &[&format!("etcd-fetch: {}: {expected}", path.display())]);
+        let kept: Vec<_> = place.snapshot("cache").into_keys().collect();
+        assert_eq!(kept, [place.path("cache/v3.5.16/.lock")], "{expected}");
+    }
+}
+
+#[test]
+fn a_link_that_stays_is_taken_and_the_binaries_are_those_that_are_there() {
+    let place = Place::new(&[]);
+    let bytes = archive(vec![
+        File("etcd-v3.4.45-linux-amd64/etcdctl", b"2".into()),
+        File("etcd-v3.4.45-linux-amd64/etcd", b"1".into()),
+        File("etcd-v3.4.45-linux-amd64/Documentation/etcdutl", b"3".into()),
+        Link("etcd-v3.4.45-linux-amd64/doc", "Documentation"),
+        HardLink("etcd-v3.4.45-linux-amd64/same", "etcd-v3.4.45-linux-amd64/etcd"),
+    ]);
+    place.publish("v3.4.45", "amd64", &bytes);
+    let document = place.run(&place.mirror(), &["v3.4.45"]).document();
+    let binaries = &document["release"]["archives"][0]["binaries"];
+    assert_eq!(*binaries, serde_json::json!(["etcd", "etcdctl"]));
+}

@@ -1,0 +1,175 @@
+//! Which release is fetched, and for which architectures.
+
+use serde_json::json;
+
+use crate::support::{NODES, Place, release, run, size};
+
+const DOCUMENT: &str = r#"{"apiVersion": "etcd-tools/v1", "cluster": {"version": "v3.5.16"},
+    "nodes": [{"name": "a", "address": "10.0.0.1"}]}"#;
+
+#[test]
+fn the_document_says_what_was_fetched() {
+    let place = Place::new(&["v3.5.16"]);
+    let ran = place.run(&place.mirror(), &["v3.5.16"]);
+    let said = format!("v3.5.16 for amd64: fetched {} from {}", size(), place.mirror());
+    ran.said(0, &[&format!("etcd-fetch: {said}")]);
+    let document = ran.document();
+    assert_eq!(document["cluster"], json!({"version": "v3.5.16"}));
+    assert_eq!(
+        document["release"],
+        json!({"version": "v3.5.16", "archives": [{
+            "arch": "amd64",
+            "local": place.cached("v3.5.16", "amd64"),
+            "sha256": pipeline::disk::sha256(&release("v3.5.16", "amd64")),
+            "sizeBytes": release("v3.5.16", "amd64").len(),
+            "binaries": ["etcd", "etcdctl", "etcdutl"],
+        }]})
+    );
+    assert_eq!(
+        document["results"],
+        json!([{"tool": "etcd-fetch", "severity": "info", "code": "fetched",
+                "message": said, "changed": true}])
+    );
+}
+
+#[test]
+fn the_version_comes_from_the_first_that_has_one() {
+    let place = Place::new(&["v3.4.45", "v3.5.16", "v3.5.33", "v3.6.14", "v3.7.1"]);
+    for (args, stdin, version, reason) in [
+        (vec!["3.5.16"], NODES, "v3.5.16", ""),
+        (vec!["v3.5.33"], DOCUMENT, "v3.5.33", ""),
+        (vec![], DOCUMENT, "v3.5.16", ""),
+        (vec![], NODES, "v3.6.14", " (the default, as no version was given)"),
+        (vec!["--for-kubernetes", "1.33"], NODES, "v3.5.33", " (picked for Kubernetes)"),
+        (vec!["--for-kubernetes=v1.36.1"], NODES, "v3.6.14", " (picked for Kubernetes)"),
+        (vec!["--for-kubernetes=1.37", "3.7.1"], NODES, "v3.7.1", " (picked for Kubernetes)"),
+    ] {
+        let ran = run(place.command(&place.mirror(), &args), stdin);
+        assert_eq!(ran.exit, 0, "{args:?}: {ran:?}");
+        assert!(ran.stderr.ends_with(&format!("{reason}\n")), "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(&format!(": {version} for amd64: ")), "{args:?}: {ran:?}");
+        assert_eq!(ran.document()["cluster"]["version"], version, "{args:?}");
+        assert_eq!(ran.document()["release"]["version"], version, "{args:?}");
+    }
+}
+
+#[test]
+fn contradictions_are_usage_errors_and_nothing_is_done() {
+    let place = Place::new(&["v3.5.1", "v3.5.16"]);
+    for (args, stdin, expected) in [
+        (
+            vec!["3.5"],
+            NODES,
+            "invalid value '3.5' for '[VERSION]': expected a version such as v3.5.16: \
+             see etcd-fetch --help",
+        ),
+        (
+            vec!["v3.5.16", "--for-kubernetes", "1.34"],
+            DOCUMENT,
+            "--for-kubernetes 1.34 takes v3.6.14, but the command line says v3.5.16: \
+             give one of them",
+        ),
+        (
+            vec!["--for-kubernetes", "1.34"],
+            DOCUMENT,
+            "--for-kubernetes 1.34 takes v3.6.14, but cluster.version says v3.5.16: \
+             give one of them",
+        ),
+        (
+            vec!["v3.5.1"],
+            NODES,
+            "v3.5.1: known to corrupt data: take a newer one (or say --allow-unsafe-version)",
+        ),
+        (
+            vec!["v3.5.16", "--sha256", "12"],
+            NODES,
+            "invalid value '12' for '--sha256 <[ARCH=]HEX>': expected 64 hex digits, or ARCH= \
+             and 64 hex digits: see etcd-fetch --help",
+        ),
+        (
+            vec!["v3.5.16", "--timeout", "0"],
+            NODES,
+            "invalid value '0' for '--timeout <SECONDS>': expected more than 0: \
+             see etcd-fetch --help",
+        ),
+    ] {
+        let ran = run(place.command(&place.mirror(), &args), stdin);
+        ran.said(2, &[&format!("etcd-fetch: {expected}")]);
+    }
+    let version = DOCUMENT.replace("v3.5.16", "v3.5.99999999999");
+    run(place.command(&place.mirror(), &[]), &version).said(
+        65,
+        &["etcd-fetch: stdin: cluster.version: \"v3.5.99999999999\": \
+           expected a version such as v3.5.16"],
+    );
+    assert!(!place.path("cache").exists());
+}
+
+#[test]
+fn an_old_release_is_a_warning() {
+    let place = Place::new(&["v3.4.45", "v3.5.1", "v3.5.10"]);
+    for (version, code, expected) in [
+        ("v3.4.45", "unsupported-version", "no longer supported by etcd"),
+        ("v3.5.1", "unsafe-version", "known to corrupt data"),
+        ("v3.5.10", "old-version", "not recommended for Kubernetes, which wants v3.5.11 or newer"),
+    ] {
+        let ran = place.run(&place.mirror(), &[version, "--allow-unsafe-version", "--quiet"]);
+        ran.said(0, &[&format!("etcd-fetch: warning: {version}: {expected}")]);
+        let first = &ran.document()["results"][0];
+        assert_eq!((&first["severity"], &first["code"]), (&json!("warning"), &json!(code)));
+    }
+}
+
+#[test]
+fn each_architecture_of_the_selected_nodes_has_its_archive() {
+    let place = Place::new(&["v3.6.14"]);
+    let nodes = r#"{"apiVersion": "etcd-tools/v1", "nodes": [
+        {"name": "a", "address": "10.0.0.1", "arch": "s390x"},
+        {"name": "b", "address": "10.0.0.2"},
+        {"name": "c", "address": "10.0.0.3", "arch": "amd64"}]}"#;
+    let mirror = place.mirror();
+    let sums = place.path("mirror/v3.6.14/SHA256SUMS");
+    let ran = run(place.command(&mirror, &["v3.6.14", "--quiet"]), nodes);
+    ran.said(
+        3,
+        &[&format!(
+            "etcd-fetch: {}: no line for etcd-v3.6.14-linux-s390x.tar.gz: \
+             the mirror has no v3.6.14 for s390x",
+            sums.display()
+        )],
+    );
+    assert!(place.cached("v3.6.14", "amd64").exists(), "the other one is not left out");
+    assert!(ran.document().get("release").is_none());
+    assert!(ran.document().get("cluster").is_none());
+
+    place.publish("v3.6.14", "s390x", &release("v3.6.14", "s390x"));
+    let ran = run(place.command(&mirror, &["v3.6.14"]), nodes);
+    ran.said(
+        0,
+        &[
+            &format!("etcd-fetch: v3.6.14 for amd64: in the cache, {}", size()),
+            &format!("etcd-fetch: v3.6.14 for s390x: fetched {} from {mirror}", size()),
+        ],
+    );
+    let archs = |document: &serde_json::Value| -> Vec<String> {
+        let archives = document["release"]["archives"].as_array().unwrap();
+        archives.iter().map(|archive| archive["arch"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(archs(&ran.document()), ["amd64", "s390x"]);
+    let only = run(place.command(&mirror, &["v3.6.14", "--only", "b"]), nodes);
+    assert_eq!(archs(&only.document()), ["amd64"]);
+    let again = run(place.command(&mirror, &["--only", "b"]), &ran.stdout);
+    assert_eq!(archs(&again.document()), ["amd64", "s390x"], "those of the other nodes stay");
+}
+
+#[test]
+fn an_empty_pipe_is_a_stage_that_failed() {
+    let place = Place::new(&["v3.5.16"]);
+    for args in [vec!["v3.5.16"], vec!["v3.5.16", "--unpack", "bin"]] {
+        run(place.command(&place.mirror(), &args), "").said(
+            66,
+            &["etcd-fetch: stdin: no document: an earlier stage failed, or nothing was piped in"],
+        );
+    }
+    assert!(!place.path("cache").exists());
+}
