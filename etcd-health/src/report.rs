@@ -104,7 +104,7 @@ fn advice(alarm: &str) -> &str {
 fn different_clusters(health: &Health) -> Option<String> {
     let told = health.endpoints.iter().filter_map(|e| e.cluster_id.as_ref().map(|id| (e, id)));
     let ids: BTreeSet<_> = told.clone().map(|(_, id)| id).collect();
-    let list: Vec<_> = told.map(|(e, id)| format!("{} {id}", name(health, e))).collect();
+    let list: Vec<_> = told.map(|(e, id)| format!("{} {id}", e.endpoint)).collect();
     (ids.len() > 1).then(|| format!("the endpoints are of different clusters: {}", list.join(", ")))
 }
 
@@ -167,7 +167,7 @@ fn summary(health: &Health) -> String {
         None if voting > 0 && answering < needed => parts.push(format!(
             "no leader: {needed} of {voting} members are needed, {answering} answer"
         )),
-        None if health.endpoints.iter().any(|e| e.member_id.is_some()) => {
+        None if health.cluster_id.is_some() => {
             parts.push("no leader".into());
         }
         None => {}

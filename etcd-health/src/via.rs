@@ -1,8 +1,7 @@
 //! Reaching the endpoints: directly, or through the nodes' ssh connections.
 
 use client::{Endpoint, Look};
-use pipeline::Run;
-use pipeline::document;
+use pipeline::{Error, Run, document};
 use remote::{Fleet, Forward, Host, fan_out};
 
 use crate::source::{Source, Target};
@@ -23,7 +22,8 @@ pub(crate) async fn reach(tool: &Health, run: &Run, source: &Source) -> anyhow::
     match tool.via {
         Via::Direct => {
             for target in &source.targets {
-                let endpoint = Endpoint::new(&target.url, &source.access)?;
+                let endpoint = Endpoint::new(&target.url, &source.access)
+                    .map_err(|error| Error::usage(error.to_string()))?;
                 reached.endpoints.push(named(endpoint, target));
             }
         }

@@ -4,7 +4,8 @@
 #[path = "../../lib/client/tests/support/mod.rs"]
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -329,11 +330,299 @@ fn endpoints_of_different_clusters() {
         stderr(&output),
         [
             format!(
-                "etcd-health: the endpoints are of different clusters: etcd-01 {}, etcd-01 {}",
-                ids[0], ids[1]
+                "etcd-health: the endpoints are of different clusters: {} {}, {} {}",
+                one.url(0),
+                ids[0],
+                other.url(0),
+                ids[1]
             ),
-            "etcd-health: unhealthy: 2 of 2 endpoints healthy".into(),
+            "etcd-health: unhealthy: 2 of 2 endpoints healthy, version 3.5.16".into(),
         ]
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_learner_and_a_member_that_is_not_in_the_document() {
+    for version in VERSIONS {
+        let mut cluster = Cluster::start(version, 2);
+        cluster.add_learner();
+        let learner = cluster.url(2);
+        // etcdctl finds no learner healthy: it has no linearizable reads.
+        let started = ["endpoint", "status", "-w", "json"];
+        cluster.wait_for(|c| c.etcdctl_on(&learner, &started).status.success());
+        let output = look(&cluster, &["--wait"]);
+        let lines = stderr(&output);
+        let warning = "a learner, which does not vote: promote it when it has caught up";
+        assert!(lines.contains(&format!("etcd-health: etcd-03: warning: {warning}")), "{lines:?}");
+        assert_eq!(output.status.code(), Some(0), "{version}: {lines:?}");
+        assert_eq!(health(&output)["endpoints"][2]["isLearner"], true, "{version}");
+        assert_eq!(health(&output)["members"][2]["isLearner"], true, "{version}");
+
+        let two: String = cluster.node_list().split_inclusive('\n').take(2).collect();
+        let output = piped(tool_for(&cluster, &[]), &two);
+        let peer = format!("https://{}:2380", cluster.members[2].address);
+        let warning = format!("member etcd-03 is no node of the document (peer URLs {peer})");
+        let lines = stderr(&output);
+        assert!(lines.contains(&format!("etcd-health: warning: {warning}")), "{lines:?}");
+        assert_eq!(output.status.code(), Some(0), "{version}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_certificate_with_a_name_where_authentication_is_on() {
+    for version in VERSIONS {
+        let cluster = Cluster::start(version, 1);
+        for args in [
+            &["user", "add", "root:secret"][..],
+            &["user", "grant-role", "root", "root"],
+            &["auth", "enable"],
+        ] {
+            cluster.etcdctl_ok(args);
+        }
+        let output = look(&cluster, &[]);
+        assert_eq!(
+            stderr(&output),
+            [
+                "etcd-health: warning: the member list cannot be read: etcd's gateway: with \
+                 authentication on, it refuses client certificates with a common name: use one \
+                 without",
+                "etcd-health: 1 of 1 endpoints healthy",
+            ],
+            "{version}"
+        );
+        assert_eq!(output.status.code(), Some(0), "{version}");
+    }
+}
+
+#[test]
+fn faults_of_tls() {
+    let cluster = Cluster::start(VERSION, 1);
+    let (other, url) = (Cluster::start(VERSION, 1), cluster.url(0));
+    let lines = |command: &mut Command| {
+        let output = command.output().unwrap();
+        let mut lines = stderr(&output);
+        lines.truncate(1);
+        (output.status.code().unwrap(), lines.pop().unwrap_or_default())
+    };
+    let with = |endpoint: &str| {
+        let mut command = tool_for(&cluster, &["--endpoints", endpoint]);
+        command.stdout(Stdio::null());
+        command
+    };
+    let tls = |why: &str| (1, format!("etcd-health: {url}: TLS: {why}"));
+    assert_eq!(
+        lines(with(&url).env("ETCD_TOOLS_CACERT", other.path("ca.crt"))),
+        tls("the server's certificate is not signed by the given CA")
+    );
+    assert_eq!(
+        lines(with(&url).env_remove("ETCD_TOOLS_CERT").env_remove("ETCD_TOOLS_KEY")),
+        tls("the server asks for a client certificate: give --cert and --key")
+    );
+    let (cert, key) = (other.path("client.crt"), other.path("client.key"));
+    assert_eq!(
+        lines(with(&url).env("ETCD_TOOLS_CERT", &cert).env("ETCD_TOOLS_KEY", &key)),
+        tls("the server refuses the client certificate (UnknownCA)")
+    );
+    assert_eq!(
+        lines(with(&url).env("ETCD_TOOLS_CERT", &cert)),
+        (
+            3,
+            format!(
+                "etcd-health: {}: reading: not the key of {}",
+                cluster.path("client.key").display(),
+                cert.display()
+            )
+        )
+    );
+    let missing = cluster.path("missing");
+    assert_eq!(
+        lines(with(&url).env("ETCD_TOOLS_KEY", &missing)),
+        (3, format!("etcd-health: {}: reading: no such file or directory", missing.display()))
+    );
+    let empty = cluster.path("empty");
+    std::fs::write(&empty, "").unwrap();
+    assert_eq!(
+        lines(with(&url).env("ETCD_TOOLS_CACERT", &empty)),
+        (3, format!("etcd-health: {}: reading: no certificate in it", empty.display()))
+    );
+    assert_eq!(
+        lines(with(&url).env_remove("ETCD_TOOLS_CACERT")),
+        (2, format!("etcd-health: {url}: no CA certificate: give --cacert, and --cert and --key"))
+    );
+    let plain = url.replace("https", "http");
+    assert_eq!(
+        lines(&mut with(&plain)),
+        (
+            69,
+            format!("etcd-health: {plain}: connecting: connection closed before message completed")
+        )
+    );
+    assert_eq!(
+        lines(with(&url).env_remove("ETCD_TOOLS_KEY")).1.split(" see ").next().unwrap(),
+        "etcd-health: the following required arguments were not provided: --key <FILE>:"
+    );
+}
+
+#[test]
+fn where_the_endpoints_come_from() {
+    let cluster = Cluster::start(VERSION, 1);
+    let endpoints = |output: &Output| {
+        let list = health(output)["endpoints"].as_array().unwrap().clone();
+        list.iter().map(|e| e["endpoint"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let etcdctl = |command: &mut Command| {
+        command.env("ETCDCTL_CACERT", cluster.path("ca.crt"));
+        command.env("ETCDCTL_CERT", cluster.path("client.crt"));
+        command.env("ETCDCTL_KEY", cluster.path("client.key"));
+    };
+
+    let output = tool(&[]).output().unwrap();
+    let why = "no endpoints: pipe a document or a node list in, or give --endpoints";
+    assert_eq!(stderr(&output), [format!("etcd-health: {why}")]);
+    assert_eq!(output.status.code(), Some(66));
+
+    // All of etcdctl's variables, and its way to name an endpoint.
+    let mut command = tool(&[]);
+    etcdctl(&mut command);
+    command.env("ETCDCTL_ENDPOINTS", format!("{}:2379", cluster.members[0].address));
+    command.env("ETCDCTL_DIAL_TIMEOUT", "2s").env("ETCDCTL_COMMAND_TIMEOUT", "1m30s");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
+    assert_eq!(endpoints(&output), [cluster.url(0)]);
+
+    // A document goes before the variable.
+    let mut command = tool(&[]);
+    etcdctl(&mut command);
+    command.env("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1");
+    assert_eq!(endpoints(&piped(command, &cluster.node_list())), [cluster.url(0)]);
+
+    // Flags go before both; stdin is not read.
+    let mut command = tool(&["--endpoints", &cluster.url(0)]);
+    etcdctl(&mut command);
+    command.env("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1");
+    assert_eq!(endpoints(&piped(command, "")), [cluster.url(0)]);
+
+    // The document's certificates.
+    let pki = json!({
+        "dir": cluster.dir.path(),
+        "caCert": cluster.path("ca.crt"),
+        "clientCert": cluster.path("client.crt"),
+        "clientKey": cluster.path("client.key"),
+    });
+    let document = json!({
+        "apiVersion": "etcd-tools/v1",
+        "pki": pki,
+        "nodes": [{"name": "a", "address": cluster.members[0].address}],
+    });
+    let mut command = tool(&[]);
+    command.env("ETCDCTL_CACERT", "/nowhere");
+    let output = piped(command, &document.to_string());
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
+
+    for (variable, value, line) in [
+        (
+            "ETCDCTL_COMMAND_TIMEOUT",
+            "5",
+            "ETCDCTL_COMMAND_TIMEOUT: \"5\": expected a duration such as 5s",
+        ),
+        (
+            "ETCD_TOOLS_TIMEOUT",
+            "0",
+            "invalid value '0' for '--timeout <SECONDS>': expected at least 1 second: \
+             see etcd-health --help",
+        ),
+        ("ETCD_TOOLS_ENDPOINTS", "ftp://x", "\"ftp://x\": expected https://HOST:PORT"),
+        ("ETCD_TOOLS_VIA", "ssh", "--via ssh: only for the nodes of a document on stdin"),
+    ] {
+        let mut command = tool(&[]);
+        command.env("ETCDCTL_ENDPOINTS", "127.0.0.1:1").env(variable, value);
+        let output = command.output().unwrap();
+        assert_eq!(stderr(&output), [format!("etcd-health: {line}")]);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn tables_and_metrics() {
+    let cluster = Cluster::start(VERSION, 1);
+    let text = |format: &str| {
+        let output = look(&cluster, &["-o", format, "--quiet"]);
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), vec![]));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let id = health(&look(&cluster, &[]))["leader"].as_str().unwrap().to_owned();
+    let table = text("table");
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("NODE     ENDPOINT"), "{table}");
+    let row = format!("etcd-01  {}  healthy  leader  3.5.16", cluster.url(0));
+    assert!(lines[1].starts_with(&row), "{table}");
+    assert!(lines[3].starts_with("MEMBER   ID"), "{table}");
+    assert!(lines[4].starts_with(&format!("etcd-01  {id}  yes")), "{table}");
+
+    let metrics = text("prometheus");
+    let labels = format!("{{endpoint=\"{}\",node=\"etcd-01\"}}", cluster.url(0));
+    for line in [
+        "etcd_tools_cluster_healthy 1".into(),
+        "etcd_tools_cluster_members 1".into(),
+        format!("etcd_tools_endpoint_healthy{labels} 1"),
+        format!("etcd_tools_endpoint_is_leader{labels} 1"),
+        format!("etcd_tools_endpoint_raft_lag_entries{labels} 0"),
+        "# TYPE etcd_tools_endpoint_db_size_bytes gauge".into(),
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
+    }
+}
+
+/// Answers every connection to it with `answer` and closes, after reading a bit.
+fn impostor(answer: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            answer(&mut stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn what_is_not_etcd() {
+    let http =
+        |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let page = http("<html>");
+    let cut_off = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_owned();
+    for (answer, why) in [
+        (page, "not an answer of etcd: expected value at line 1 column 1"),
+        (cut_off, "connecting: end of file before message length reached"),
+        ("SSH-2.0-OpenSSH\r\n".into(), "connecting: invalid HTTP version parsed"),
+        (String::new(), "connecting: connection closed before message completed"),
+    ] {
+        let url = impostor(move |stream| drop(stream.write_all(answer.as_bytes())));
+        let output = tool(&["--endpoints", &url]).output().unwrap();
+        assert_eq!(stderr(&output)[0], format!("etcd-health: {url}: {why}"));
+    }
+
+    let endless = impostor(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(&[b' '; 65536]).is_ok() {}
+    });
+    let output = tool(&["--endpoints", &endless]).output().unwrap();
+    let why = "not an answer of etcd: more than 4194304 bytes";
+    assert_eq!(stderr(&output)[0], format!("etcd-health: {endless}: {why}"));
+
+    // A byte now and then does not stretch the limit.
+    let slow = impostor(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(b" ").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let start = Instant::now();
+    let output = tool(&["--endpoints", &slow, "--timeout", "1"]).output().unwrap();
+    assert!((1.0..1.5).contains(&start.elapsed().as_secs_f32()), "{:?}", start.elapsed());
+    assert_eq!(stderr(&output), [format!("etcd-health: {slow}: no answer within 1.0 s")]);
+    assert_eq!(output.status.code(), Some(69));
 }

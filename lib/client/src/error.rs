@@ -1,6 +1,5 @@
 //! What goes wrong between a tool and etcd.
 
-use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -137,21 +136,30 @@ impl Error {
         if error.is_timeout() {
             return Self::TimedOut(limit);
         }
-        let mut cause = error.source();
-        let mut last = error.to_string();
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<io::Error>() {
-                let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-                return match inner {
-                    Some(error) => Self::Tls(tls_reason(error)),
-                    None => Self::Connect(plain(error)),
-                };
-            }
-            last = error.to_string();
-            cause = error.source();
+        match cause(error) {
+            Cause::Tls(error) => Self::Tls(tls_reason(error)),
+            Cause::Io(error) => Self::Connect(plain(error)),
+            Cause::Other(error) => Self::Connect(error.to_string()),
         }
-        Self::Connect(last)
     }
+}
+
+enum Cause<'a> {
+    Tls(&'a rustls::Error),
+    Io(&'a io::Error),
+    Other(&'a (dyn std::error::Error + 'static)),
+}
+
+/// The innermost cause. What an I/O error wraps is not its `source`, and the
+/// layers of HTTP and TLS wrap more than once.
+fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Cause<'a> {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Cause::Tls(error);
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return error.get_ref().map_or(Cause::Io(error), |inner| cause(inner));
+    }
+    error.source().map_or(Cause::Other(error), cause)
 }
 
 /// An error of the system without its number.
@@ -165,9 +173,10 @@ fn plain(error: &io::Error) -> String {
 fn tls_reason(error: &rustls::Error) -> String {
     use rustls::Error as Tls;
     match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the server's certificate is not signed by the given CA".into()
-        }
+        // A bad signature is what another CA of the same name gives.
+        Tls::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "the server's certificate is not signed by the given CA".into(),
         Tls::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "the server's certificate does not name this address".into(),

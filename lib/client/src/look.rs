@@ -99,6 +99,7 @@ impl Seen {
             // Newer versions tell it to root only.
             Err(error) if error.is_denied() => None,
             Err(error @ Error::Gateway(_)) => {
+                self.answered = true;
                 self.members = Some(Err(error));
                 return endpoint.plain_health().await;
             }

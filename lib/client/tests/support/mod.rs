@@ -95,7 +95,9 @@ impl Cluster {
         // Members read their certificates anew for each connection.
         leaf(self.dir.path(), "server", &addresses);
         let url = format!("--peer-urls=https://{}:2380", member.address);
-        self.etcdctl_ok(&["member", "add", &member.name, "--learner", &url]);
+        let add = ["member", "add", &member.name, "--learner", &url];
+        // A cluster that has just started refuses for a moment.
+        self.wait_for(|cluster| cluster.etcdctl(&add).status.success());
         self.initial_cluster += &format!(",{}", member.as_peer());
         self.members.push(member);
         self.start_member(self.members.len() - 1, "existing");
