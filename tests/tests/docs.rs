@@ -1,0 +1,109 @@
+//! The schema and the man pages are those of the code, and the help is one
+//! that a terminal can show. `UPDATE_DOCS=1` writes them anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use clap::{ArgAction, Command};
+use pipeline::{Document, command};
+use tests::repository;
+
+/// The command lines of all tools.
+fn commands() -> Vec<Command> {
+    vec![
+        command::<etcd_fetch::Fetch>(),
+        command::<etcd_cert::Cert>(),
+        command::<etcd_render::Render>(),
+        command::<etcd_push::Push>(),
+        command::<etcd_unit::Unit>(),
+        command::<etcd_health::Health>(),
+    ]
+}
+
+fn committed(folder: &Path) -> BTreeMap<String, String> {
+    let files = fs::read_dir(folder).expect("the folder").map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.is_file())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+/// `made` is what is committed in `folder`, file by file.
+fn same_as_committed(folder: &Path, made: BTreeMap<String, String>) {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::remove_dir_all(folder).ok();
+        fs::create_dir_all(folder).unwrap();
+        for (name, text) in &made {
+            fs::write(folder.join(name), text).unwrap();
+        }
+    }
+    let committed = committed(folder);
+    let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&committed), names(&made));
+    for (name, text) in made {
+        assert!(committed[&name] == text, "{name} is not what the code says: run UPDATE_DOCS=1");
+    }
+}
+
+#[test]
+fn the_schema_is_that_of_the_types() {
+    let schema = schemars::schema_for!(Document);
+    let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    let made = BTreeMap::from([("document.schema.json".to_owned(), text)]);
+    same_as_committed(&repository().join("docs/schema"), made);
+}
+
+#[test]
+fn the_man_pages_are_those_of_the_tools() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in commands() {
+        clap_mangen::generate_to(command, folder.path()).unwrap();
+    }
+    same_as_committed(&repository().join("docs/man"), committed(folder.path()));
+}
+
+#[test]
+fn every_flag_has_its_environment_variable() {
+    let mut count = 0;
+    for_each_command(commands(), &mut |command| {
+        for arg in command.get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+                continue;
+            }
+            let name = format!("ETCD_TOOLS_{}", long.replace('-', "_").to_uppercase());
+            let env = arg.get_env().map(|env| env.to_string_lossy().into_owned());
+            assert_eq!(env, Some(name), "{} --{long}", command.get_name());
+            count += 1;
+        }
+    });
+    assert!(count > 50, "only {count} flags were looked at");
+}
+
+#[test]
+fn the_help_fits_80_columns_and_tells_the_exit_codes() {
+    for_each_command(commands(), &mut |command| {
+        for help in [command.render_help(), command.render_long_help()] {
+            let text = help.to_string();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+    });
+    for mut command in commands() {
+        let help = command.render_help().to_string();
+        assert!(help.contains("  65  the input is not a valid document"), "{help}");
+    }
+}
+
+fn for_each_command(commands: Vec<Command>, look: &mut impl FnMut(&mut Command)) {
+    for mut command in commands {
+        command.build();
+        look(&mut command);
+        for_each_command(command.get_subcommands().cloned().collect(), look);
+    }
+}
