@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use pipeline::{Run, ToolResult, disk};
-use rcgen::{BasicConstraints, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use time::OffsetDateTime;
 
 use crate::certificate::{Certificate, rfc3339};
@@ -56,9 +56,8 @@ impl OwnCa {
         };
         usable(ca, now).with_context(|| source.clone())?;
         // What else may be wrong with it shows when it signs something.
-        let issuer = issuer(ca, &key).with_context(|| source.clone())?;
-        let trial = params("trial", now, now)?;
-        sign(&trial, &KeyPair::generate()?, &issuer, ca).with_context(|| source.clone())?;
+        sign(&params("trial", now, now)?, &KeyPair::generate()?, ca, &key)
+            .with_context(|| source.clone())?;
         Ok(Self { source, cert_pem, key_pem, certificates, key })
     }
 }
@@ -80,9 +79,12 @@ impl Authority {
             authority.adopt(own)?;
         } else if authority.certificates.is_empty() {
             authority.make(now, not_after)?;
+            authority.refuse_to_replace(folder)?;
         }
-        usable(authority.current()?, now)
-            .with_context(|| authority.pair.cert.display().to_string())?;
+        if let Err(why) = usable(authority.current()?, now) {
+            let (cert, dir) = (authority.pair.cert.display(), folder.path().display());
+            bail!("{cert}: {why}: move {dir} away to begin with a new CA");
+        }
         Ok(authority)
     }
 
@@ -150,6 +152,22 @@ impl Authority {
         Ok(())
     }
 
+    /// A CA that was just made must not take the place of one that is lost:
+    /// members that trust the lost one would no longer trust each other.
+    fn refuse_to_replace(&self, folder: &Folder) -> Result<()> {
+        let Some(witness) = read_if_present(&folder.client().cert)? else { return Ok(()) };
+        let of_another =
+            |witness: Certificate| !self.signers().iter().any(|ca| witness.is_signed_by(ca));
+        if Certificate::first(&witness).is_ok_and(of_another) {
+            let (cert, dir) = (self.pair.cert.display(), folder.path().display());
+            bail!(
+                "{cert}: missing, and certificates of it are there: put it back with its key, \
+                 or move {dir} away to begin with a new CA"
+            );
+        }
+        Ok(())
+    }
+
     /// Writes what was made or adopted, and says so; with `--check` only what
     /// would be. Gives whether there was anything.
     pub fn save(&self, run: &Run) -> Result<bool> {
@@ -191,15 +209,18 @@ impl Authority {
         }
     }
 
-    /// What signs certificates; an error when the folder has no key.
-    pub fn issuer(&self) -> Result<Issuer<'static, &KeyPair>> {
-        let missing = || {
-            format!(
-                "{}: missing: put it back, or give --ca-cert and --ca-key",
-                self.pair.key.display()
-            )
-        };
-        issuer(self.current()?, self.key.as_ref().with_context(missing)?)
+    /// The key, or an error when the folder has none.
+    pub fn key(&self) -> Result<&KeyPair> {
+        self.key.as_ref().with_context(|| {
+            let path = self.pair.key.display();
+            format!("{path}: missing: put it back, or give --ca-cert and --ca-key")
+        })
+    }
+
+    /// Signs a certificate for `key`, and gives it in PEM.
+    pub fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<String> {
+        sign(params, key, self.current()?, self.key()?)
+            .with_context(|| self.pair.cert.display().to_string())
     }
 }
 
@@ -237,11 +258,7 @@ fn usable(ca: &Certificate, now: OffsetDateTime) -> Result<()> {
         bail!("is not the certificate of a CA");
     }
     match ca.invalid(now) {
-        Some(why) => bail!("{why}: a CA in its time is needed"),
+        Some(why) => bail!(why),
         None => Ok(()),
     }
-}
-
-fn issuer<'a>(ca: &Certificate, key: &'a KeyPair) -> Result<Issuer<'static, &'a KeyPair>> {
-    Issuer::from_ca_cert_der(&ca.der.as_slice().into(), key).context("cannot be used as a CA")
 }

@@ -28,7 +28,7 @@ impl Folder {
     /// The folder `path`, which may not exist yet. An error when its path from
     /// the root is not UTF-8, which the document could not hold.
     pub fn new(path: &Path) -> Result<Self> {
-        let absolute = disk::absolute(path)?;
+        let absolute = disk::absolute(path)?.components().collect::<PathBuf>();
         let text = absolute.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
         Ok(Self { path: path.into(), absolute: text.into() })
     }
@@ -40,14 +40,12 @@ impl Folder {
 
     /// `path`, which is in the folder, from the root.
     pub fn absolute(&self, path: &Path) -> String {
-        match path.strip_prefix(&self.path) {
-            Ok(inside) => Path::new(&self.absolute).join(inside),
-            Err(_) => path.into(),
+        let inside = path.strip_prefix(&self.path).unwrap_or(path).display().to_string();
+        if inside.is_empty() {
+            self.absolute.clone()
+        } else {
+            format!("{}/{inside}", self.absolute)
         }
-        .components()
-        .collect::<PathBuf>()
-        .to_string_lossy()
-        .into_owned()
     }
 
     pub fn ca(&self) -> Pair {
@@ -118,8 +116,8 @@ impl Pair {
             .with_context(|| format!("{}: setting the mode", self.key.display()))
     }
 
-    /// Writes both, in an order in which no run that is killed leaves a
-    /// certificate without its key.
+    /// Writes both, the key first. A run that is killed in between leaves a key
+    /// that is not the certificate's, which the next run sees.
     pub fn write(&self, cert: &str, key: &str) -> Result<()> {
         disk::write(&self.key, key.as_bytes(), 0o600)?;
         disk::write(&self.cert, cert.as_bytes(), 0o644)

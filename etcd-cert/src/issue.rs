@@ -71,13 +71,14 @@ impl Holder {
 impl Issuing<'_> {
     /// Without the CA's key, nothing may have to be issued.
     fn require_key(&self, holders: &[Holder]) -> Result<()> {
-        let Err(error) = self.demands.authority.issuer() else { return Ok(()) };
+        let Err(error) = self.demands.authority.key() else { return Ok(()) };
         for holder in holders {
-            for leaf in &holder.leaves {
-                if !matches!(leaf.state(&self.demands)?, State::Good(_)) {
-                    let node = holder.name().map(|name| format!("{name}: ")).unwrap_or_default();
-                    return Err(error.context(format!("{node}{} cannot be issued", leaf.label)));
-                }
+            let lacking = |leaf: &&Leaf| {
+                matches!(leaf.state(&self.demands), Ok(State::Bad(_) | State::Missing))
+            };
+            if let Some(leaf) = holder.leaves.iter().find(lacking) {
+                let node = holder.name().map(|name| format!("{name}: ")).unwrap_or_default();
+                return Err(error.context(format!("{node}{} cannot be issued", leaf.label)));
             }
         }
         Ok(())

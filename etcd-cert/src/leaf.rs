@@ -10,7 +10,7 @@ use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::folder::{Folder, Pair, read_if_present};
 use crate::key;
-use crate::sign::{params, sign};
+use crate::sign::params;
 
 /// A certificate as it is wanted.
 pub(crate) struct Leaf {
@@ -161,7 +161,7 @@ impl Leaf {
             });
         }
         let key = KeyPair::generate()?;
-        let cert = sign(&params, &key, &authority.issuer()?, authority.current()?)?;
+        let cert = authority.sign(&params, &key)?;
         if let Some(folder) = self.pair.cert.parent() {
             disk::private_dir(folder)?;
         }

@@ -28,7 +28,7 @@ pub struct Cert {
     #[command(subcommand)]
     command: Command,
     /// The folder of the CA, the certificates and the keys
-    #[arg(long, global = true, value_name = "DIR", default_value = "./pki")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "pki")]
     pki: PathBuf,
     #[command(flatten)]
     common: Common,

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use anyhow::{Context, Result, bail};
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SerialNumber, SigningKey,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SerialNumber};
 use time::{Duration, OffsetDateTime};
 
 use crate::certificate::Certificate;
@@ -39,18 +37,23 @@ fn serial_number() -> Result<SerialNumber> {
     Ok(SerialNumber::from(bytes.to_vec()))
 }
 
-/// Signs a certificate for `key`, and gives it in PEM. One that is not then
-/// found to be signed by `ca` is an error: rcgen knows fewer forms of a subject
-/// than there are.
+/// Signs a certificate for `key` with the certificate and the key of a CA, and
+/// gives it in PEM.
+///
+/// One that is not then found to be signed by the CA is an error: rcgen knows
+/// fewer forms of a subject than there are.
 pub(crate) fn sign(
     params: &CertificateParams,
     key: &KeyPair,
-    issuer: &Issuer<impl SigningKey>,
     ca: &Certificate,
+    ca_key: &KeyPair,
 ) -> Result<String> {
-    let made = params.signed_by(key, issuer).context("signing")?;
+    let unusual = || format!("cannot be used: its subject, {}, is of an unusual form", ca.subject);
+    let issuer =
+        Issuer::from_ca_cert_der(&ca.der.as_slice().into(), ca_key).with_context(unusual)?;
+    let made = params.signed_by(key, &issuer).context("signing")?;
     if !Certificate::of_der(made.der().to_vec())?.is_signed_by(ca) {
-        bail!("cannot be used as a CA: its subject, {}, is of an unusual form", ca.subject);
+        bail!(unusual());
     }
     Ok(made.pem())
 }
