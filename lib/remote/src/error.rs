@@ -10,7 +10,7 @@ pub enum Error {
     Unreachable(String),
     /// The host did not prove that it is the host it should be.
     #[error(
-        "its host key is not the known one: {0}: compare it with the host's, \
+        "host key verification failed: {0}: compare it with the host's, \
          then mend known_hosts (ssh-keygen -R, ssh-keyscan)"
     )]
     HostKey(String),

@@ -82,9 +82,10 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
     loop {
         let _ = fs::remove_file(socket);
         let Err(said) = handshake(socket, target, true).await? else { break };
-        let error = classify(&said);
+        let said = of_jump_host(&said);
+        let error = classify(said);
         match error {
-            Error::Unreachable(_) if dropped(&said) && attempt < ATTEMPTS => {
+            Error::Unreachable(_) if dropped(said) && attempt < ATTEMPTS => {
                 // A bastion drops handshakes beyond its MaxStartups: spread them.
                 let pause = 100 * u64::from(attempt) + fastrand::u64(..400);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -94,7 +95,7 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
             Error::NoPermission(_) | Error::HostKey(_) if File::open("/dev/tty").is_ok() => {
                 let _one = TERMINAL.lock().await;
                 if let Err(said) = handshake(socket, target, false).await? {
-                    return Err(classify(&said));
+                    return Err(classify(of_jump_host(&said)));
                 }
                 break;
             }
@@ -165,6 +166,15 @@ async fn handshake(
     Ok(Err(String::from_utf8_lossy(&text).into_owned()))
 }
 
+/// What ssh wrote to stderr, without its last words where a jump host was not
+/// passed: what stands before them is the cause.
+fn of_jump_host(said: &str) -> &str {
+    match said.split_once("kex_exchange_identification: Connection closed by remote host") {
+        Some((cause, rest)) if !cause.trim().is_empty() && rest.contains("UNKNOWN port") => cause,
+        _ => said,
+    }
+}
+
 /// Whether the host, or a jump host, closed the connection in the handshake.
 fn dropped(said: &str) -> bool {
     ["kex_exchange_identification", "Connection closed by", "Connection reset by"]
@@ -181,7 +191,8 @@ fn classify(said: &str) -> Error {
     if with("Host key verification failed").is_some() {
         let unknown = with("No ").filter(|line| line.contains("host key is known"));
         let offending = with("Offending ");
-        return Error::HostKey(unknown.or(offending).unwrap_or(last));
+        let why = unknown.or(offending).unwrap_or(last);
+        return Error::HostKey(why.trim_end_matches('.').to_owned());
     }
     if let Some(line) = with("Permission denied (") {
         return Error::NoPermission(line);
@@ -209,8 +220,8 @@ mod tests {
             (
                 "No ED25519 host key is known for 192.168.1.100 and you have requested strict \
                  checking.\r\nHost key verification failed.\r\n",
-                "its host key is not the known one: No ED25519 host key is known for \
-                 192.168.1.100 and you have requested strict checking.: compare it with the \
+                "host key verification failed: No ED25519 host key is known for \
+                 192.168.1.100 and you have requested strict checking: compare it with the \
                  host's, then mend known_hosts (ssh-keygen -R, ssh-keyscan)",
             ),
             (
@@ -221,10 +232,21 @@ mod tests {
                 "Can't open user config file /x: No such file or directory\r\n",
                 "ssh: Can't open user config file /x: No such file or directory",
             ),
+            (
+                "ssh: connect to host bastion port 22: No route to host\r\n\
+                 kex_exchange_identification: Connection closed by remote host\r\n\
+                 Connection closed by UNKNOWN port 65535\r\n",
+                "cannot connect: connect to host bastion port 22: No route to host",
+            ),
+            (
+                "kex_exchange_identification: Connection closed by remote host\r\n\
+                 Connection closed by 192.168.1.100 port 22\r\n",
+                "cannot connect: Connection closed by 192.168.1.100 port 22",
+            ),
             ("", "cannot connect: ssh said nothing"),
         ];
         for (said, expected) in cases {
-            assert_eq!(classify(said).to_string(), expected);
+            assert_eq!(classify(of_jump_host(said)).to_string(), expected);
         }
     }
 }
