@@ -5,9 +5,11 @@
 //! for itself while it lasts. `scripts/test` builds the tools, brings the lab
 //! up, and runs the tests; without a lab they fail, and say so.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use pipeline::{Document, parse};
 use tempfile::TempDir;
@@ -162,14 +164,95 @@ impl Lab {
         self.command(&["ssh", host, script])
     }
 
+    /// Runs `script` as root on all `hosts` at once; gives what each wrote to stdout.
+    #[track_caller]
+    pub fn on_all(&self, hosts: &[&str], script: &str) -> Vec<String> {
+        std::thread::scope(|scope| {
+            let run = |host: &&str| {
+                let host = host.to_string();
+                scope.spawn(move || self.on(&host, script))
+            };
+            let running: Vec<_> = hosts.iter().map(run).collect();
+            running.into_iter().map(|run| run.join().expect("a host")).collect()
+        })
+    }
+
+    /// The file `path` of a host as it is on its disk, read without asking the host.
+    pub fn disk(&self, host: &str, path: &str) -> PathBuf {
+        let lab = std::env::var("LAB_DIR").unwrap_or_else(|_| "/run/etcd-tools-lab".into());
+        PathBuf::from(format!("{lab}/hosts/{host}/root{path}"))
+    }
+
+    /// Starts `script` as [`Lab::bash`] runs it, and does not wait for its end.
+    pub fn start(&self, script: &str) -> Running {
+        let mut command = self.command_in_lab(&["bash", "-o", "pipefail", "-c", script]);
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(command.spawn().expect("scripts/lab"))
+    }
+
     /// Writes a file in the working folder.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).expect("writing a file");
     }
 
+    /// Puts the binaries of `version` into the folder `bin` here, for [`Lab::etcdctl`].
+    pub fn unpack(&self, version: &str) {
+        self.exec(&["etcd-fetch", version, "--unpack", "bin"]).ok();
+    }
+
+    /// The line with which the operator, who has unpacked a release (see
+    /// [`Lab::unpack`]), asks `endpoints` with etcdctl and `args`.
+    pub fn etcdctl(&self, endpoints: &[String], args: &str) -> String {
+        format!(
+            "bin/etcdctl --endpoints {} --cacert pki/ca.crt --cert pki/client.crt \
+             --key pki/client.key {args}",
+            endpoints.join(",")
+        )
+    }
+
     /// Reads a file in the working folder.
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(name)).expect("reading a file")
+    }
+}
+
+/// A script that was started with [`Lab::start`].
+pub struct Running(Child);
+
+impl Running {
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("waiting for a script").is_none()
+    }
+
+    /// Kills the process that was started, with -9 and without its children. A
+    /// script of the form `exec TOOL …` is that tool.
+    pub fn kill(mut self) -> Ran {
+        self.0.kill().expect("killing a tool");
+        self.wait()
+    }
+
+    /// Kills all processes of the script with -9 at once.
+    pub fn kill_all(self) -> Ran {
+        let group = format!("-{}", self.0.id());
+        // It fails where all have ended.
+        let _ = Command::new("kill").args(["-9", "--", &group]).stderr(Stdio::null()).status();
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) -> Ran {
+        Ran::new(self.0.wait_with_output().expect("waiting for a script"))
+    }
+}
+
+/// Waits until `condition` holds; the test fails when it does not within `limit`.
+#[track_caller]
+pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
