@@ -99,7 +99,7 @@ impl Run {
         found.iter().any(|r| r.severity == Severity::Error && r.node.as_deref() == Some(node))
     }
 
-    /// Writes no document at the end: the tool has something else on stdout.
+    /// Writes no document at the end: this run has nothing to pass on.
     pub fn no_document(&mut self) {
         self.writes_document = false;
     }
@@ -123,9 +123,16 @@ impl Run {
                 .unwrap_or(nodes.len())
         });
         let exit = results::exit_of(&found, self.selected().len());
-        let earlier = self.document.results.iter().any(|r| r.severity == Severity::Error);
+        let earlier = &self.document.results;
+        let failed = earlier.iter().any(|r| r.severity == Severity::Error);
+        // Under make and dash only the last stage of a pipe can say it.
+        let differs = self.check() && earlier.iter().any(|r| r.code == results::WOULD_CHANGE);
         self.document.results.extend(found);
-        if exit == Exit::Done && earlier { Exit::Failed } else { exit }
+        match exit {
+            Exit::Done if failed => Exit::Failed,
+            Exit::Done if differs => Exit::No,
+            exit => exit,
+        }
     }
 
     fn write(&self) -> Result<(), Error> {
@@ -232,6 +239,10 @@ fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
             _ => "failed",
         };
         run.report(ToolResult::error(code, format!("{error:#}")));
+        // Without input there is nothing to pass on either.
+        if own == Some(Exit::NoInput) {
+            run.no_document();
+        }
         exit = own;
     }
     let computed = run.finish();
