@@ -1,0 +1,46 @@
+# Targets for an etcd cluster. In a Makefile:
+#
+#     ETCD_NODES = nodes.txt
+#     ETCD_VERSION = v3.5.16
+#     include path/to/etcd-tools/scripts/etcd.mk
+#
+# make runs these lines with /bin/sh, which knows no pipefail: a failure travels
+# in the document, so the last stage fails when any of them did.
+
+ETCD_NODES ?= nodes.txt
+ETCD_VERSION ?=
+ETCD_TEARDOWN_FLAGS ?=
+
+# Settings of the tools; one that is empty is as good as not set.
+export ETCD_TOOLS_PKI ?= pki
+export ETCD_TOOLS_MIRROR ETCD_TOOLS_CACHE
+export ETCD_TOOLS_SSH_USER ETCD_TOOLS_SSH_PORT ETCD_TOOLS_SSH_CONFIG
+
+etcd_scripts := $(dir $(lastword $(MAKEFILE_LIST)))
+etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-cert issue | etcd-render \
+	| etcd-push | etcd-unit start
+
+.PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-teardown
+
+etcd-deploy: ## from the list of nodes to healthy members
+	$(etcd_pipeline) | etcd-health --wait --output table
+
+etcd-check: export ETCD_TOOLS_CHECK = 1
+etcd-check: ## what etcd-deploy would change; fails if anything
+	$(etcd_pipeline) >/dev/null
+
+etcd-health: ## health of members and cluster
+	etcd-health --output table --cacert $(ETCD_TOOLS_PKI)/ca.crt \
+		--cert $(ETCD_TOOLS_PKI)/client.crt --key $(ETCD_TOOLS_PKI)/client.key <$(ETCD_NODES)
+
+etcd-status: ## what systemd knows of the units
+	etcd-unit status --output table <$(ETCD_NODES)
+
+etcd-logs: ## the last lines of the journals
+	etcd-unit logs <$(ETCD_NODES)
+
+etcd-restart: ## all members, one by one
+	etcd-unit restart <$(ETCD_NODES) >/dev/null
+
+etcd-teardown: ## stop and remove etcd; asks (ETCD_TEARDOWN_FLAGS=--yes does not)
+	$(etcd_scripts)teardown $(ETCD_TEARDOWN_FLAGS) $(ETCD_NODES)
