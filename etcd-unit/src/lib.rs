@@ -83,6 +83,14 @@ impl Tool for Unit {
         &self.common
     }
 
+    fn writes_document(&self) -> bool {
+        match &self.command {
+            Command::Logs(_) => false,
+            Command::Status(args) => !args.wants_table(),
+            _ => true,
+        }
+    }
+
     fn run(&self, run: &mut Run) -> Result<()> {
         self.take_unit_file(run)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -23,8 +23,7 @@ pub(crate) struct Args {
 
 /// The `logs` command: the lines go to stdout, each after its node's name,
 /// and no document is written.
-pub(crate) async fn logs(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Args) -> Result<()> {
-    run.no_document();
+pub(crate) async fn logs(tool: &Unit, run: &Run, fleet: &Fleet, args: &Args) -> Result<()> {
     let lines = args.lines.to_string();
     let answers = fleet
         .each(run.nodes(), async |node, host| {

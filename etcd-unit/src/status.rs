@@ -24,6 +24,14 @@ enum Output {
     Json,
 }
 
+impl Args {
+    /// Whether a table goes to stdout, and not the document.
+    pub(crate) fn wants_table(&self) -> bool {
+        let default = if terminal::stdout_is_terminal() { Output::Table } else { Output::Json };
+        self.output.unwrap_or(default) == Output::Table
+    }
+}
+
 /// The `status` command.
 pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Args) -> Result<()> {
     let mut found: Vec<(String, String, UnitStatus)> = Vec::new();
@@ -35,9 +43,7 @@ pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Arg
     for (node, unit, status) in &found {
         run.report(result(unit, status).on(node));
     }
-    let default = if terminal::stdout_is_terminal() { Output::Table } else { Output::Json };
-    if args.output.unwrap_or(default) == Output::Table {
-        run.no_document();
+    if args.wants_table() {
         terminal::print(&format!("{}\n", table(&found)))?;
     }
     for (node, unit, status) in found {
