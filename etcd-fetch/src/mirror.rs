@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use pipeline::terminal::Progress;
 use reqwest::Url;
 
 use crate::pieces::pieces;
@@ -193,7 +194,10 @@ pub(crate) fn kind_of(error: &anyhow::Error) -> Option<Kind> {
 pub(crate) fn retrying<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     for pause in PAUSES {
         match attempt() {
-            Err(error) if kind_of(&error) == Some(Kind::Unreachable) => thread::sleep(pause),
+            Err(error) if kind_of(&error) == Some(Kind::Unreachable) => {
+                let _progress = Progress::wait(format!("{error:#}: trying again"));
+                thread::sleep(pause);
+            }
             done => return done,
         }
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pipeline::disk;
 
-use crate::support::{NODES, Place, file_name, noise, release, run, size};
+use crate::support::{NODES, Place, file_name, limited, noise, release, run, size};
 
 const VERSION: &str = "v3.5.16";
 
@@ -206,10 +206,6 @@ fn a_wrong_archive_is_not_kept_and_the_old_one_stays() {
     second.publish(VERSION, "amd64", b"another");
     fs::write(second.published(VERSION, "amd64"), noise(1000)).unwrap();
     let listed = disk::sha256(b"another");
-    second.run(
-        &second.mirror(),
-        &[VERSION, "--cache", path.ancestors().nth(2).unwrap().to_str().unwrap()],
-    );
     let mut command = place.command(&second.mirror(), &[VERSION, "--sha256", &listed]);
     command.env("ETCD_TOOLS_QUIET", "1");
     run(command, NODES).said(
@@ -235,9 +231,7 @@ fn a_write_that_fails_is_one_line_and_leaves_the_cache_whole() {
     let before = place.snapshot("cache");
     // The kernel refuses to write more than 100 kB to a file: as a full disk does.
     let tool = place.command(&place.mirror(), &[VERSION]);
-    let mut limited = Command::new("/bin/bash");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "bash"]);
-    limited.arg(tool.get_program()).args(tool.get_args()).env_clear();
+    let limited = limited(&tool, "trap '' XFSZ; ulimit -f 100");
     let partial = disk::beside(&place.cached(VERSION, "amd64"));
     run(limited, NODES).said(
         3,

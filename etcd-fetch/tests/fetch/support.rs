@@ -193,12 +193,21 @@ impl From<Output> for Ran {
 pub fn start(mut command: Command, stdin: &str) -> Child {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    // A tool that does not like its command line ends without reading.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child
 }
 
 pub fn run(command: Command, stdin: &str) -> Ran {
     start(command, stdin).wait_with_output().unwrap().into()
+}
+
+/// The same command, under what the shell's `limit` sets.
+pub fn limited(command: &Command, limit: &str) -> Command {
+    let mut limited = Command::new("/bin/bash");
+    limited.env_clear().args(["-c", &format!("{limit}; exec \"$@\""), "bash"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited
 }
 
 /// Waits until `condition` holds.
