@@ -165,7 +165,7 @@ const STATE: &str = "find /etc /usr/local -exec stat -c '%n %i %Z %a %U' {} + | 
 /// How etcd runs, and who can read the private keys.
 const SYSTEM: &str = "\
 pid=$(systemctl show etcd -p MainPID --value)
-ps -o user:1=,group:1= -p $pid
+stat -c '%U %G' /proc/$pid
 grep -e NoNewPrivs -e CapEff /proc/$pid/status
 systemctl show etcd -p LimitNOFILE,OOMScoreAdjust,PrivateTmp,ProtectHome,ProtectSystem,Type | sort
 systemctl is-enabled etcd
