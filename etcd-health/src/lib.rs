@@ -19,6 +19,9 @@ use pipeline::terminal::{self, Progress};
 use pipeline::{Common, Run, Tool};
 use remote::SshArgs;
 
+use source::Source;
+use via::Route;
+
 /// Health and status of an etcd cluster
 ///
 /// The endpoints are those of --endpoints; else those of the document's nodes;
@@ -120,17 +123,12 @@ impl Health {
         self.output.unwrap_or(usual)
     }
 
-    async fn look(&self, run: &Run, source: &source::Source) -> Result<Look> {
-        let reached = via::reach(self, run, source).await?;
-        let look = match self.wait.filter(|_| reached.failed.is_empty()) {
-            None => client::look(&reached.endpoints).await,
-            Some(limit) => {
-                let progress = Progress::wait("waiting for etcd");
-                let say = |look: &Look| progress.label(format!("waiting: {}", report::why(look)));
-                client::wait_healthy(&reached.endpoints, limit, say).await
-            }
-        };
-        Ok(reached.complete(look))
+    async fn look(&self, run: &Run, source: &Source) -> Result<Look> {
+        let route = Route::find(self, run, source)?;
+        let Some(limit) = self.wait else { return Ok(route.look(Duration::MAX).await?) };
+        let progress = Progress::wait("waiting for etcd");
+        let say = |look: &Look| progress.label(format!("waiting: {}", report::why(look)));
+        Ok(client::wait_healthy_with(limit, async |left| route.look(left).await, say).await?)
     }
 }
 

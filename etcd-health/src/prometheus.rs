@@ -4,9 +4,7 @@
 use std::fmt::Write;
 
 use client::Look;
-use pipeline::document::{Endpoint, Health};
-
-use crate::report;
+use pipeline::document::Endpoint;
 
 /// The metrics of one look, healthy or not.
 pub(crate) fn render(look: &Look) -> String {
@@ -37,10 +35,10 @@ pub(crate) fn render(look: &Look) -> String {
         (labels, 1)
     });
     family("alarm", "An alarm that a member has raised.", alarms.collect());
-    let infos = health.endpoints.iter().filter_map(|endpoint| info(health, endpoint));
+    let infos = health.endpoints.iter().filter_map(info);
     family("endpoint_info", "What an endpoint says of itself.", infos.collect());
     for (name, help, value) in ENDPOINT_GAUGES {
-        let sample = |endpoint| value(endpoint).map(|value| (labels(health, endpoint), value));
+        let sample = |endpoint| value(endpoint).map(|value| (labels(endpoint), value));
         family(name, help, health.endpoints.iter().filter_map(sample).collect());
     }
     text
@@ -69,14 +67,14 @@ const ENDPOINT_GAUGES: [Gauge; 8] = [
     ("endpoint_raft_lag_entries", "How far behind the highest raft index.", |e| e.raft_lag),
 ];
 
-fn labels(health: &Health, endpoint: &Endpoint) -> Labels {
-    let node = report::name(health, endpoint);
-    let node = if node == endpoint.endpoint { "" } else { node };
-    vec![("endpoint", endpoint.endpoint.clone()), ("node", node.into())]
+/// Only what is known of an endpoint that does not answer, too.
+fn labels(endpoint: &Endpoint) -> Labels {
+    let node = endpoint.node.iter().map(|node| ("node", node.clone()));
+    [("endpoint", endpoint.endpoint.clone())].into_iter().chain(node).collect()
 }
 
-fn info(health: &Health, endpoint: &Endpoint) -> Option<Sample> {
-    let mut labels = labels(health, endpoint);
+fn info(endpoint: &Endpoint) -> Option<Sample> {
+    let mut labels = labels(endpoint);
     labels.push(("member_id", endpoint.member_id.clone()?));
     labels.push(("cluster_id", endpoint.cluster_id.clone()?));
     labels.push(("version", endpoint.version.clone()?));
@@ -97,6 +95,8 @@ fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pipeline::document::Health;
+
     use super::*;
 
     #[test]

@@ -9,7 +9,6 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::assert::OutputAssertExt;
 use serde_json::{Value, json};
 use support::{Cluster, NAMELESS, VERSION, VERSIONS};
 
@@ -80,7 +79,7 @@ fn it_agrees_with_etcdctl() {
                 break (output, before);
             }
         };
-        output.clone().assert().code(0);
+        assert_eq!(output.status.code(), Some(0), "{version}");
         let health = health(&output);
         for at in 0..3 {
             let (ours, theirs) = (&health["endpoints"][at], &status[at]["Status"]);
@@ -163,7 +162,7 @@ fn members_that_are_gone() {
         cluster.wait_for(|c| health(&look(c, &[]))["leader"].is_null());
         let start = Instant::now();
         let output = look(&cluster, &[]);
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(health(&output)["members"].as_array().unwrap().len(), 3);
         let mut expected = vec![
@@ -206,7 +205,7 @@ fn a_frozen_member_costs_its_timeout_and_no_more() {
     let output = look(&cluster, &["--timeout", "2"]);
     let took = start.elapsed();
     cluster.thaw(frozen);
-    assert!((2.0..2.5).contains(&took.as_secs_f32()), "{took:?}");
+    assert!((2.0..3.0).contains(&took.as_secs_f32()), "{took:?}");
     assert_eq!(output.status.code(), Some(1));
     let why = format!("{}: no answer within 2.0 s", cluster.url(frozen));
     assert_eq!(stderr(&output)[0], format!("etcd-health: {}: {why}", cluster.members[frozen].name));
@@ -574,6 +573,23 @@ fn tables_and_metrics() {
     }
 }
 
+#[test]
+fn after_an_error_of_an_earlier_stage_nobody_is_asked() {
+    let document = json!({
+        "apiVersion": "etcd-tools/v1",
+        "nodes": [{"name": "a", "address": "127.0.0.1"}],
+        "results": [{"tool": "etcd-push", "node": "a", "severity": "error", "code": "disk-full",
+                     "message": "x", "changed": false}],
+    });
+    for (format, passed_on) in [("json", true), ("table", false), ("prometheus", false)] {
+        let output = piped(tool(&["-o", format]), &document.to_string());
+        let line = "etcd-health: nothing done: etcd-push failed on a (disk-full)";
+        assert_eq!(stderr(&output), [line], "{format}");
+        assert_eq!(output.status.code(), Some(66), "{format}");
+        assert_eq!(!output.stdout.is_empty(), passed_on, "{format}");
+    }
+}
+
 /// Answers every connection to it with `answer` and closes, after reading a bit.
 fn impostor(answer: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -622,7 +638,7 @@ fn what_is_not_etcd() {
     });
     let start = Instant::now();
     let output = tool(&["--endpoints", &slow, "--timeout", "1"]).output().unwrap();
-    assert!((1.0..1.5).contains(&start.elapsed().as_secs_f32()), "{:?}", start.elapsed());
+    assert!((1.0..2.0).contains(&start.elapsed().as_secs_f32()), "{:?}", start.elapsed());
     assert_eq!(stderr(&output), [format!("etcd-health: {slow}: no answer within 1.0 s")]);
     assert_eq!(output.status.code(), Some(69));
 }

@@ -16,6 +16,6 @@ mod wire;
 
 pub use endpoint::{Access, Endpoint, User};
 pub use error::Error;
-pub use look::{Look, look, wait_healthy};
+pub use look::{Look, look, look_within, wait_healthy, wait_healthy_with};
 pub use tls::Tls;
 pub use wire::{Alarm, Status};

@@ -1,6 +1,7 @@
 //! The complete look at a set of endpoints.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -47,28 +48,42 @@ pub async fn look(endpoints: &[Endpoint]) -> Look {
     look_within(endpoints, Duration::MAX).await
 }
 
-/// Looks again and again until all is healthy or `limit` is over; the last
-/// look is returned. `progress` is called with each that was not healthy.
+/// The same, with `limit` for each endpoint where that is less than its timeout.
+pub async fn look_within(endpoints: &[Endpoint], limit: Duration) -> Look {
+    let asked = endpoints.iter().map(|endpoint| ask(endpoint, limit.min(endpoint.timeout)));
+    combine(join_all(asked).await)
+}
+
+/// Looks at `endpoints` again and again until all is healthy or `limit` is
+/// over; the last look is returned. `progress` is called with each that was
+/// not healthy.
 pub async fn wait_healthy(
     endpoints: &[Endpoint],
     limit: Duration,
-    mut progress: impl FnMut(&Look),
+    progress: impl FnMut(&Look),
 ) -> Look {
+    let look = async |left| Ok::<_, Infallible>(look_within(endpoints, left).await);
+    let Ok(look) = wait_healthy_with(limit, look, progress).await;
+    look
+}
+
+/// The same, with looks that `look` takes within the time that it is given; its
+/// error ends the wait.
+pub async fn wait_healthy_with<E>(
+    limit: Duration,
+    look: impl AsyncFn(Duration) -> Result<Look, E>,
+    mut progress: impl FnMut(&Look),
+) -> Result<Look, E> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let look = look_within(endpoints, left.max(SHORTEST)).await;
+        let look = look(left.max(SHORTEST)).await?;
         if look.health.healthy || Instant::now() + INTERVAL >= deadline {
-            return look;
+            return Ok(look);
         }
         progress(&look);
         sleep(INTERVAL).await;
     }
-}
-
-async fn look_within(endpoints: &[Endpoint], limit: Duration) -> Look {
-    let asked = endpoints.iter().map(|endpoint| ask(endpoint, limit.min(endpoint.timeout)));
-    combine(join_all(asked).await)
 }
 
 async fn ask(endpoint: &Endpoint, limit: Duration) -> Seen {
