@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
-use pipeline::document::Arch;
+use pipeline::document::{Arch, Binary};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
@@ -17,15 +17,6 @@ use crate::version::Version;
 const BINARIES: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
 /// Those without which it is not a release.
 const REQUIRED: [&str; 2] = ["etcd", "etcdctl"];
-
-/// A binary in an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Binary {
-    /// Its name, as `etcd`.
-    pub(crate) name: String,
-    /// Its SHA-256, in hex.
-    pub(crate) sha256: String,
-}
 
 /// The name of the only folder in the archive, as `etcd-v3.5.16-linux-amd64`.
 pub(crate) fn folder(version: Version, arch: Arch) -> String {

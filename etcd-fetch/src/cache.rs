@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use pipeline::disk::{self, Lock};
 use pipeline::terminal::Progress;
 
-use crate::archive::Binary;
 use crate::version::Version;
+use pipeline::document::Binary;
 
 /// The name of the file of checksums, here and on a mirror.
 pub(crate) const SUMS: &str = "SHA256SUMS";

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use pipeline::document::{Arch, Archive};
+use pipeline::document::{Arch, Archive, Binary};
 use pipeline::{Error, Exit, Run, ToolResult, disk};
 
-use crate::archive::{self, Binary};
+use crate::archive;
 use crate::cache::{Cache, SUMS};
 use crate::download::{Remote, remove};
 use crate::mirror::{Kind, Mirror, kind_of};
@@ -235,7 +235,7 @@ impl Package {
             local: local.into(),
             sha256: self.sha256.clone(),
             size_bytes: self.size_bytes,
-            binaries: self.binaries.iter().map(|binary| binary.name.clone()).collect(),
+            binaries: self.binaries.clone(),
         })
     }
 }

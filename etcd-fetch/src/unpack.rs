@@ -5,10 +5,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pipeline::document::Arch;
+use pipeline::document::{Arch, Binary};
 use pipeline::{Error, Run, ToolResult, disk};
 
-use crate::archive::{self, Binary};
+use crate::archive;
 use crate::cache::Cache;
 use crate::fetch::Package;
 use crate::version::Version;

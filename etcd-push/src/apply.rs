@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pipeline::document::{Arch, Directory, File, User};
+use pipeline::document::{Arch, Binary, Directory, File, User};
 use pipeline::{Run, ToolResult};
 use remote::{Error, Input};
 use similar::TextDiff;
 
-use crate::manifest::{Manifest, WantedFile, WantedRelease, counted};
+use crate::manifest::{Manifest, WantedFile, WantedRelease, counted, names};
 use crate::state::{Place, State};
 
 /// Does what the plan on its stdin says.
@@ -60,10 +60,10 @@ impl<'a> Plan<'a> {
             }
         }
         if let Some(release) = &manifest.release {
-            if !state.release {
+            if !state.release || release.is_damaged(state) {
                 plan.release = Some(release);
             }
-            for name in &release.archive.binaries {
+            for Binary { name, .. } in &release.archive.binaries {
                 if !state.links.contains(name) {
                     let path = format!("{}/{name}", release.bin_dir);
                     plan.links.push((path, format!("{}/{name}", release.dir)));
@@ -103,7 +103,7 @@ impl<'a> Plan<'a> {
         if let Some(release) = self.release {
             let archive = release.archive;
             let size = archive.size_bytes.to_string();
-            let binaries = archive.binaries.join(" ");
+            let binaries = names(archive);
             input.line(&["release", &release.dir, &size, &archive.sha256, &binaries]);
             input.file(&archive.local);
         }
@@ -215,6 +215,16 @@ impl<'a> Plan<'a> {
         for path in &self.left {
             would(format!("would remove what a killed run left beside {path}"));
         }
+    }
+}
+
+impl WantedRelease<'_> {
+    /// Whether a binary that is there was hashed, and is not what it should be.
+    fn is_damaged(&self, state: &State) -> bool {
+        self.archive.binaries.iter().any(|binary| {
+            let place = state.places.get(&format!("{}/{}", self.dir, binary.name));
+            place.is_some_and(|place| place.sha256 != binary.sha256)
+        })
     }
 }
 

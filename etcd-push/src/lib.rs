@@ -56,10 +56,9 @@ impl Push {
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));
         let of = |node: &Node| manifests.iter().find(|m| m.node.name == node.name);
         let lock = (!self.common.check).then_some("etcd-push");
-        let verify = if self.verify { "verify" } else { "" };
         let asked = fleet
-            .ask(run.nodes(), lock, state::SCRIPT, &[verify], |node| {
-                of(node).map(|m| m.questions(self.common.check)).unwrap_or_default()
+            .ask(run.nodes(), lock, state::SCRIPT, &[], |node| {
+                of(node).map(|m| m.questions(self.common.check, self.verify)).unwrap_or_default()
             })
             .await;
         // Another operator on one node is reason enough to leave all of them alone.
@@ -88,7 +87,7 @@ impl Push {
             if self.common.check {
                 plan.show(run, manifest, &state);
             } else if !plan.is_empty() {
-                asked.host.run(apply::SCRIPT, &[], &plan.input()).await?;
+                asked.host.change(apply::SCRIPT, &plan.input()).await?;
                 run.report(ToolResult::changed("pushed", plan.summary()).on(name));
             }
             Ok(plan)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use pipeline::document::{Archive, File, Node, Release};
+use pipeline::document::{Archive, Binary, File, Node, Release};
 use pipeline::{Error, Run, disk};
 use remote::Input;
 
@@ -123,8 +123,9 @@ fn release_of<'a>(
 
 impl Manifest<'_> {
     /// What `state.sh` is asked: one line a thing, its parts separated by tabs.
-    /// With `texts` it gives the texts of the files that differ, for a diff.
-    pub(crate) fn questions(&self, texts: bool) -> Vec<Input> {
+    /// With `texts` it gives the texts of the files that differ, for a diff; with
+    /// `verify` it hashes the binaries of the release.
+    pub(crate) fn questions(&self, texts: bool, verify: bool) -> Vec<Input> {
         let mut lines = String::new();
         for user in &self.node.users {
             lines += &format!("user\t{}\n", user.name);
@@ -137,8 +138,13 @@ impl Manifest<'_> {
             lines += &format!("{kind}\t{sha256}\t{}\n", file.path);
         }
         if let Some(release) = &self.release {
-            let binaries = release.archive.binaries.join(" ");
-            lines += &format!("release\t{}\t{}\t{binaries}\n", release.dir, release.bin_dir);
+            let names = names(release.archive);
+            lines += &format!("release\t{}\t{}\t{names}\n", release.dir, release.bin_dir);
+            for Binary { name, sha256 } in &release.archive.binaries {
+                if verify {
+                    lines += &format!("path\t{sha256}\t{}/{name}\n", release.dir);
+                }
+            }
         }
         vec![Input::Bytes(lines.into_bytes())]
     }
@@ -161,6 +167,11 @@ impl Manifest<'_> {
             + self.node.users.len()
             + usize::from(self.release.is_some())
     }
+}
+
+/// The names of the binaries, with a space between.
+pub(crate) fn names(archive: &Archive) -> String {
+    archive.binaries.iter().map(|binary| binary.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// `1 file`, `2 files`.

@@ -141,7 +141,7 @@ fn the_note_on_the_binaries_is_bound_to_the_archive() {
     // It spares the run from unpacking the archive again.
     fs::write(&note, good.replace("  etcdutl\n", "  noted\n")).unwrap();
     let document = place.run("/nowhere", &[VERSION, "--offline"]).document();
-    assert_eq!(document["release"]["archives"][0]["binaries"][2], "noted");
+    assert_eq!(document["release"]["archives"][0]["binaries"][2]["name"], "noted");
 }
 
 #[test]

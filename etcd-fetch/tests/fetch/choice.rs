@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{NODES, Place, release, run, size};
+use crate::support::{NODES, Place, noise, release, run, size};
 
 const DOCUMENT: &str = r#"{"apiVersion": "etcd-tools/v1", "cluster": {"version": "v3.5.16"},
     "nodes": [{"name": "a", "address": "10.0.0.1"}]}"#;
@@ -22,7 +22,11 @@ fn the_document_says_what_was_fetched() {
             "local": place.cached("v3.5.16", "amd64"),
             "sha256": pipeline::disk::sha256(&release("v3.5.16", "amd64")),
             "sizeBytes": release("v3.5.16", "amd64").len(),
-            "binaries": ["etcd", "etcdctl", "etcdutl"],
+            "binaries": [
+                {"name": "etcd", "sha256": pipeline::disk::sha256(&noise(300_000))},
+                {"name": "etcdctl", "sha256": pipeline::disk::sha256(b"etcdctl v3.5.16")},
+                {"name": "etcdutl", "sha256": pipeline::disk::sha256(b"etcdutl v3.5.16")},
+            ],
         }]})
     );
     assert_eq!(

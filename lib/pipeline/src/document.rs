@@ -330,8 +330,18 @@ pub struct Archive {
     pub sha256: String,
     /// Its size.
     pub size_bytes: u64,
-    /// The names of the binaries in it, as `etcd`, `etcdctl`.
-    pub binaries: Vec<String>,
+    /// The binaries in it, keyed by `name`.
+    pub binaries: Vec<Binary>,
+}
+
+/// A binary of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Binary {
+    /// Its name, as `etcdctl`.
+    pub name: String,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
 }
 
 /// Where the operator keeps the certificates; all are absolute paths on the

@@ -29,6 +29,17 @@ pub(crate) fn problems(document: &Document) -> Vec<String> {
     {
         found.add("release.version", format!("{version:?}: expected a version as \"v3.5.16\""));
     }
+    for (at, archive) in document.release.iter().flat_map(|r| &r.archives).enumerate() {
+        let path = format!("release.archives[{at}]");
+        found.sha256(&path, &archive.sha256);
+        for (at, binary) in archive.binaries.iter().enumerate() {
+            let path = format!("{path}.binaries[{at}]");
+            found.sha256(&path, &binary.sha256);
+            if !is_word(&binary.name) {
+                found.add(format!("{path}.name"), format!("{:?}: not a file name", binary.name));
+            }
+        }
+    }
     found.0
 }
 
@@ -228,17 +239,21 @@ impl Problems {
             (None, Some(_), None) => self.add(path, "local without sha256"),
             (Some(_), None, Some(_)) => self.add(path, "sha256 belongs to local, not to content"),
         }
-        if let Some(sum) = file.sha256.as_deref().filter(|sum| !is_sha256(sum)) {
-            self.add(
-                format!("{path}.sha256"),
-                format!("{sum:?}: expected 64 lower-case hex digits"),
-            );
+        if let Some(sum) = &file.sha256 {
+            self.sha256(path, sum);
         }
         if file.content.as_ref().is_some_and(|text| text.contains("PRIVATE KEY-----")) {
             self.add(
                 format!("{path}.content"),
                 "holds a private key: name the key's file in local instead",
             );
+        }
+    }
+
+    fn sha256(&mut self, path: &str, sum: &str) {
+        if !is_sha256(sum) {
+            let what = format!("{sum:?}: expected 64 lower-case hex digits");
+            self.add(format!("{path}.sha256"), what);
         }
     }
 
