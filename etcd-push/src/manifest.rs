@@ -151,7 +151,10 @@ impl Manifest<'_> {
 
     /// What there is, for people: `9 files, 3 folders, release v3.5.16`.
     pub(crate) fn count(&self) -> String {
-        let mut parts = vec![counted(self.files.len(), "file")];
+        let mut parts = Vec::new();
+        if !self.files.is_empty() {
+            parts.push(counted(self.files.len(), "file"));
+        }
         if !self.node.directories.is_empty() {
             parts.push(counted(self.node.directories.len(), "folder"));
         }

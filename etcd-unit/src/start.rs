@@ -55,9 +55,13 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
                 }
                 // It serves nobody yet, so nothing is lost by starting it again.
                 (false, false) if state.active() == "activating" => {
-                    work.job("restart", wanted, tool.timeout);
+                    work.jobs.job("restart", &wanted.name, tool.timeout);
+                    work.note("restarted", "restart", &wanted.name);
                 }
-                (true, false) | (false, _) => work.job("start", wanted, tool.timeout),
+                (true, false) | (false, _) => {
+                    work.jobs.job("start", &wanted.name, tool.timeout);
+                    work.note("started", "start", &wanted.name);
+                }
             }
         }
         let idle = outdated.is_empty();
@@ -105,19 +109,28 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
 struct Work {
     changes: Changes,
     jobs: Changes,
-    done: Vec<String>,
-    would: Vec<String>,
+    /// What is done to which unit, in the past tense and as it is said with `--check`.
+    done: Vec<(&'static str, &'static str, String)>,
 }
 
 impl Work {
-    fn note(&mut self, past: &str, present: &str, unit: &str) {
-        self.done.push(format!("{past} {unit}"));
-        self.would.push(format!("would {present} {unit}"));
+    fn note(&mut self, past: &'static str, present: &'static str, unit: &str) {
+        self.done.push((past, present, unit.to_owned()));
     }
 
-    fn job(&mut self, verb: &str, wanted: &Wanted, seconds: u32) {
-        self.jobs.job(verb, &wanted.name, seconds);
-        self.note(&format!("{verb}ed"), verb, &wanted.name);
+    /// What was done, as `installed, enabled and started etcd.service`.
+    fn summary(&self) -> String {
+        let same_unit = self.done.chunk_by(|a, b| a.2 == b.2);
+        let of_unit = |done: &[(&str, &str, String)]| {
+            let verbs: Vec<_> = done.iter().map(|(past, ..)| *past).collect();
+            let unit = done.first().map_or("", |(.., unit)| unit);
+            match verbs.split_last() {
+                Some((last, [])) => format!("{last} {unit}"),
+                Some((last, others)) => format!("{} and {last} {unit}", others.join(", ")),
+                None => String::new(),
+            }
+        };
+        same_unit.map(of_unit).collect::<Vec<_>>().join("; ")
     }
 
     /// Writes, reloads and enables what differs; says whether the unit's text does.
@@ -180,11 +193,12 @@ impl Work {
             return true;
         }
         if run.check() {
-            for would in self.would {
-                run.report(ToolResult::would_change(would).on(node));
+            for (_, present, unit) in self.done {
+                run.report(ToolResult::would_change(format!("would {present} {unit}")).on(node));
             }
             return true;
         }
+        let summary = self.summary();
         let ended = match self.changes.then(self.jobs).apply(&site.host).await {
             Ok(ended) => ended,
             Err(error) => {
@@ -201,7 +215,7 @@ impl Work {
             }
         }
         if well {
-            run.report(ToolResult::changed("started", self.done.join(", ")).on(node));
+            run.report(ToolResult::changed("started", summary).on(node));
         }
         well
     }
