@@ -67,7 +67,7 @@ impl Changes {
         }
         self.line(&["end"]);
         let mut ended: Vec<Ended> = Vec::new();
-        for line in host.run(SCRIPT, &[], &[Input::Bytes(self.0)]).await? {
+        for line in host.change(SCRIPT, &[Input::Bytes(self.0)]).await? {
             let parts: Vec<_> = line.split('\t').collect();
             match (&parts[..], ended.last_mut()) {
                 (["ended", unit, code, active, sub], _) => ended.push(Ended {

@@ -33,7 +33,7 @@ while IFS=$tab read -r kind a b c; do
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         # Each host waits for its own member, and all hosts wait at once.
-        said=$(timeout "$b" systemctl "$kind" "$a" 2>&1)
+        said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
         code=$?
         show=$(systemctl show "$a" -p ActiveState,SubState)
         active=$(printf '%s\n' "$show" | sed -n 's/^ActiveState=//p')

@@ -19,6 +19,20 @@ LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; export PATH; umask 077
 die() { printf '%s\n' "$*" >&2; exit 1; }
 "#;
 const BEGIN: &str = "@etcd-tools-begin\n";
+/// What goes before a script that changes something. Without the main lock of
+/// the host nobody comes here, so whoever still works is left of a run that was
+/// killed, or cut off from the host.
+const ALONE: &str = r#"work=/run/etcd-tools.work
+exec 8>>$work || die "$work: opening it failed"
+tries=100
+until flock -n 8; do
+    read -r pid group < $work
+    if [ "/proc/$pid/fd/8" -ef $work ]; then kill -- "-$group" 2>/dev/null; fi
+    [ $((tries -= 1)) -gt 0 ] || die "the script of a killed run does not end: see process $pid"
+    sleep 0.1
+done
+echo "$$ $(cut -d ' ' -f 5 /proc/$$/stat)" > $work
+"#;
 /// What goes after it: without this mark the answer is not complete.
 const AFTER: &str = "\necho @etcd-tools-end\n";
 const END: &str = "@etcd-tools-end\n";
@@ -79,6 +93,14 @@ impl Host {
             }
             Err(error) => Err(self.lost(error).await),
         }
+    }
+
+    /// The same as [`Host::run`], for a script that changes something: one that
+    /// a killed run has left at work on the host is ended first, with SIGTERM.
+    /// Only the holder of the [lock](Host::lock) may call it. A child that is to outlive
+    /// the script, or has a process group of its own, must close its descriptor 8.
+    pub async fn change(&self, script: &str, input: &[Input]) -> Result<Vec<String>, Error> {
+        self.run(&format!("{ALONE}{script}"), &[], input).await
     }
 
     /// Starts `script` as root; see [`Host::run`].

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nix::unistd::{User, getuid};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, User, getuid};
 use openssh::{ChildStdin, Session};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
 use crate::host::{Host, not_begun};
@@ -23,6 +26,10 @@ echo locked
 while [ -n "$(timeout 30 dd bs=1 count=1 2>/dev/null 9>&-)" ]; do :; done
 "#;
 
+/// How long a lock is waited for whose holder has died: longer than the signs
+/// of life may stay away.
+const PATIENCE: Duration = Duration::from_secs(35);
+
 /// The lock of a host. It is freed by [`Lock::release`], or when this process dies.
 pub struct Lock {
     child: openssh::Child<Arc<Session>>,
@@ -32,7 +39,21 @@ pub struct Lock {
 
 impl Host {
     /// Takes the lock of the host for `tool`; [`Error::Locked`] says who has it.
+    /// A holder that was killed on this machine is not an error: the host is
+    /// given the time to notice.
     pub async fn lock(&self, tool: &str) -> Result<Lock, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_lock(tool).await {
+                Err(Error::Locked(holder)) if is_dead(&holder) && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(200)).await;
+                }
+                tried => return tried,
+            }
+        }
+    }
+
+    async fn try_lock(&self, tool: &str) -> Result<Lock, Error> {
         let mut child = self.spawn(SCRIPT, &[&holder(tool)]).await?;
         let (stdin, stdout, stderr) =
             (child.stdin().take(), child.stdout().take(), child.stderr().take());
@@ -86,12 +107,38 @@ async fn give_signs(mut stdin: ChildStdin, stop: Arc<Notify>) -> ChildStdin {
 /// Who we are, for the operator who finds the host locked.
 fn holder(tool: &str) -> String {
     let user = User::from_uid(getuid()).ok().flatten().map_or_else(|| "?".into(), |user| user.name);
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let since = SystemTime::now();
-    format!(
-        "{user}@{} ({tool}, process {}, since {})",
-        host.to_string_lossy(),
-        std::process::id(),
-        pipeline::rfc3339(since)
-    )
+    let since = pipeline::rfc3339(SystemTime::now());
+    format!("{user}@{} ({tool}, process {}, since {since})", this_machine(), std::process::id())
+}
+
+/// Whether `holder` was a process of this machine, and has ended.
+fn is_dead(holder: &str) -> bool {
+    let Some((who, rest)) = holder.split_once(" (") else { return false };
+    let process = rest.split_once(", process ").and_then(|(_, rest)| rest.split_once(','));
+    let process = process.and_then(|(process, _)| process.parse().ok());
+    who.ends_with(&format!("@{}", this_machine()))
+        && process.is_some_and(|process| kill(Pid::from_raw(process), None) == Err(Errno::ESRCH))
+}
+
+fn this_machine() -> String {
+    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_dead_when_its_process_on_this_machine_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let ended = holder("etcd-push").replace(
+            &format!("process {}", std::process::id()),
+            &format!("process {}", child.id()),
+        );
+        assert!(is_dead(&ended));
+        assert!(!is_dead(&holder("etcd-push")));
+        assert!(!is_dead(&ended.replace('@', "@other-")));
+        assert!(!is_dead("somebody"));
+    }
 }
