@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tests::{Lab, Ran, deploy};
 
@@ -107,10 +107,13 @@ fn cert(lab: &Lab) {
     let kept = std::cell::RefCell::default();
     let script = "exec etcd-cert issue < fetch.json > cert.json";
     let undo = || {
-        // What the killed run had put in place was taken over by the next.
+        // What the killed run had put in place was taken over by the next; a
+        // key whose certificate was still to come may be another one.
         let now = files(&pki);
-        for (path, content) in kept.take() {
-            assert!(now.get(&path) == Some(&content), "{path} is another one");
+        let kept: BTreeMap<String, Vec<u8>> = kept.take();
+        for (path, content) in &kept {
+            let whole = kept.contains_key(&path.replace(".key", ".crt"));
+            assert!(!whole || now.get(path) == Some(content), "{path} is another one");
         }
         drop(fs::remove_dir_all(&pki));
     };
@@ -261,8 +264,7 @@ fn a_pipe_that_loses_a_tool_stops() {
         "etcd-fetch v3.5.16 < nodes.txt | etcd-cert issue | sh -c 'kill -9 $$' | etcd-push \
          | etcd-unit start; echo ${PIPESTATUS[@]}",
     );
-    assert!(ran.stdout.ends_with("0 0 137 66 66\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(" 137 66 66\n"), "{}", ran.stdout);
     ran.says("etcd-push: stdin: no document: an earlier stage failed, or nothing was piped in");
     assert_eq!(lab.on_all(&NODES, "ls -d /etc/etcd 2>/dev/null; true"), ["", "", ""]);
-    let _ = Duration::ZERO;
 }
