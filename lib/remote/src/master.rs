@@ -82,10 +82,9 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
     loop {
         let _ = fs::remove_file(socket);
         let Err(said) = handshake(socket, target, true).await? else { break };
-        let said = of_jump_host(&said);
-        let error = classify(said);
+        let error = classify(&said);
         match error {
-            Error::Unreachable(_) if dropped(said) && attempt < ATTEMPTS => {
+            Error::Unreachable(_) if dropped(&said) && attempt < ATTEMPTS => {
                 // A bastion drops handshakes beyond its MaxStartups: spread them.
                 let pause = 100 * u64::from(attempt) + fastrand::u64(..400);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -95,7 +94,7 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
             Error::NoPermission(_) | Error::HostKey(_) if File::open("/dev/tty").is_ok() => {
                 let _one = TERMINAL.lock().await;
                 if let Err(said) = handshake(socket, target, false).await? {
-                    return Err(classify(of_jump_host(&said)));
+                    return Err(classify(&said));
                 }
                 break;
             }
@@ -166,15 +165,6 @@ async fn handshake(
     Ok(Err(String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// What ssh wrote to stderr, without its last words where a jump host was not
-/// passed: what stands before them is the cause.
-fn of_jump_host(said: &str) -> &str {
-    match said.split_once("kex_exchange_identification: Connection closed by remote host") {
-        Some((cause, rest)) if !cause.trim().is_empty() && rest.contains("UNKNOWN port") => cause,
-        _ => said,
-    }
-}
-
 /// Whether the host, or a jump host, closed the connection in the handshake.
 fn dropped(said: &str) -> bool {
     ["kex_exchange_identification", "Connection closed by", "Connection reset by"]
@@ -188,6 +178,14 @@ fn classify(said: &str) -> Error {
     let with = |sign: &str| lines.iter().find(|line| line.contains(sign)).map(|l| l.to_string());
     let last = lines.last().map_or("ssh said nothing", |line| line);
     let last = last.strip_prefix("ssh: ").unwrap_or(last).to_owned();
+    if last.ends_with("UNKNOWN port 65535") {
+        // A master that outlives its command keeps what the jump's own ssh says to itself.
+        return Error::Unreachable(
+            "the jump host (ProxyJump or ProxyCommand) closed the connection: \
+             log in with ssh to see why"
+                .into(),
+        );
+    }
     if with("Host key verification failed").is_some() {
         let unknown = with("No ").filter(|line| line.contains("host key is known"));
         let offending = with("Offending ");
@@ -233,10 +231,10 @@ mod tests {
                 "ssh: Can't open user config file /x: No such file or directory",
             ),
             (
-                "ssh: connect to host bastion port 22: No route to host\r\n\
-                 kex_exchange_identification: Connection closed by remote host\r\n\
+                "kex_exchange_identification: Connection closed by remote host\r\n\
                  Connection closed by UNKNOWN port 65535\r\n",
-                "cannot connect: connect to host bastion port 22: No route to host",
+                "cannot connect: the jump host (ProxyJump or ProxyCommand) closed the \
+                 connection: log in with ssh to see why",
             ),
             (
                 "kex_exchange_identification: Connection closed by remote host\r\n\
@@ -246,7 +244,7 @@ mod tests {
             ("", "cannot connect: ssh said nothing"),
         ];
         for (said, expected) in cases {
-            assert_eq!(classify(of_jump_host(said)).to_string(), expected);
+            assert_eq!(classify(said).to_string(), expected);
         }
     }
 }
