@@ -30,8 +30,7 @@ etcd-check: ## what etcd-deploy would change; fails if anything
 	$(etcd_pipeline) >/dev/null
 
 etcd-health: ## health of members and cluster
-	etcd-health --output table --cacert $(ETCD_TOOLS_PKI)/ca.crt \
-		--cert $(ETCD_TOOLS_PKI)/client.crt --key $(ETCD_TOOLS_PKI)/client.key <$(ETCD_NODES)
+	etcd-health --output table <$(ETCD_NODES)
 
 etcd-status: ## what systemd knows of the units
 	etcd-unit status --output table <$(ETCD_NODES)

@@ -103,12 +103,7 @@ impl Tool for Cert {
             Command::Check(check) => return check::run(run, &folder, check.within),
             Command::Ca(ca) => ca.run(run, &folder)?,
         }
-        run.document.pki = Some(Pki {
-            dir: folder.absolute(folder.path()),
-            ca_cert: folder.absolute(&folder.ca().cert),
-            client_cert: folder.absolute(&folder.client().cert),
-            client_key: folder.absolute(&folder.client().key),
-        });
+        run.document.pki = Some(Pki::in_folder(&folder.absolute(folder.path())));
         Ok(())
     }
 }

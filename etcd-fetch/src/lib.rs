@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::DecimalBytes;
 use pipeline::document::{Arch, Document, Release};
-use pipeline::{Common, Error, Exit, Run, Tool, ToolResult, parse_duration};
+use pipeline::{Common, Error, Exit, Run, Tool, ToolResult, parse_duration, terminal};
 
 use crate::cache::Cache;
 use crate::fetch::{Fetched, Fetcher, Package};
@@ -85,9 +85,7 @@ impl Tool for Fetch {
     }
 
     fn works_without_document(&self) -> bool {
-        // Whoever pipes something in expects it to be read: an empty pipe is an
-        // earlier stage that failed.
-        self.unpack.is_some() && unpack::nothing_piped_in()
+        self.unpack.is_some() && terminal::nothing_piped_in()
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {

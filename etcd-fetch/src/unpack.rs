@@ -1,7 +1,7 @@
 //! The binaries for the operator's own machine.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -22,11 +22,6 @@ pub(crate) fn own_arch() -> Result<Arch> {
     Arch::of_machine(machine).ok_or_else(|| {
         Error::usage(format!("--unpack: etcd has no release for this machine ({machine})")).into()
     })
-}
-
-/// Whether stdin is a terminal or `/dev/null`, not a pipe or a file.
-pub(crate) fn nothing_piped_in() -> bool {
-    fs::metadata("/dev/stdin").is_ok_and(|stdin| stdin.file_type().is_char_device())
 }
 
 /// Puts the binaries of `package` into `folder`, those that are not there yet.

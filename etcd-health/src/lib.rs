@@ -27,8 +27,9 @@ use via::Route;
 /// The endpoints are those of --endpoints; else those of the document's nodes;
 /// else, without a document, those of ETCDCTL_ENDPOINTS. A document goes before
 /// that variable, so that one that is left set for another cluster does not
-/// redirect a pipeline. Certificates come from the flags, else from the
-/// document's pki, else from ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY.
+/// redirect a pipeline. Certificates come from the flags; else, for a document,
+/// from its pki or the folder of --pki; else from ETCDCTL_CACERT, ETCDCTL_CERT
+/// and ETCDCTL_KEY.
 /// For a cluster with authentication, set ETCDCTL_USER and ETCDCTL_PASSWORD.
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-health", version)]
@@ -47,6 +48,9 @@ pub struct Health {
     /// The private key of the client certificate
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Where the certificates are when a document does not say it
+    #[arg(long, value_name = "DIR", default_value = "pki")]
+    pki: String,
     /// Look again until all is healthy, for this many seconds at most
     /// [without a value: 60]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60",
@@ -92,7 +96,8 @@ impl Tool for Health {
     }
 
     fn works_without_document(&self) -> bool {
-        true
+        // Else a pipe that failed would report on the cluster of ETCDCTL_ENDPOINTS.
+        !self.endpoints.is_empty() || terminal::nothing_piped_in()
     }
 
     fn writes_document(&self) -> bool {

@@ -1,10 +1,10 @@
 //! Where the endpoints, the certificates and the limits come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client::{Access, Tls, User};
-use pipeline::document::Node;
+use pipeline::document::{Node, Pki};
 use pipeline::{Error, Run};
 
 use crate::{Health, Via};
@@ -65,10 +65,16 @@ pub(crate) fn find(tool: &Health, run: &Run) -> anyhow::Result<Source> {
     Ok(Source { targets, access })
 }
 
-/// The certificates: those of the flags, else of the document, else of the environment.
+/// The certificates: those of the flags; else, for a document, those that it
+/// names or that are in the folder of --pki; else those of the environment.
 fn certificates(tool: &Health, run: &Run) -> anyhow::Result<Option<Tls>> {
     let path = |name: &str| variable(name).map(PathBuf::from);
-    let pki = run.document.pki.as_ref();
+    let of_folder = || Some(Pki::in_folder(&tool.pki)).filter(|p| Path::new(&p.ca_cert).exists());
+    let pki = match run.document.nodes.is_empty() {
+        true => None,
+        false => run.document.pki.clone().or_else(of_folder),
+    };
+    let pki = pki.as_ref();
     let ca = tool.cacert.clone();
     let ca = ca.or_else(|| pki.map(|p| (&p.ca_cert).into())).or_else(|| path("ETCDCTL_CACERT"));
     let client = tool.cert.clone().zip(tool.key.clone());

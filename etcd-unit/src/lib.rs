@@ -43,7 +43,7 @@ pub struct Unit {
     timeout: u32,
     /// Where the certificates are when the document does not say it
     #[arg(long, global = true, value_name = "DIR", default_value = "pki")]
-    pki: PathBuf,
+    pki: String,
     /// Go on although it interrupts the cluster
     #[arg(long, global = true)]
     lose_quorum: bool,

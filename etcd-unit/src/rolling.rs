@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use client::{Access, Endpoint, Look, Tls, look, wait_healthy};
-use pipeline::document::{Document, Endpoint as Seen, Node};
+use pipeline::document::{Document, Endpoint as Seen, Node, Pki};
 use pipeline::terminal::Progress;
 use pipeline::{Run, ToolResult};
 use remote::{Fleet, Forward};
@@ -181,17 +181,9 @@ impl Cluster {
 }
 
 fn access(tool: &Unit, document: &Document) -> Result<Access> {
-    let tls = match &document.pki {
-        Some(pki) => Tls::load(
-            Path::new(&pki.ca_cert),
-            Some((Path::new(&pki.client_cert), Path::new(&pki.client_key))),
-        ),
-        None => {
-            let file = |name: &str| tool.pki.join(name);
-            Tls::load(&file("ca.crt"), Some((&file("client.crt"), &file("client.key"))))
-        }
-    };
-    let tls = tls.context("certificates to ask the cluster with")?;
+    let pki = document.pki.clone().unwrap_or_else(|| Pki::in_folder(&tool.pki));
+    let client = (Path::new(&pki.client_cert), Path::new(&pki.client_key));
+    let tls = Tls::load(Path::new(&pki.ca_cert), Some(client))?;
     Ok(Access { tls: Some(tls), timeout: LOOK, connect_timeout: None, user: None })
 }
 

@@ -625,6 +625,19 @@ fn set<T>(items: &mut Vec<T>, item: T, key: impl Fn(&T) -> &String) {
     }
 }
 
+impl Pki {
+    /// What `etcd-cert` keeps in the folder `dir`, an absolute path.
+    pub fn in_folder(dir: &str) -> Self {
+        let file = |name: &str| format!("{dir}/{name}");
+        Self {
+            dir: dir.into(),
+            ca_cert: file("ca.crt"),
+            client_cert: file("client.crt"),
+            client_key: file("client.key"),
+        }
+    }
+}
+
 impl Arch {
     /// Every architecture for which etcd is released.
     pub const ALL: [Arch; 4] = [Arch::Amd64, Arch::Arm64, Arch::Ppc64le, Arch::S390x];

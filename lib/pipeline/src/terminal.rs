@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -30,6 +31,12 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// Whether stdout is a terminal.
 pub fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
+}
+
+/// Whether stdin is a terminal or `/dev/null`, not a pipe or a file. Whoever pipes
+/// something in expects it to be read: an empty pipe is an earlier stage that failed.
+pub fn nothing_piped_in() -> bool {
+    std::fs::metadata("/dev/stdin").is_ok_and(|stdin| stdin.file_type().is_char_device())
 }
 
 /// Progress on one job, drawn on stderr while it lasts, and only on a terminal.
