@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::wire::{MembersAnswer, Nothing, Status, StatusAnswer, Token};
-use crate::{Error, Tls};
+use crate::{Error, Tls, error};
 
 /// The most that an answer may hold; a member list of hundreds is far below.
 const ANSWER_BYTES: usize = 4 << 20;
@@ -51,6 +51,7 @@ pub struct Endpoint {
     pub(crate) url: String,
     pub(crate) node: Option<String>,
     pub(crate) timeout: Duration,
+    over_ssh: bool,
     client: Client,
     user: Option<User>,
     token: Mutex<Option<String>>,
@@ -65,8 +66,8 @@ impl Endpoint {
         Self::build(url, None, access)
     }
 
-    /// The endpoint `url`, reached through the unix socket `socket`; the
-    /// server's certificate must still name the host of `url`.
+    /// The endpoint `url`, reached through the unix socket `socket`, a port that
+    /// ssh forwards; the server's certificate must still name the host of `url`.
     pub fn over_unix_socket(url: &str, socket: &Path, access: &Access) -> Result<Self, Error> {
         Self::build(url, Some(socket), access)
     }
@@ -111,6 +112,7 @@ impl Endpoint {
             url: url.into(),
             node: None,
             timeout: access.timeout,
+            over_ssh: socket.is_some(),
             client: builder.build().map_err(|error| Error::Tls(error.to_string()))?,
             user: access.user.clone(),
             token: Mutex::default(),
@@ -198,7 +200,13 @@ impl Endpoint {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let failed = |error| Error::of_request(&error, self.timeout);
+        let failed = |error| match Error::of_request(&error, self.timeout) {
+            // How ssh says so depends on how much was sent before.
+            Error::Connect(_) if self.over_ssh && is_cut_off(&error) => {
+                Error::Connect("the host gives ssh no connection to the port".into())
+            }
+            failed => failed,
+        };
         let mut response = request.send().await.map_err(failed)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -212,6 +220,14 @@ impl Endpoint {
         }
         Err(Error::of_answer(response.status().as_u16(), &String::from_utf8_lossy(&bytes)))
     }
+}
+
+/// Whether a connection was made and closed again before a request was sent.
+fn is_cut_off(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    error.is_connect()
+        && error::io_kind(error)
+            .is_some_and(|kind| [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&kind))
 }
 
 fn scheme(url: &str) -> Result<&'static str, Error> {

@@ -144,6 +144,14 @@ impl Error {
     }
 }
 
+/// The kind of the system's error that is behind `error`, if one is.
+pub(crate) fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    match cause(error) {
+        Cause::Io(error) => Some(error.kind()),
+        _ => None,
+    }
+}
+
 enum Cause<'a> {
     Tls(&'a rustls::Error),
     Io(&'a io::Error),
