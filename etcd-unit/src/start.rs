@@ -28,7 +28,7 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         for (wanted, state) in &site.units {
             work.install(run, site, wanted, state);
         }
-        work.finish(tool, run, site, "as they should be").await;
+        work.finish(tool, run, site, "already installed").await;
     })
     .await;
     release(fleet, sites).await;
