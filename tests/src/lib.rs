@@ -29,13 +29,15 @@ pub fn tools() -> PathBuf {
     folder
 }
 
-/// A shell command to run in `folder`, with the tools on its PATH and nothing
-/// of the tools' settings in its environment.
+/// A shell command to run in `folder`, with the tools on its PATH, and in its
+/// environment neither settings of the tools nor what cargo has set for the
+/// test: a cargo that the command starts would build everything anew for it.
 fn shell(program: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("ETCD_TOOLS_") || name.starts_with("ETCDCTL_") {
+        let of_cargo = name.starts_with("CARGO_") && name != "CARGO_TARGET_DIR";
+        if of_cargo || name.starts_with("ETCD_TOOLS_") || name.starts_with("ETCDCTL_") {
             command.env_remove(name);
         }
     }

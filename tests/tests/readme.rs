@@ -1,0 +1,63 @@
+//! The README's commands, run in its order as it prints them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use tests::{Lab, repository, run};
+
+/// What the README has in blocks of `sh`.
+fn blocks() -> Vec<String> {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let mut blocks = Vec::new();
+    let mut rest = text.as_str();
+    while let Some((_, after)) = rest.split_once("```sh\n") {
+        let (block, after) = after.split_once("```").expect("the end of a block");
+        blocks.push(block.to_owned());
+        rest = after;
+    }
+    assert!(blocks.len() >= 7, "only {} blocks in the README", blocks.len());
+    blocks
+}
+
+#[test]
+fn the_commands_work() {
+    let lab = Lab::with_nodes(3);
+    symlink(repository().join("scripts"), lab.folder.path().join("scripts")).unwrap();
+    let bin = lab.folder.path().join("local");
+    for block in blocks() {
+        match block.trim() {
+            // In a folder of its own, below.
+            "scripts/demo" => {}
+            // What runs this test.
+            "scripts/test" => {
+                let ci = fs::read_to_string(repository().join(".ci/run")).unwrap();
+                assert!(ci.lines().any(|line| line == "scripts/test"), "{ci}");
+            }
+            block => {
+                let block = block.replace("/usr/local", &bin.display().to_string());
+                let ran = lab.bash(&format!("set -e\n{block}"));
+                assert_eq!(ran.code, 0, "{block}\n{}\n{}", ran.stderr, ran.stdout);
+            }
+        }
+    }
+    assert_eq!(lab.on("etcd-02", "cat /etc/motd"), "be careful\n");
+    assert!(lab.read("etcd.prom").contains("etcd_tools_endpoint_healthy"), "etcd.prom");
+    assert!(bin.join("bin/etcd-push").exists());
+    assert!(bin.join("share/man/man1/etcd-push.1").exists());
+}
+
+#[test]
+fn the_first_command_ends_with_three_healthy_members() {
+    let lab = Lab::with_nodes(3);
+    let program = repository().join("scripts/demo").display().to_string();
+    let demo = || run(lab.folder.path(), &program, &[]).ok();
+    let first = demo();
+    let healthy = |table: &str| table.lines().filter(|line| line.contains("  healthy  ")).count();
+    assert_eq!(healthy(&first.stdout), 3, "{}", first.stdout);
+    assert!(first.stdout.contains("/lab ssh etcd-01"), "{}", first.stdout);
+    let pid = "systemctl show etcd -p MainPID";
+    let before = lab.on("etcd-01", pid);
+    let second = demo().says("etcd-unit: etcd-01: etcd.service running as configured");
+    assert_eq!(healthy(&second.stdout), 3, "{}", second.stdout);
+    assert_eq!(lab.on("etcd-01", pid), before);
+}
