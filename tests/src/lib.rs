@@ -227,6 +227,11 @@ impl Running {
         self.0.try_wait().expect("waiting for a script").is_none()
     }
 
+    /// The ID of the process that was started.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Kills the process that was started, with -9 and without its children. A
     /// script of the form `exec TOOL …` is that tool.
     pub fn kill(mut self) -> Ran {
