@@ -36,7 +36,8 @@ fn shell(program: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let of_cargo = name.starts_with("CARGO_") && name != "CARGO_TARGET_DIR";
+        let of_user = name == "CARGO_HOME" || name == "CARGO_TARGET_DIR";
+        let of_cargo = name.starts_with("CARGO_") && !of_user;
         if of_cargo || name.starts_with("ETCD_TOOLS_") || name.starts_with("ETCDCTL_") {
             command.env_remove(name);
         }
