@@ -152,7 +152,9 @@ impl Lab {
     /// Runs `scripts/lab` with `args`, which must succeed; gives what it wrote to stdout.
     #[track_caller]
     pub fn command(&self, args: &[&str]) -> String {
-        let ran = Ran::new(shell(&lab_script(), self.folder.path()).args(args).output().unwrap());
+        let ran = Ran::new(
+            shell(&lab_script(), self.folder.path()).args(args).output().expect("scripts/lab"),
+        );
         assert_eq!(
             ran.code, 0,
             "scripts/lab {args:?}: {} (is it up? run scripts/test)",

@@ -1,0 +1,261 @@
+//! The scripts that chain the tools, and pipes whose stages fail, under bash,
+//! dash and make.
+
+use std::fs;
+
+use tempfile::TempDir;
+use tests::{Lab, Ran, bash, repository, run, tools};
+
+const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
+
+/// What may not change on a host when nothing is to be done.
+const STATE: &str = "find /etc /usr/local /var/lib/etcd ! -path '*/member/*' \
+                     -exec stat -c '%n %i %Z %a %U' {} + | sort; systemctl show etcd -p MainPID";
+
+/// The path of a script of the repository.
+fn script(name: &str) -> String {
+    repository().join("scripts").join(name).display().to_string()
+}
+
+/// Runs `command` in the lab on a terminal, at which someone types `answers`.
+/// What it says is in `stdout`.
+fn on_terminal(lab: &Lab, answers: &str, command: &str) -> Ran {
+    lab.write("answers", answers);
+    let mut ran = lab.bash(&format!("script -qec '{command}' /dev/null < answers"));
+    // Without the progress that the tools draw, and wipe out again.
+    let lines = ran.stdout.split("\r\n").map(|line| line.rsplit("\x1b[2K").next().unwrap_or(line));
+    ran.stdout = lines.collect::<Vec<_>>().join("\n");
+    ran
+}
+
+/// The names in a folder of every host, or why it cannot be listed.
+#[track_caller]
+fn on_hosts(lab: &Lab, folder: &str) -> Vec<String> {
+    lab.on_all(&HOSTS, &format!("ls -A {folder} 2>&1 || true"))
+}
+
+#[test]
+fn deploy_asks_and_teardown_asks_twice() {
+    let lab = Lab::with_nodes(3);
+    let deploy = |args: &str| format!("{} {args}", script("deploy"));
+    let teardown = |args: &str| format!("{} {args}", script("teardown"));
+    let nothing = vec!["ls: cannot access '/etc/etcd': No such file or directory\n"; 3];
+
+    // Nobody to ask.
+    let ran = lab.bash(&deploy("nodes.txt v3.5.16")).exits(2);
+    assert_eq!(ran.stderr, "deploy: not on a terminal, nobody to ask: say --yes\n");
+    let ran = lab.bash(&deploy("missing.txt --yes")).exits(66);
+    assert_eq!(
+        ran.stderr,
+        "cat: missing.txt: No such file or directory\ndeploy: missing.txt: cannot be read\n"
+    );
+
+    // Up to the stage that is answered with no, and not further.
+    let ran = on_terminal(&lab, "y\nmaybe\ny\ny\nn\n", &deploy("nodes.txt v3.5.16")).exits(1);
+    assert!(
+        ran.stdout.ends_with(
+            "deploy: etcd-push (put them on the nodes)\n\
+             deploy: go on? [y/n] deploy: stopped before etcd-push: run deploy again to go on\n"
+        ),
+        "{}",
+        ran.stdout
+    );
+    assert!(lab.folder.path().join("pki/nodes/etcd-03/server.key").exists());
+    assert_eq!(on_hosts(&lab, "/etc/etcd"), nothing);
+
+    // What would be done, and then all of it, with the list on stdin.
+    lab.bash(&deploy("--check nodes.txt v3.5.16"))
+        .exits(1)
+        .says("etcd-push: etcd-01: would write /etc/etcd/etcd.conf")
+        .says("etcd-unit: etcd-03: would start etcd.service");
+    assert_eq!(on_hosts(&lab, "/etc/etcd"), nothing);
+    let ran = on_terminal(&lab, &"y\n".repeat(5), &deploy("- v3.5.16 <nodes.txt")).ok();
+    assert_eq!(ran.stdout.matches(" healthy ").count(), 3, "{}", ran.stdout);
+    lab.unpack("v3.5.16");
+    let etcdctl = |args| lab.etcdctl(&["https://192.168.1.100:2379".into()], args);
+    lab.bash(&etcdctl("put key value")).ok();
+
+    // Nothing is left to do.
+    let before = lab.on_all(&HOSTS, STATE);
+    let ran = lab.bash(&deploy("--check nodes.txt v3.5.16")).ok();
+    assert_eq!(ran.stdout, "");
+    lab.bash(&deploy("--yes nodes.txt v3.5.16"))
+        .ok()
+        .says("etcd-push: etcd-02: 6 files, 3 folders, release v3.5.16 already in place");
+    let ran = lab.bash(&teardown("nodes.txt")).exits(2);
+    assert_eq!(
+        ran.stderr,
+        "teardown: not on a terminal, nobody to ask: say --yes, \
+         and with --purge --delete-data, too\n"
+    );
+    let ran = on_terminal(&lab, "y\n", &teardown("nodes.txt")).exits(1);
+    assert_eq!(
+        ran.stdout.lines().last(),
+        Some("teardown: type \"yes\" to go on: teardown: stopped: nothing more was done")
+    );
+    assert_eq!(lab.on_all(&HOSTS, STATE), before);
+
+    // The data outlive a teardown.
+    on_terminal(&lab, "yes\n", &teardown("nodes.txt")).ok();
+    let units =
+        lab.on_all(&HOSTS, "systemctl is-active etcd; ls /etc/systemd/system/etcd* || true");
+    assert_eq!(units, vec!["inactive\n"; 3]);
+    lab.bash(&deploy("--yes nodes.txt v3.5.16")).ok();
+    assert_eq!(lab.bash(&etcdctl("get key --print-value-only")).ok().stdout, "value\n");
+
+    // They do not outlive a purge, which is more than one yes.
+    let ran = lab.bash(&teardown("--yes --purge nodes.txt")).exits(2);
+    assert_eq!(ran.stdout, "");
+    let ran = on_terminal(&lab, "yes\nyes\n", &teardown("--purge nodes.txt")).exits(1);
+    let asked = "teardown:   etcd-02: ALL KEYS AND VALUES in /var/lib/etcd, /etc/etcd/etcd.conf, \
+                 certificates in /etc/etcd/ssl, binaries";
+    assert!(ran.stdout.lines().any(|line| line == asked), "{}", ran.stdout);
+    assert_eq!(on_hosts(&lab, "/var/lib/etcd"), vec!["member\n"; 3]);
+
+    // What is not etcd's stays.
+    lab.on(
+        "etcd-01",
+        "touch /etc/etcd/own; chown root /var/lib/etcd; touch /usr/local/bin/etcd-own",
+    );
+    on_terminal(&lab, "delete all data\n", &teardown("--purge nodes.txt")).exits(3);
+    let left = "teardown: etcd-01: /var/lib/etcd: not a folder of the user etcd: left as it is";
+    lab.bash(&teardown("--yes --purge --delete-data nodes.txt")).exits(3).says(left);
+    lab.on("etcd-01", "chown etcd /var/lib/etcd");
+    lab.bash(&teardown("--yes --purge --delete-data nodes.txt"))
+        .ok()
+        .says("teardown: etcd-01: removed /var/lib/etcd");
+    let places =
+        "ls -A /etc/etcd /var/lib/etcd /usr/local/lib/etcd-tools /usr/local/bin 2>/dev/null";
+    let left = lab.on_all(&HOSTS, &format!("{places} || true"));
+    let nothing = "/usr/local/bin:\n";
+    assert_eq!(left, ["/etc/etcd:\nown\n\n/usr/local/bin:\netcd-own\n", nothing, nothing]);
+    assert!(lab.folder.path().join("pki/ca.key").exists());
+}
+
+#[test]
+fn make_has_a_target_for_each_job() {
+    let lab = Lab::with_nodes(3);
+    let fragment = script("etcd.mk");
+    lab.write("Makefile", &format!("ETCD_VERSION = v3.5.16\ninclude {fragment}\n"));
+    let make = |target: &str| lab.bash(&format!("make -s {target}"));
+
+    // A fresh host is a difference; so is one that only an early stage sees.
+    make("etcd-check").exits(2).says("etcd-push: etcd-01: would write /etc/etcd/etcd.conf");
+    assert_eq!(on_hosts(&lab, "/usr/local/lib"), vec![""; 3]);
+    assert_eq!(make("etcd-deploy").ok().stdout.matches(" healthy ").count(), 3);
+    make("etcd-check").ok();
+    lab.on("etcd-02", "chmod 600 /etc/etcd/etcd.conf");
+    let would = "etcd-push: etcd-02: would set /etc/etcd/etcd.conf to mode 0644, owner root:root";
+    make("etcd-check").exits(2).says(would);
+    make("etcd-deploy").ok();
+
+    assert_eq!(make("etcd-health").ok().stdout.matches(" healthy ").count(), 3);
+    assert_eq!(make("etcd-status").ok().stdout.matches(" running ").count(), 3);
+    assert!(make("etcd-logs").ok().stdout.contains("Started etcd.service"));
+    make("etcd-restart").ok().says("etcd-unit: etcd-01: restarted etcd.service: as asked");
+
+    // Without its list of nodes nothing is done, though make's shell has no pipefail.
+    let before = lab.on_all(&HOSTS, STATE);
+    for target in ["etcd-deploy", "etcd-check", "etcd-health", "etcd-restart", "etcd-teardown"] {
+        make(&format!("{target} ETCD_NODES=missing.txt")).exits(2);
+    }
+    make("etcd-teardown").exits(2);
+    assert_eq!(lab.on_all(&HOSTS, STATE), before);
+    make("etcd-teardown ETCD_TEARDOWN_FLAGS=--yes").ok();
+    assert_eq!(lab.on_all(&HOSTS, "systemctl is-active etcd || true"), vec!["inactive\n"; 3]);
+}
+
+#[test]
+fn a_stage_that_fails_stops_the_pipe_in_every_shell() {
+    let lab = Lab::with_nodes(3);
+    // Of the other stages, each pipe takes those that come after the failure.
+    let first = "etcd-fetch v3.5.16 <nodes.txt";
+    let cert = format!("{first} | etcd-cert issue");
+    let rest = "| etcd-push | etcd-unit start | etcd-health -o table";
+    let cases = [
+        // The first, the second and a middle stage fail and say so.
+        (format!("etcd-fetch v3.5.17 <nodes.txt | etcd-cert issue | etcd-render {rest}"), 66),
+        (format!("{first} | etcd-cert issue --ca-cert no --ca-key no | etcd-render {rest}"), 66),
+        (format!("{cert} | etcd-render --templates /dev/null {rest}"), 66),
+        // One says nothing at all, one is cut off, one is no tool of ours.
+        (format!("{cert} | sh -c 'kill -9 $$' | etcd-render {rest}"), 66),
+        (format!("{cert} | etcd-render | head -c 2000 {rest}"), 66),
+        (format!("{cert} | etcd-render | jq .nodes {rest}"), 66),
+        (format!("etcd-fetch v3.5.16 <missing.txt | etcd-cert issue | etcd-render {rest}"), 66),
+    ];
+    lab.on("etcd-02", "mkdir -p /etc/etcd/etcd.conf");
+    let before = lab.on_all(&HOSTS, STATE);
+    for (pipe, code) in cases {
+        in_every_shell(&lab, &pipe, code);
+        assert_eq!(lab.on_all(&HOSTS, STATE), before, "{pipe}");
+    }
+
+    // One node of three: the stages after it leave the other two alone as well.
+    let ran = in_every_shell(&lab, &format!("{cert} | etcd-render {rest}"), 66);
+    ran.says("etcd-push: etcd-02: /etc/etcd/etcd.conf: a folder is in the place of the file")
+        .says("etcd-unit: nothing done: etcd-push failed on etcd-02 (command-failed)")
+        .says("etcd-health: nothing done: etcd-push failed on etcd-02 (command-failed)");
+    let units = lab.on_all(&HOSTS, "ls /etc/systemd/system/etcd.service 2>/dev/null || true");
+    assert_eq!(units, vec![""; 3]);
+}
+
+/// Runs `pipe` under bash, bash with pipefail, dash and make. Its last stage
+/// must exit with `code`, so that all of them see the failure. An etcd that
+/// etcdctl's variables name has nothing to do with it.
+#[track_caller]
+fn in_every_shell(lab: &Lab, pipe: &str, code: i32) -> Ran {
+    lab.write("pipe.sh", &format!("export ETCDCTL_ENDPOINTS=http://127.0.0.1:1\n{pipe}\n"));
+    let pipe = pipe.replace('$', "$$");
+    lab.write(
+        "Makefile",
+        &format!("export ETCDCTL_ENDPOINTS = http://127.0.0.1:1\nall:\n\t{pipe}\n"),
+    );
+    for shell in ["bash", "bash -o pipefail", "dash"] {
+        lab.bash(&format!("{shell} pipe.sh")).exits(code);
+    }
+    let says = format!("make: *** [Makefile:3: all] Error {code}");
+    lab.bash("make -s").exits(2).says(&says)
+}
+
+#[test]
+fn usage_is_an_error_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let cases = [
+        ("deploy", "--force nodes.txt", "deploy: --force: no such option: see deploy --help"),
+        ("deploy", "", "usage: deploy [--yes | --check] NODES [VERSION]"),
+        ("deploy", "a b c", "usage: deploy [--yes | --check] NODES [VERSION]"),
+        ("teardown", "a b", "usage: teardown [--yes] [--purge [--delete-data]] NODES"),
+        ("teardown", "--delete-data a", "teardown: --delete-data goes with --purge"),
+        ("install", "--help", "usage: install [PREFIX]"),
+    ];
+    for (name, args, line) in cases {
+        let args: Vec<_> = args.split_whitespace().collect();
+        let ran = run(folder.path(), &script(name), &args).exits(2);
+        assert_eq!(ran.stderr.lines().next(), Some(line), "{name} {args:?}");
+    }
+
+    // A copy of the script, far from any tools.
+    fs::copy(script("deploy"), folder.path().join("deploy")).unwrap();
+    let ran = run(folder.path(), "env", &["PATH=/usr/bin:/bin", "./deploy", "--yes", "nodes.txt"]);
+    ran.exits(2).says("deploy: etcd-fetch: not on the PATH: run scripts/install");
+}
+
+#[test]
+fn install_puts_tools_and_man_pages_under_the_prefix() {
+    let folder = TempDir::new().unwrap();
+    let target = tools().parent().unwrap().display().to_string();
+    // Without what cargo has set for this test, or it would build all anew.
+    let script = format!(
+        "for name in ${{!CARGO_*}}; do [[ $name == CARGO_HOME ]] || unset $name; done; \
+         CARGO_TARGET_DIR={target} {} prefix",
+        script("install")
+    );
+    bash(folder.path(), &script).ok();
+    let prefix = folder.path().join("prefix");
+    for tool in ["fetch", "cert", "render", "push", "unit", "health"] {
+        let tool = format!("etcd-{tool}");
+        let version = run(folder.path(), &format!("prefix/bin/{tool}"), &["--version"]).ok();
+        assert_eq!(version.stdout, format!("{tool} {}\n", env!("CARGO_PKG_VERSION")));
+        assert!(prefix.join(format!("share/man/man1/{tool}.1")).exists(), "{tool}");
+    }
+}
