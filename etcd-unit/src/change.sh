@@ -39,11 +39,16 @@ while IFS=$tab read -r kind a b c; do
         active=$(printf '%s\n' "$show" | sed -n 's/^ActiveState=//p')
         sub=$(printf '%s\n' "$show" | sed -n 's/^SubState=//p')
         echo "ended$tab$a$tab$code$tab$active$tab$sub"
+        if [ "$kind" = stop ] && [ $code != 0 ]; then
+            # What still runs keeps its unit.
+            complete=1
+            break
+        fi
         if [ $code != 0 ]; then
             journalctl -u "$a" -n 10 --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
         fi
         ;;
-    end) exit_now=1 ;;
+    end) complete=1 ;;
     esac
 done
-[ "${exit_now:-}" ] || die "what was to be done is cut off"
+[ "${complete:-}" ] || die "what was to be done is cut off"

@@ -20,6 +20,7 @@ use pipeline::{Common, Error, Run, Tool};
 use remote::{Fleet, Host, Lock, SshArgs, fan_out, locked};
 
 use crate::state::State;
+use crate::stop::Depth;
 
 /// The unit that a document without units means.
 const ETCD: &str = "etcd.service";
@@ -74,8 +75,13 @@ enum Command {
     Status(status::Args),
     /// Print the last lines of the units' journals
     Logs(logs::Args),
-    /// Stop and disable the units and remove their files
-    Uninstall,
+    /// Stop and disable the units and remove their files; the data stay
+    Uninstall {
+        /// Then delete the data, and with them configuration, certificates, keys
+        /// and binaries. Nothing but a snapshot brings the data back
+        #[arg(long)]
+        purge: bool,
+    },
 }
 
 impl Tool for Unit {
@@ -100,8 +106,13 @@ impl Tool for Unit {
                 Command::Install => start::install(self, run, &fleet).await,
                 Command::Start => start::start(self, run, &fleet).await,
                 Command::Restart => start::restart(self, run, &fleet).await,
-                Command::Stop => stop::stop(self, run, &fleet, false).await,
-                Command::Uninstall => stop::stop(self, run, &fleet, true).await,
+                Command::Stop => stop::stop(self, run, &fleet, Depth::Stop).await,
+                Command::Uninstall { purge: false } => {
+                    stop::stop(self, run, &fleet, Depth::Uninstall).await
+                }
+                Command::Uninstall { purge: true } => {
+                    stop::stop(self, run, &fleet, Depth::Purge).await
+                }
                 Command::Status(args) => status::status(self, run, &fleet, args).await,
                 Command::Logs(args) => logs::logs(self, run, &fleet, args).await,
             }

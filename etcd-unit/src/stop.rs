@@ -8,8 +8,22 @@ use remote::{Fleet, fan_out};
 use crate::change::Changes;
 use crate::{Site, Unit, release};
 
-/// The commands `stop` and, with `uninstall`, `uninstall`.
-pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, uninstall: bool) -> Result<()> {
+/// Removes the data, and what these tools put on the host.
+const PURGE: &str = include_str!("purge.sh");
+
+/// How far to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Depth {
+    /// Stop the units.
+    Stop,
+    /// Remove their files, too.
+    Uninstall,
+    /// Remove the data and all files of etcd, too.
+    Purge,
+}
+
+/// The commands `stop` and `uninstall`.
+pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, depth: Depth) -> Result<()> {
     let sites = tool.ask(run, fleet, run.nodes(), true).await;
     if let Some(why) = quorum_lost(tool, run, fleet, &sites).await {
         for site in &sites {
@@ -18,7 +32,10 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, uninstall: bool)
     } else {
         let _progress = Progress::wait("stopping");
         fan_out(fleet.jobs(), sites.iter().collect(), async |site: &Site| {
-            stop_one(tool, run, site, uninstall).await;
+            let stopped = stop_one(tool, run, site, depth >= Depth::Uninstall).await;
+            if stopped && depth == Depth::Purge {
+                purge(run, site).await;
+            }
         })
         .await;
     }
@@ -50,7 +67,8 @@ fn is_running(site: &Site) -> bool {
     site.units.iter().any(|(_, state)| state.is_active())
 }
 
-async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) {
+/// Stops the units of one node; says whether that went well.
+async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) -> bool {
     let node = site.node.name.as_str();
     let mut changes = Changes::default();
     let (mut done, mut would) = (Vec::new(), Vec::new());
@@ -83,19 +101,44 @@ async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) {
             run.report(ToolResult::would_change(would).on(node));
         }
     } else {
-        match changes.apply(&site.host).await {
-            Err(error) => run.report(error.on(node)),
-            Ok(ended) => {
-                let failed = ended.iter().find(|ended| ended.code != 0);
-                run.report(match failed {
-                    Some(ended) => ToolResult::error(
-                        "not-stopped",
-                        format!("{} did not stop: it is {}", ended.unit, ended.active),
-                    )
-                    .on(node),
-                    None => ToolResult::changed("stopped", done.join(", ")).on(node),
-                });
+        let ended = match changes.apply(&site.host).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                run.report(error.on(node));
+                return false;
             }
+        };
+        if let Some(ended) = ended.iter().find(|ended| ended.code != 0) {
+            let message = format!("{} did not stop: it is {}", ended.unit, ended.active);
+            run.report(ToolResult::error("not-stopped", message).on(node));
+            return false;
+        }
+        run.report(ToolResult::changed("stopped", done.join(", ")).on(node));
+    }
+    true
+}
+
+async fn purge(run: &Run, site: &Site<'_>) {
+    let node = site.node.name.as_str();
+    let settings = run.document.settings(site.node);
+    let check = if run.check() { "check" } else { "" };
+    let mut arguments =
+        vec![check, &settings.user, &settings.config_dir, &settings.cert_dir, &settings.bin_dir];
+    arguments.extend(settings.wal_dir.as_deref());
+    arguments.push(&settings.data_dir);
+    match site.host.run(PURGE, &arguments, &[]).await {
+        Err(error) => run.report(error.on(node)),
+        Ok(paths) if paths.is_empty() => {
+            run.report(ToolResult::unchanged("purged", "nothing of etcd is left").on(node));
+        }
+        Ok(paths) if run.check() => {
+            for path in paths {
+                run.report(ToolResult::would_change(format!("would delete {path}")).on(node));
+            }
+        }
+        Ok(paths) => {
+            let message = format!("deleted {}", paths.join(", "));
+            run.report(ToolResult::changed("purged", message).on(node));
         }
     }
 }

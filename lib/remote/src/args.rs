@@ -1,5 +1,7 @@
 //! The flags that say how ssh reaches the hosts.
 
+use std::path::PathBuf;
+
 use pipeline::document::Node;
 
 /// How ssh reaches the hosts; a node's own `ssh` settings go before these.
@@ -23,17 +25,19 @@ pub(crate) struct Target {
     pub host: String,
     pub user: Option<String>,
     pub port: Option<u16>,
-    pub config: Option<String>,
+    pub config: Option<PathBuf>,
 }
 
 impl SshArgs {
     pub(crate) fn target(&self, node: &Node) -> Target {
         let own = node.ssh.clone().unwrap_or_default();
+        let config = own.config.or_else(|| self.ssh_config.clone());
         Target {
             host: own.host.unwrap_or_else(|| node.address.clone()),
             user: own.user.or_else(|| self.ssh_user.clone()),
             port: own.port.or(self.ssh_port),
-            config: own.config.or_else(|| self.ssh_config.clone()),
+            // One file is one connection, whatever folder a tool is run in.
+            config: config.map(|path| std::path::absolute(&path).unwrap_or_else(|_| path.into())),
         }
     }
 }

@@ -144,7 +144,7 @@ async fn handshake(
         ssh.args(["-o", "BatchMode=yes"]);
     }
     if let Some(config) = &target.config {
-        ssh.args(["-F", config]);
+        ssh.arg("-F").arg(config);
     }
     if let Some(user) = &target.user {
         ssh.args(["-l", user]);
