@@ -137,10 +137,16 @@ impl Host {
 
     /// A failure of the connection, or of the remote process while the connection lives.
     async fn lost(&self, error: openssh::Error) -> Error {
+        let alive = self.session.check().await.is_ok();
+        let ended = matches!(error, openssh::Error::RemoteProcessTerminated);
         let why = format!("{:#}", anyhow::Error::from(error));
-        match self.session.check().await {
-            Ok(()) => Error::CommandFailed(format!("the script was killed: {why}")),
-            Err(_) => Error::ConnectionLost(why),
+        match (alive, ended) {
+            (true, _) => Error::CommandFailed(format!("the script was killed: {why}")),
+            (false, true) => Error::ConnectionLost(
+                "the host went away in the middle of the work: once it is back, run this again"
+                    .into(),
+            ),
+            (false, false) => Error::ConnectionLost(why),
         }
     }
 }
