@@ -65,7 +65,13 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
             }
         }
         let idle = outdated.is_empty();
-        let said = if idle { "running as configured" } else { "" };
+        let said = match idle {
+            true if would_change(run, site) => {
+                "running as configured now, and may need a restart for what would change"
+            }
+            true => "running as configured",
+            false => "",
+        };
         match work.finish(tool, run, site, said).await {
             true => Some((site, outdated)).filter(|_| !idle),
             false => None,
@@ -85,6 +91,13 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     }
     release(fleet, sites).await;
     Ok(())
+}
+
+/// Whether an earlier stage would change something on the node, had it not `--check`.
+fn would_change(run: &Run, site: &Site) -> bool {
+    let node = Some(site.node.name.as_str());
+    let results = &mut run.document.results.iter();
+    run.check() && results.any(|r| r.code == "would-change" && r.node.as_deref() == node)
 }
 
 /// The `restart` command.

@@ -44,7 +44,7 @@ pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Arg
         run.report(result(unit, status).on(node));
     }
     if args.wants_table() {
-        terminal::print(&format!("{}\n", table(&found)))?;
+        terminal::print(&format!("{}\n", table(&found).trim_fmt()))?;
     }
     for (node, unit, status) in found {
         let nodes = &mut run.document.nodes;
@@ -81,6 +81,9 @@ fn table(found: &[(String, String, UnitStatus)]) -> Table {
         };
         let UnitStatus { active, sub, enabled, .. } = status;
         table.add_row([node, unit, active, sub, enabled, &pid, &outdated]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     table
 }
