@@ -2,9 +2,17 @@
 
 use pipeline::disk;
 use remote::{Error, Host, Input};
+use serde_json::Value;
 
 /// Does what the plan on its stdin says.
 const SCRIPT: &str = include_str!("change.sh");
+
+/// What `timeout` exits with when the time is over.
+const TIME_OVER: i32 = 124;
+/// How many lines of a journal are for people.
+const JOURNAL_LINES: usize = 10;
+/// Why a member that is alone is not ready.
+const NO_QUORUM: &str = "it finds no quorum: most of the members must run, and reach each other";
 
 /// A list of changes to one node, in order.
 #[derive(Default)]
@@ -20,6 +28,8 @@ pub(crate) struct Ended {
     pub sub: String,
     /// The last lines of the unit's journal, when it failed.
     pub journal: Vec<String>,
+    /// Why it failed, as far as its journal tells.
+    reason: Option<String>,
 }
 
 impl Changes {
@@ -75,7 +85,7 @@ impl Changes {
                     code: code.parse().unwrap_or(-1),
                     active: (*active).into(),
                     sub: (*sub).into(),
-                    journal: Vec::new(),
+                    ..Ended::default()
                 }),
                 (["journal", ..], Some(last)) => {
                     last.journal.push(line["journal\t".len()..].to_owned());
@@ -83,18 +93,100 @@ impl Changes {
                 _ => return Err(Error::CommandFailed(format!("not understood: {line:?}"))),
             }
         }
+        ended.iter_mut().for_each(Ended::sum_up);
         Ok(ended)
     }
 }
 
 impl Ended {
+    /// Takes the reason from the journal, and leaves the lines for people in it.
+    fn sum_up(&mut self) {
+        let log: Vec<Value> =
+            self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let votes = |line: &Value| {
+            line["msg"].as_str().is_some_and(|what| what.contains("starting a new election"))
+        };
+        self.reason = match self.code {
+            TIME_OVER if log.iter().any(votes) => Some(NO_QUORUM.into()),
+            _ => log.iter().rev().find_map(reason),
+        };
+        self.journal.drain(..self.journal.len().saturating_sub(JOURNAL_LINES));
+    }
+
     /// Why the unit did not start, on one line; nothing when it did.
     pub(crate) fn not_started(&self, seconds: u32) -> Option<String> {
         let Self { unit, active, sub, .. } = self;
-        match self.code {
-            0 => None,
-            124 => Some(format!("{unit} is not ready after {seconds} s: it is {active} ({sub})")),
-            _ => Some(format!("{unit} did not start: it is {active} ({sub})")),
+        let what = match self.code {
+            0 => return None,
+            TIME_OVER => format!("{unit} is not ready after {seconds} s"),
+            _ => format!("{unit} did not start"),
+        };
+        let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        Some(format!("{what}: it is {active} ({sub}){why}"))
+    }
+}
+
+/// What failed, if that is what a line of etcd's log is about.
+fn reason(line: &Value) -> Option<String> {
+    let (what, why) = (line["msg"].as_str()?, line["error"].as_str()?);
+    let advice = match why.ends_with("has already been bootstrapped") {
+        true => ": its data was lost: remove the member from the cluster, and add it anew",
+        false => "",
+    };
+    Some(format!("{what}: {why}{advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_started(code: i32, journal: &[&str]) -> String {
+        let mut ended = Ended {
+            unit: "etcd.service".into(),
+            code,
+            active: "activating".into(),
+            sub: "start".into(),
+            journal: journal.iter().map(|line| line.to_string()).collect(),
+            reason: None,
+        };
+        ended.sum_up();
+        ended.not_started(5).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_reason_is_what_etcd_says_last() {
+        let lost = r#"{"level":"fatal","msg":"discovery failed","error":"member 1a has already been bootstrapped"}"#;
+        let votes = r#"{"level":"info","msg":"1a is starting a new election at term 1"}"#;
+        let probe = r#"{"level":"warn","msg":"prober","error":"dial tcp"}"#;
+        let cases: [(i32, &[&str], &str); 6] = [
+            (0, &[lost], ""),
+            (1, &[], "etcd.service did not start: it is activating (start)"),
+            (
+                1,
+                &["no JSON", "Failed to start"],
+                "etcd.service did not start: it is activating (start)",
+            ),
+            (
+                1,
+                &[probe, lost, "Failed to start"],
+                "etcd.service did not start: it is activating (start): discovery failed: \
+                 member 1a has already been bootstrapped: its data was lost: remove the member \
+                 from the cluster, and add it anew",
+            ),
+            (
+                124,
+                &[votes, probe],
+                "etcd.service is not ready after 5 s: it is activating (start): \
+                 it finds no quorum: most of the members must run, and reach each other",
+            ),
+            (
+                124,
+                &[probe],
+                "etcd.service is not ready after 5 s: it is activating (start): prober: dial tcp",
+            ),
+        ];
+        for (code, journal, expected) in cases {
+            assert_eq!(not_started(code, journal), expected, "{code} {journal:?}");
         }
     }
 }

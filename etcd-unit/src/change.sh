@@ -33,6 +33,7 @@ while IFS=$tab read -r kind a b c; do
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         # Each host waits for its own member, and all hosts wait at once.
+        since=$(date +%s)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
         code=$?
         show=$(systemctl show "$a" -p ActiveState,SubState)
@@ -45,7 +46,7 @@ while IFS=$tab read -r kind a b c; do
             break
         fi
         if [ $code != 0 ]; then
-            journalctl -u "$a" -n 10 --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
+            journalctl -u "$a" -n 100 --since "@$since" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
         fi
         ;;
     end) complete=1 ;;

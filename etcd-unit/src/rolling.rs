@@ -62,10 +62,12 @@ pub(crate) async fn restart(
                     }
                 };
                 progress.label(format!("restarting {}", target.site.node.name));
-                let restarted = cluster.restart_one(tool, run, &target, &look).await;
+                let mut journal = Vec::new();
+                let restarted = cluster.restart_one(tool, run, &target, &look, &mut journal).await;
                 if let Err(error) = restarted {
                     let node = &target.site.node.name;
                     run.report(ToolResult::error("restart-failed", format!("{error:#}")).on(node));
+                    run.detail(&journal.join("\n"));
                     stopped = Some(format!("stopped after {node}"));
                     break;
                 }
@@ -127,12 +129,15 @@ impl Cluster {
         bail!("the cluster is not healthy: {who}: {why}");
     }
 
+    /// Restarts `target` and waits until the cluster is healthy; `journal` is
+    /// filled when the unit does not start.
     async fn restart_one(
         &self,
         tool: &Unit,
         run: &Run,
         target: &Target<'_>,
         look: &Look,
+        journal: &mut Vec<String>,
     ) -> Result<()> {
         let node = target.site.node;
         if is_leader(look, node) {
@@ -142,7 +147,7 @@ impl Cluster {
         changes.job("restart", &target.unit, tool.timeout);
         for ended in changes.apply(&target.site.host).await? {
             if let Some(why) = ended.not_started(tool.timeout) {
-                run.detail(&ended.journal.join("\n"));
+                *journal = ended.journal;
                 bail!("{why}");
             }
         }
