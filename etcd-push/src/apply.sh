@@ -6,7 +6,12 @@ tab=$(printf '\t')
 trap 'trap "" HUP INT TERM; for staged; do rm -rf -- "$staged"; done' EXIT
 trap 'exit 1' HUP INT TERM
 
-beside() { printf '%s' "${1%/*}/.${1##*/}.etcd-tools"; }
+# Every process costs a few milliseconds on a small host: hence no $(...) here.
+beside() { staged=${1%/*}/.${1##*/}.etcd-tools; }
+clear_beside() { # of what a killed run left
+    beside "$1"
+    if [ -e "$staged" ] || [ -L "$staged" ]; then rm -rf -- "$staged"; fi
+}
 # The last word of a command's complaint is the system's reason.
 why() { printf '%s\n' "$1" | sed -n '$s/.*: //; $p'; }
 parents() {
@@ -14,7 +19,7 @@ parents() {
     said=$( (umask 022; mkdir -p -- "$1") 2>&1) || die "$1: making the folder: $(why "$said")"
 }
 receive() { # SIZE SHA256 FILE TARGET
-    said=$( (set -C; head -c "$1" > "$3") 2>&1) || die "$4: writing: $(why "$said")"
+    said=$( { set -C; exec head -c "$1" > "$3"; } 2>&1) || die "$4: writing: $(why "$said")"
     sum=$(sha256sum < "$3") || die "$4: reading back what was written failed"
     [ "${sum%% *}" = "$2" ] || die "$4: what arrived does not have the SHA-256 of the document: $(wc -c < "$3") of $1 bytes"
 }
@@ -31,21 +36,19 @@ while IFS=$tab read -r kind a b c d e; do
         getent group "$b" >/dev/null || die "group $b: no such group"
         ;;
     remove) # PATH
-        rm -rf -- "$(beside "$a")"
+        clear_beside "$a"
         ;;
     file) # PATH SIZE SHA256 MODE OWNER:GROUP
         [ ! -d "$a" ] || [ -L "$a" ] || die "$a: a folder is in the place of the file"
         parents "${a%/*}"
-        staged=$(beside "$a")
-        rm -rf -- "$staged"
+        clear_beside "$a"
         set -- "$@" "$staged"
         receive "$b" "$c" "$staged" "$a"
         chown -- "$e" "$staged" && chmod -- "$d" "$staged" || die "$a: setting owner and mode failed"
         ;;
     release) # DIR SIZE SHA256 BINARIES
         parents "${a%/*}"
-        staged=$(beside "$a")
-        rm -rf -- "$staged"
+        clear_beside "$a"
         set -- "$@" "$staged"
         said=$(mkdir -- "$staged" 2>&1) || die "$a: making the folder: $(why "$said")"
         receive "$b" "$c" "$staged/archive" "$a"
@@ -73,21 +76,24 @@ while IFS=$tab read -r kind a b c d e; do
         ;;
     unpacked) # DIR
         rm -rf -- "$a"
-        mv -fT -- "$(beside "$a")" "$a" || die "$a: renaming the folder into place failed"
+        beside "$a"
+        mv -fT -- "$staged" "$a" || die "$a: renaming the folder into place failed"
         ;;
     link) # PATH TARGET
         parents "${a%/*}"
-        staged=$(beside "$a")
-        rm -rf -- "$staged"
+        clear_beside "$a"
         said=$( (ln -s -- "$b" "$staged" && mv -fT -- "$staged" "$a") 2>&1) || die "$a: linking: $(why "$said")"
         ;;
     place) # PATH
-        said=$(mv -fT -- "$(beside "$a")" "$a" 2>&1) || die "$a: renaming into place: $(why "$said")"
+        beside "$a"
+        said=$(mv -fT -- "$staged" "$a" 2>&1) || die "$a: renaming into place: $(why "$said")"
         ;;
     sync) # FOLDER
         sync "$a" || die "$a: syncing failed"
         ;;
     end) ended=1 ;;
+    # It may be a piece of a key: it is not shown.
+    *) die "what arrived is not understood: a local file was changed while it was sent" ;;
     esac
 done
 [ "$ended" ] || die "what was to be done is cut off"

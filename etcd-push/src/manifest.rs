@@ -13,6 +13,9 @@ const RELEASES: &str = "/usr/local/lib/etcd-tools";
 /// A key or a certificate is smaller; larger files are checked only where they arrive.
 const SMALL_BYTES: u64 = 64 << 10;
 
+/// What is said of a local file that was changed since it was put into the document.
+const OTHER: &str = "not what the document says it is: make the document anew";
+
 /// What one node is to have.
 pub(crate) struct Manifest<'a> {
     pub node: &'a Node,
@@ -54,7 +57,10 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
             Some(release) => match release_of(release, node, document.settings(node).bin_dir) {
                 Ok(release) => Some(release),
                 Err(problem) => {
-                    problems.push(format!("{}: {problem}", node.name));
+                    // It is the same for all nodes of an architecture.
+                    if !problems.contains(&problem) {
+                        problems.push(problem);
+                    }
                     None
                 }
             },
@@ -92,10 +98,7 @@ fn local_size(local: &Path, sha256: &str, mode: &str) -> Result<u64, String> {
     }
     let bytes = fs::read(local).map_err(|error| failed("reading", error))?;
     if disk::sha256(&bytes) != sha256 {
-        return Err(format!(
-            "{}: not what the document says it is: make the document anew",
-            local.display()
-        ));
+        return Err(format!("{}: {OTHER}", local.display()));
     }
     let others = u32::from_str_radix(mode, 8).unwrap_or(0o777) & 0o007 != 0;
     let mark: &[u8] = b"PRIVATE KEY-----";
@@ -115,7 +118,11 @@ fn release_of<'a>(
         release.archives.iter().find(|archive| archive.arch == arch).ok_or_else(|| {
             format!("release {} is not there for {arch}: run etcd-fetch for it", release.version)
         })?;
-    fs::metadata(&archive.local).map_err(|error| format!("{}: opening: {error}", archive.local))?;
+    let metadata = fs::metadata(&archive.local)
+        .map_err(|error| format!("{}: opening: {error}: run etcd-fetch again", archive.local))?;
+    if metadata.len() != archive.size_bytes {
+        return Err(format!("{}: {OTHER}", archive.local));
+    }
     let short = archive.sha256.get(..8).ok_or("release: a sha256 that is too short")?;
     let dir = format!("{RELEASES}/{}-{short}", release.version);
     Ok(WantedRelease { version: &release.version, archive, dir, bin_dir })
