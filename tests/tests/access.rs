@@ -117,9 +117,9 @@ fn a_jump_host() {
     assert_eq!(logins(&lab, "root from 192.168.1.104 "), [1, 1, 1]);
 
     // A jump host that is not there.
-    lab.write("ssh_config", &config("root@192.168.1.109"));
+    lab.write("wrong_config", &config("root@192.168.1.109"));
     write_files(&lab, ["", "", ""]);
-    let ran = lab.bash("etcd-push --ssh-config ./ssh_config < files.json").exits(69);
+    let ran = lab.bash("etcd-push --ssh-config wrong_config < files.json").exits(69);
     let line = |host| {
         format!(
             "etcd-push: {host}: cannot connect: the jump host (ProxyJump or ProxyCommand) \
