@@ -1,7 +1,5 @@
 //! The ways to reach a host: users, ports, jump hosts, host keys.
 
-#![allow(clippy::unwrap_used)]
-
 use pipeline::Severity;
 use tests::{Lab, Ran, deploy};
 

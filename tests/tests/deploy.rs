@@ -1,7 +1,5 @@
 //! From three lines of text to a healthy TLS cluster, and every time after.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::{Duration, Instant};
 
 use pipeline::Document;

@@ -134,10 +134,10 @@ fn push(lab: &Lab) {
     }
     lab.bash("jq '.nodes[].files |= [last] | del(.release)' old.json | etcd-push").ok();
     lab.on("etcd-01", "touch /run/watch");
-    let reader = lab.start(&format!(
+    let reader = lab.start(
         "ssh -F $ETCD_TOOLS_SSH_CONFIG etcd-01 \
-         'while [ -e /run/watch ]; do sha256sum < /srv/watched; done | sort | uniq -c'"
-    ));
+         'while [ -e /run/watch ]; do sha256sum < /srv/watched; done | sort | uniq -c'",
+    );
     let undo = || {
         lab.on_all(
             &NODES,

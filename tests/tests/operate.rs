@@ -1,7 +1,5 @@
 //! A cluster that runs: changes, upgrades, restarts, stops, and two operators.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use pipeline::Document;
