@@ -63,9 +63,10 @@ while IFS=$tab read -r kind a b c d e; do
     commit)
         # Older than coreutils 8.24, sync knows no files and syncs everything: as good.
         for staged; do
-            if [ -d "$staged" ]; then sync "$staged"/*; else sync "$staged"; fi ||
-                die "${staged%/*}: syncing failed"
+            if [ -d "$staged" ]; then set -- "$@" "$staged"/*; fi
         done
+        # Without a name it would sync everything, too.
+        [ $# = 0 ] || said=$(sync "$@" 2>&1) || die "syncing what was written: $(why "$said")"
         ;;
     directory) # PATH MODE OWNER:GROUP
         parents "$a"
