@@ -151,7 +151,7 @@ impl Cluster {
                 bail!("{why}");
             }
         }
-        self.healthy(tool).await.context("restarted, but")?;
+        self.healthy(tool).await.context("after its restart")?;
         let message = format!("restarted {}: {}", target.unit, target.why);
         run.report(ToolResult::changed("restarted", message).on(&node.name));
         Ok(())
