@@ -1,0 +1,421 @@
+//! Hosts, networks, disks and files that fail in the middle of the work.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pipeline::{Severity, ToolResult};
+use tests::{Lab, Ran, deploy, wait_until};
+
+const NODES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
+
+/// Up to the document that etcd-push reads.
+const RENDER: &str = "etcd-fetch v3.5.16 < nodes.txt | etcd-cert issue | etcd-render > render.json";
+/// What the tools put on a node: every file, and what runs.
+const STATE: &str = "find /etc/etcd /etc/systemd /usr/local /var/lib/etcd ! -type d ! -name .full \
+                     -exec stat -c '%n %i %Z %s %a %U' {} + 2>/dev/null; \
+                     systemctl is-active etcd; true";
+/// What no run may leave on a node. It prints nothing.
+const LEFTOVERS: &str = "find /etc /usr/local /var /srv /root -name '.*etcd-tools*'; \
+                         pgrep -f '[e]tcd-tools-begin'; \
+                         flock -n /run/etcd-tools.lock true || echo locked";
+const GONE: &str = "the host went away in the middle of the work: once it is back, run this again";
+const MINUTE: Duration = Duration::from_secs(60);
+/// Longer than three keepalives and an attempt to connect; a frozen host must not cost more.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The errors of the document's nodes: node and code.
+fn errors(ran: &Ran) -> Vec<(String, String)> {
+    let errors = ran.document().results.into_iter().filter(|r| r.severity == Severity::Error);
+    errors.map(|r: ToolResult| (r.node.unwrap_or_default(), r.code)).collect()
+}
+
+fn error(node: &str, code: &str) -> (String, String) {
+    (node.into(), code.into())
+}
+
+/// The lines of `stderr` about `node`, without the details under them.
+fn lines<'a>(stderr: &'a str, node: &str) -> Vec<&'a str> {
+    stderr.lines().filter(|line| line.split(": ").nth(1) == Some(node)).collect()
+}
+
+/// Asserts that nothing on `nodes` is another than it was `before` (see [`STATE`]).
+#[track_caller]
+fn unchanged(lab: &Lab, nodes: &[&str], before: &[String]) {
+    for ((node, before), after) in nodes.iter().zip(before).zip(lab.on_all(nodes, STATE)) {
+        let new: Vec<_> = after.lines().filter(|line| !before.contains(line)).collect();
+        assert!(new.is_empty() && after.len() == before.len(), "{node}: {new:?}");
+    }
+}
+
+#[track_caller]
+fn converges(lab: &Lab, nodes: &[&str]) {
+    let ran = lab.bash(&deploy("v3.5.16")).ok();
+    assert!(ran.document().health.is_some_and(|health| health.healthy), "{}", ran.stdout);
+    for (node, left) in nodes.iter().zip(lab.on_all(nodes, LEFTOVERS)) {
+        assert_eq!(left, "", "{node}");
+    }
+}
+
+#[test]
+fn hosts_that_cannot_be_reached() {
+    let lab = Lab::with_nodes(3);
+    lab.bash(RENDER).ok();
+    lab.command(&["cable", "pull", "etcd-02"]);
+    // As long as this machine remembers the host's hardware address, it is a time-out.
+    let forget = "ip neigh flush dev lab0";
+    let pushed = lab.bash(&format!("{forget}; etcd-push < render.json | tee push.json")).exits(3);
+    let unreachable = "etcd-push: etcd-02: cannot connect: connect to host 192.168.1.101 port 22: \
+                       No route to host";
+    assert_eq!(lines(&pushed.stderr, "etcd-02"), [unreachable]);
+    for node in ["etcd-01", "etcd-03"] {
+        let done = "made user etcd, made 3 folders, installed release v3.5.16, wrote 6 files";
+        assert_eq!(lines(&pushed.stderr, node), [format!("etcd-push: {node}: {done}")]);
+    }
+    assert_eq!(errors(&pushed), [error("etcd-02", "unreachable")]);
+
+    // The stages that follow leave the others alone, too.
+    let before = lab.on_all(&["etcd-01", "etcd-03"], STATE);
+    let rest = lab.bash("etcd-unit start < push.json | etcd-health --wait").exits(66);
+    assert_eq!(
+        rest.stderr,
+        "etcd-unit: nothing done: etcd-push failed on etcd-02 (unreachable)\n\
+         etcd-health: nothing done: etcd-push failed on etcd-02 (unreachable)\n"
+    );
+    assert_eq!(rest.stdout, lab.read("push.json"));
+    unchanged(&lab, &["etcd-01", "etcd-03"], &before);
+
+    // Unless the user wants it: two of three are a quorum.
+    let rest = lab.bash(
+        "etcd-unit start --keep-going < push.json | tee start.json \
+         | etcd-health --wait --keep-going",
+    );
+    let done = "installed, enabled and started etcd.service";
+    rest.exits(3)
+        .says(&format!("etcd-unit: etcd-01: {done}"))
+        .says(&format!("etcd-unit: etcd-03: {done}"));
+
+    // With nothing left to reach, a retry may help.
+    lab.command(&["power", "off", "etcd-03"]);
+    lab.command(&["cable", "pull", "etcd-01"]);
+    // With connections of its own: what becomes of old ones is tested below.
+    let push = "XDG_RUNTIME_DIR=$PWD etcd-push < render.json";
+    let pushed = lab.bash(&format!("{forget}; {push}")).exits(69);
+    assert_eq!(errors(&pushed), NODES.map(|node| error(node, "unreachable")));
+
+    // A host on which etcd waits for the others has not booted before they are there.
+    for node in ["etcd-01", "etcd-02"] {
+        lab.command(&["cable", "plug", node]);
+    }
+    lab.command(&["power", "on", "etcd-03"]);
+    converges(&lab, &NODES);
+}
+
+#[test]
+fn hosts_that_go_away_during_a_push() {
+    let lab = Lab::with_nodes(3);
+    lab.bash(RENDER).ok();
+    let start = Instant::now();
+    let push = lab.start("etcd-push < render.json");
+    for node in ["etcd-02", "etcd-03"] {
+        wait_until("the release is on its way", MINUTE, || {
+            let folder = lab.disk(node, "/usr/local/lib/etcd-tools");
+            let staged = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut archives =
+                staged.filter_map(|entry| fs::metadata(entry.path().join("archive")).ok());
+            archives.any(|archive| archive.len() > 100_000)
+        });
+    }
+    lab.command(&["cable", "pull", "etcd-02"]);
+    lab.command(&["freeze", "etcd-03"]);
+    let pushed = push.wait().exits(3);
+    assert!(start.elapsed() < KEEPALIVE, "{:?}", start.elapsed());
+    let lost = [error("etcd-02", "connection-lost"), error("etcd-03", "connection-lost")];
+    assert_eq!(errors(&pushed), lost, "{}", pushed.stderr);
+    for node in ["etcd-02", "etcd-03"] {
+        let line = format!("etcd-push: {node}: connection lost: {GONE}");
+        assert_eq!(lines(&pushed.stderr, node), [line]);
+        assert!(!lab.disk(node, "/etc/etcd/etcd.conf").exists());
+    }
+    assert_eq!(lines(&pushed.stderr, "etcd-01").len(), 1);
+
+    lab.command(&["cable", "plug", "etcd-02"]);
+    lab.command(&["thaw", "etcd-03"]);
+    converges(&lab, &NODES);
+}
+
+#[test]
+fn hosts_that_go_away_during_a_start() {
+    let lab = Lab::with_nodes(3);
+    lab.bash(&format!("{RENDER}; etcd-push < render.json > push.json")).ok();
+
+    // The first start, all members at once.
+    let start = lab.start("etcd-unit start < push.json");
+    wait_until("etcd has made its data on etcd-03", MINUTE, || {
+        lab.disk("etcd-03", "/var/lib/etcd/member").exists()
+    });
+    lab.command(&["power", "off", "etcd-03"]);
+    let started = start.wait().exits(3);
+    assert_eq!(errors(&started), [error("etcd-03", "connection-lost")]);
+    let done = "installed, enabled and started etcd.service";
+    assert_eq!(lines(&started.stderr, "etcd-01"), [format!("etcd-unit: etcd-01: {done}")]);
+
+    // Nobody waits for it longer than was said.
+    let health = lab.bash("etcd-health --wait 2 < push.json").exits(1);
+    assert_eq!(errors(&health)[0], error("etcd-03", "unhealthy"));
+    let health = lab.start("etcd-health --wait 60 < push.json");
+    lab.command(&["power", "on", "etcd-03"]);
+    health.wait().ok();
+    converges(&lab, &NODES);
+
+    // A rolling restart stops when a host goes away.
+    lab.bash(
+        "jq '.cluster.settings.heartbeatIntervalMs = 120' render.json | etcd-render \
+         | etcd-push > push.json",
+    )
+    .ok();
+    let restart = lab.start("etcd-unit start --timeout 10 < push.json 2> said");
+    let said = || fs::read_to_string(lab.folder.path().join("said")).unwrap_or_default();
+    let done = |node: &str| said().contains(&format!("etcd-unit: {node}: restarted etcd.service"));
+    wait_until("a member was restarted", MINUTE, || NODES.into_iter().any(done));
+    let rest: Vec<_> = NODES.into_iter().filter(|node| !done(node)).collect();
+    lab.command(&["power", "off", rest[0]]);
+    let restart = restart.wait().exits(3);
+    // When it goes is not known to the millisecond: the other may be restarting, or
+    // still to come. None is restarted after that.
+    let (stopped, said) = (errors(&restart), said());
+    assert_eq!(
+        stopped.iter().map(|(node, _)| node).collect::<Vec<_>>(),
+        rest.iter().collect::<Vec<_>>()
+    );
+    let ill = format!("the cluster is not healthy: {}: ", rest[0]);
+    for (node, code) in &stopped {
+        let begin = match code.as_str() {
+            "not-restarted" => "etcd.service not restarted: ",
+            _ => "after its restart: ",
+        };
+        let found = lines(&said, node);
+        let found = found[0].strip_prefix(&format!("etcd-unit: {node}: {begin}"));
+        let found = found.unwrap_or_default();
+        assert!(found.starts_with(&ill) || found.starts_with("stopped after "), "{said}");
+    }
+    assert!(stopped.iter().any(|(_, code)| code == "not-restarted"), "{said}");
+
+    // Back again, and the rest is done.
+    lab.command(&["power", "on", rest[0]]);
+    lab.bash("etcd-unit start < push.json | etcd-health --wait").ok().says(&format!(
+        "etcd-unit: {}: restarted etcd.service: its configuration had changed",
+        rest[1]
+    ));
+}
+
+#[test]
+fn disks_that_take_nothing() {
+    let nodes = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
+    let lab = Lab::with_nodes(5);
+    let fetched = |version: &str, name: &str| {
+        format!("etcd-fetch {version} < nodes.txt | etcd-cert issue --san {name} | etcd-render")
+    };
+    lab.bash(&format!("{} | etcd-push", fetched("v3.5.16", "old"))).ok();
+
+    // Other certificates and another release, and each disk fails in its own way.
+    lab.bash(&format!("{} > render.json", fetched("v3.5.30", "new"))).ok();
+    let faults = [
+        ("full", "/etc/etcd/ssl"),
+        ("full", "/usr/local"),
+        ("readonly", "/etc"),
+        ("readonly", "/usr/local"),
+        ("full", "/var/lib/etcd"),
+    ];
+    for (node, (fault, folder)) in nodes.iter().zip(faults) {
+        lab.command(&["disk", fault, node, folder]);
+    }
+    let before = lab.on_all(&nodes, STATE);
+    let pushed = lab.bash("etcd-push < render.json").exits(3);
+    let release = release_folder(&pushed);
+    let expected = [
+        "/etc/etcd/ssl/server.crt: writing: No space left on device".to_owned(),
+        format!("{release}: writing: No space left on device"),
+        "/etc/etcd/ssl/server.crt: writing: Read-only file system".to_owned(),
+        format!("{release}: making the folder: Read-only file system"),
+        "installed release v3.5.30, wrote 4 files".to_owned(),
+    ];
+    for (node, expected) in nodes.iter().zip(expected) {
+        assert_eq!(lines(&pushed.stderr, node), [format!("etcd-push: {node}: {expected}")]);
+    }
+    assert_eq!(errors(&pushed), [0, 1, 2, 3].map(|at| error(nodes[at], "command-failed")));
+    assert_eq!(lab.on_all(&nodes, LEFTOVERS), [""; 5]);
+    unchanged(&lab, &nodes[..4], &before);
+
+    // etcd itself finds its disk full; the others are a quorum.
+    for (node, (fault, folder)) in nodes.iter().zip(faults).take(4) {
+        let undo = if fault == "full" { "free" } else { "writable" };
+        lab.command(&["disk", undo, node, folder]);
+    }
+    let started = lab.bash("etcd-push < render.json | etcd-unit start").exits(3);
+    assert_eq!(
+        lines(&started.stderr, "etcd-05")[1],
+        "etcd-unit: etcd-05: etcd.service did not start: it is activating (auto-restart): \
+         failed to open database: write /var/lib/etcd/member/snap/db: no space left on device"
+    );
+    assert_eq!(errors(&started), [error("etcd-05", "not-started")]);
+    lab.command(&["disk", "free", "etcd-05", "/var/lib/etcd"]);
+    lab.bash("etcd-push < render.json | etcd-unit start | etcd-health --wait").ok();
+    assert_eq!(lab.on_all(&nodes, LEFTOVERS), [""; 5]);
+}
+
+/// Where the release of the document goes on a node.
+fn release_folder(ran: &Ran) -> String {
+    let release = ran.document().release.unwrap();
+    let short = &release.archives[0].sha256[..8];
+    format!("/usr/local/lib/etcd-tools/{}-{short}", release.version)
+}
+
+#[test]
+fn archives_and_files_that_are_not_what_they_should_be() {
+    let lab = Lab::with_nodes(3);
+    let name = "etcd-v3.5.16-linux-amd64.tar.gz";
+    lab.bash("mkdir mirror; cp -r $ETCD_TOOLS_MIRROR/v3.5.16 mirror/").ok();
+    let flip = |file: &str| {
+        lab.bash(&format!("printf x | dd of={file} bs=1 seek=1000 conv=notrunc status=none")).ok();
+    };
+
+    // On the mirror: a flipped byte, then a missing end.
+    let published = format!("mirror/v3.5.16/{name}");
+    flip(&published);
+    for _ in 0..2 {
+        let deploy = deploy("v3.5.16").replace("etcd-fetch", "etcd-fetch --mirror mirror");
+        let ran = lab.bash(&format!("{deploy} > ended; echo ${{PIPESTATUS[@]}}"));
+        assert_eq!(ran.stdout, "3 66 66 66 66 66\n");
+        let sums = lab.bash(&format!("sha256sum {published}; cat mirror/v3.5.16/SHA256SUMS"));
+        let sums: Vec<_> = sums.stdout.split_whitespace().step_by(2).map(str::to_owned).collect();
+        ran.says(&format!(
+            "etcd-fetch: {published}: SHA-256 is {}, expected {}: damaged or tampered with, \
+             not kept",
+            sums[0], sums[1]
+        ))
+        .says("etcd-push: nothing done: etcd-fetch failed (failed)");
+        assert!(!lab.folder.path().join("cache/v3.5.16").join(name).exists());
+        lab.bash(&format!("cp $ETCD_TOOLS_MIRROR/v3.5.16/{name} mirror/v3.5.16/")).ok();
+        lab.bash(&format!("truncate -s -1000 {published}")).ok();
+    }
+    let touched =
+        "ls -d /etc/etcd /usr/local/lib/etcd-tools 2>/dev/null; id -u etcd 2>/dev/null; true";
+    assert_eq!(lab.on_all(&NODES, touched), ["", "", ""]);
+
+    // On the way from etcd-fetch to the nodes.
+    lab.bash(RENDER).ok();
+    let cached = lab.folder.path().join("cache/v3.5.16").join(name).display().to_string();
+    lab.bash(&format!("cp {cached} whole")).ok();
+    let before = lab.on_all(&NODES, STATE);
+    flip(&cached);
+    let pushed = lab.bash("etcd-push < render.json").exits(3);
+    let size = fs::metadata(&cached).unwrap().len();
+    for node in NODES {
+        let why = format!(
+            "{}: what arrived does not have the SHA-256 of the document: {size} of {size} bytes",
+            release_folder(&pushed)
+        );
+        assert_eq!(lines(&pushed.stderr, node), [format!("etcd-push: {node}: {why}")]);
+    }
+    assert_eq!(lab.on_all(&NODES, LEFTOVERS), ["", "", ""]);
+    let other = "not what the document says it is: make the document anew";
+    let cert = lab.folder.path().join("pki/nodes/etcd-02/server.crt").display().to_string();
+    for (change, why) in [
+        (format!("cp whole {cached}; echo >> {cached}"), format!("{cached}: {other}")),
+        (
+            format!("rm {cached}"),
+            format!(
+                "{cached}: opening: No such file or directory (os error 2): run etcd-fetch again"
+            ),
+        ),
+        (
+            format!("cp whole {cached}; echo >> {cert}"),
+            format!("etcd-02: /etc/etcd/ssl/server.crt: {cert}: {other}"),
+        ),
+    ] {
+        lab.bash(&change).ok();
+        let pushed = lab.bash("etcd-push < render.json").exits(65);
+        assert_eq!(pushed.stderr, format!("etcd-push: {why}\n"));
+    }
+    unchanged(&lab, &NODES, &before);
+
+    // An archive for another architecture never leaves this machine.
+    lab.bash(&format!(
+        "cd mirror/v3.5.16; rm *; cp ../../whole {name}; \
+         tar -xzf {name}; mv etcd-v3.5.16-linux-amd64 etcd-v3.5.16-linux-arm64; \
+         tar -czf etcd-v3.5.16-linux-arm64.tar.gz etcd-v3.5.16-linux-arm64; \
+         rm -r etcd-v3.5.16-linux-arm64; sha256sum * > SHA256SUMS"
+    ))
+    .ok();
+    let pushed = lab.bash(
+        "etcd-cert issue < nodes.txt | jq '.nodes[1].arch = \"arm64\"' \
+         | etcd-fetch v3.5.16 --mirror mirror | etcd-render | etcd-push",
+    );
+    let pushed = pushed.exits(3).says(
+        "etcd-push: etcd-02: its architecture is x86_64, not arm64: \
+         set the node's arch in the document",
+    );
+    assert_eq!(errors(&pushed), [error("etcd-02", "command-failed")]);
+    unchanged(&lab, &NODES[1..2], &before[1..2]);
+}
+
+#[test]
+fn members_that_do_not_start() {
+    let lab = Lab::with_nodes(3);
+    lab.bash(&format!("{RENDER}; etcd-push < render.json > push.json")).ok();
+
+    // One of three, the others are off: it waits, but not for ever. Again with
+    // connections of its own.
+    for node in ["etcd-02", "etcd-03"] {
+        lab.command(&["power", "off", node]);
+    }
+    let start = "XDG_RUNTIME_DIR=$PWD etcd-unit start --timeout 5 < push.json";
+    let started = lab.bash(&format!("ip neigh flush dev lab0; {start}"));
+    let started = started.exits(3).says(
+        "etcd-unit: etcd-01: etcd.service is not ready after 5 s: it is activating (start): \
+         it finds no quorum: most of the members must run, and reach each other",
+    );
+    let expected = [
+        error("etcd-01", "not-started"),
+        error("etcd-02", "unreachable"),
+        error("etcd-03", "unreachable"),
+    ];
+    assert_eq!(errors(&started), expected);
+    for node in ["etcd-02", "etcd-03"] {
+        lab.command(&["power", "on", node]);
+    }
+    converges(&lab, &NODES);
+
+    // A setting that etcd refuses: its error, the last lines of its journal, and no
+    // word on the others but that they run.
+    let broken = lab.bash(
+        "jq '.nodes[1].settings.env.ETCD_LISTEN_CLIENT_URLS = \"nonsense\"' render.json \
+         | etcd-render | etcd-push | etcd-unit start",
+    );
+    let broken = broken.exits(3);
+    let why = "invalid value \"nonsense\" for ETCD_LISTEN_CLIENT_URLS: \
+               URL scheme must be http, https, unix, or unixs: nonsense";
+    let line = format!(
+        "etcd-unit: etcd-02: etcd.service did not start: it is activating (auto-restart): \
+         failed to verify flags: {why}\n    {{"
+    );
+    assert!(broken.stderr.contains(&line), "{}", broken.stderr);
+    assert!(broken.stderr.ends_with("\n    Failed to start etcd.service - etcd.\n"));
+    assert_eq!(errors(&broken), [error("etcd-02", "restart-failed")]);
+    for node in ["etcd-01", "etcd-03"] {
+        let line = format!("etcd-unit: {node}: etcd.service running as configured");
+        assert_eq!(lines(&broken.stderr, node).last(), Some(&line.as_str()));
+    }
+    converges(&lab, &NODES);
+
+    // Data that was lost.
+    lab.on("etcd-02", "systemctl stop etcd; rm -rf /var/lib/etcd/member");
+    let id = "jq -r '.health.members[1].id'";
+    let id = lab.bash(&format!("etcd-health --keep-going < push.json | {id}")).stdout;
+    lab.bash("etcd-unit start < push.json").exits(3).says(&format!(
+        "etcd-unit: etcd-02: etcd.service did not start: it is activating (auto-restart): \
+         discovery failed: member {} has already been bootstrapped: its data was lost: \
+         remove the member from the cluster, and add it anew",
+        id.trim()
+    ));
+}
