@@ -79,13 +79,18 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// A lock that ends with this process, however it ends.
-pub struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
+pub struct Lock(Flock<File>);
 
 impl Lock {
     /// Takes the lock `path`, which is made if missing, and waits for it if
     /// another process has it.
     pub fn wait(path: &Path) -> Result<Self> {
         Self::take(path, FlockArg::LockExclusive)
+    }
+
+    /// The lock for a child process to hold, too: it ends with the last of the two.
+    pub fn share(&self) -> io::Result<File> {
+        self.0.try_clone()
     }
 
     fn take(path: &Path, how: FlockArg) -> Result<Self> {

@@ -7,6 +7,7 @@ use openssh::{ForwardType, Session, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::error::Error;
+use crate::lock::has_ended;
 
 /// Becomes root if need be, then runs the script that is the first argument.
 const AS_ROOT: &str =
@@ -122,6 +123,7 @@ impl Host {
     /// Makes the port `port` of the host's loopback reachable through a unix
     /// socket on this machine, for as long as the result lives.
     pub async fn forward(&self, port: u16) -> Result<Forward, Error> {
+        remove_sockets_of_the_killed(&self.folder);
         let name = format!("f{}-{:x}", std::process::id(), fastrand::u32(..));
         let socket = self.folder.join(name);
         let made = self.session.request_port_forward(
@@ -165,6 +167,17 @@ impl Drop for Forward {
     fn drop(&mut self) {
         // The forward itself goes with the connection; without its file nobody reaches it.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Removes what [`Forward`] could not.
+fn remove_sockets_of_the_killed(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix('f').and_then(|name| name.split_once('-'));
+        if process.and_then(|(process, _)| process.parse().ok()).is_some_and(has_ended) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::host::{Host, not_begun};
 /// holder dies its connection closes; when its machine or the network dies,
 /// the signs stay away for 30 s.
 const SCRIPT: &str = r#"
+command -v flock >/dev/null || die "flock: not found: install util-linux"
 exec 9>>/run/etcd-tools.lock || die "/run/etcd-tools.lock: opening it failed"
 if ! flock -n 9; then printf 'busy %s\n' "$(head -n 1 /run/etcd-tools.lock)"; exit 0; fi
 printf '%s\n' "$1" > /run/etcd-tools.lock
@@ -116,8 +117,12 @@ fn is_dead(holder: &str) -> bool {
     let Some((who, rest)) = holder.split_once(" (") else { return false };
     let process = rest.split_once(", process ").and_then(|(_, rest)| rest.split_once(','));
     let process = process.and_then(|(process, _)| process.parse().ok());
-    who.ends_with(&format!("@{}", this_machine()))
-        && process.is_some_and(|process| kill(Pid::from_raw(process), None) == Err(Errno::ESRCH))
+    who.ends_with(&format!("@{}", this_machine())) && process.is_some_and(has_ended)
+}
+
+/// Whether there is no such process on this machine.
+pub(crate) fn has_ended(process: i32) -> bool {
+    kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
 }
 
 fn this_machine() -> String {

@@ -23,6 +23,9 @@ const PERSIST: &str = "ControlPersist=60";
 /// How often a handshake is tried that the host dropped for being one of too many.
 const ATTEMPTS: u32 = 4;
 
+/// What the shell exits with when there is no such command.
+const NOT_FOUND: i32 = 127;
+
 /// ssh asks one question at a time on the terminal.
 static TERMINAL: Mutex<()> = Mutex::const_new(());
 
@@ -71,7 +74,7 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
     let lock = socket.with_extension("lock");
     let waiting = tokio::task::spawn_blocking(move || disk::Lock::wait(&lock));
     let failed = |why: String| Error::Ssh(why);
-    let _lock = waiting
+    let lock = waiting
         .await
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| failed(format!("{error:#}")))?;
@@ -81,7 +84,7 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
     let mut attempt = 1;
     loop {
         let _ = fs::remove_file(socket);
-        let Err(said) = handshake(socket, target, true).await? else { break };
+        let Err(said) = handshake(socket, target, &lock, true).await? else { break };
         let error = classify(&said);
         match error {
             Error::Unreachable(_) if dropped(&said) && attempt < ATTEMPTS => {
@@ -93,7 +96,7 @@ pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Er
             // Only now let ssh ask, for a passphrase or whether to trust the host key.
             Error::NoPermission(_) | Error::HostKey(_) if File::open("/dev/tty").is_ok() => {
                 let _one = TERMINAL.lock().await;
-                if let Err(said) = handshake(socket, target, false).await? {
+                if let Err(said) = handshake(socket, target, &lock, false).await? {
                     return Err(classify(&said));
                 }
                 break;
@@ -114,6 +117,7 @@ pub(crate) fn discard(socket: &Path) {
 async fn handshake(
     socket: &Path,
     target: &Target,
+    lock: &disk::Lock,
     batch: bool,
 ) -> Result<Result<(), String>, Error> {
     let failed = |error: io::Error| Error::Ssh(format!("starting ssh: {error}"));
@@ -127,7 +131,10 @@ async fn handshake(
         .open(&said_path)
         .map_err(failed)?;
     let _ = fs::remove_file(&said_path);
-    let mut ssh = Command::new("ssh");
+    // When this process is killed, ssh goes on: the shell holds the lock, which is its
+    // stdin, until then. Else the next run would make a second connection.
+    let mut ssh = Command::new("sh");
+    ssh.args(["-c", r#""$@" < /dev/null; exit $?"#, "sh", "ssh"]);
     ssh.args(["-M", "-N", "-f", "-T", "-o", PERSIST, "-S"]).arg(socket);
     for option in [
         // A frozen host ends in an error after 15 s, not never.
@@ -155,10 +162,12 @@ async fn handshake(
     ssh.arg("--").arg(&target.host);
     let stderr =
         if batch { Stdio::from(said.try_clone().map_err(failed)?) } else { Stdio::inherit() };
-    ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    ssh.stdin(lock.share().map_err(failed)?).stdout(Stdio::null()).stderr(stderr);
     let status = ssh.status().await.map_err(failed)?;
-    if status.success() {
-        return Ok(Ok(()));
+    match status.code() {
+        Some(0) => return Ok(Ok(())),
+        Some(NOT_FOUND) => return Err(Error::Ssh("not found: install the OpenSSH client".into())),
+        _ => {}
     }
     let (mut said, mut text) = (said, Vec::new());
     said.rewind().and_then(|()| said.read_to_end(&mut text)).map_err(failed)?;
