@@ -47,6 +47,9 @@ while IFS=$tab read -r kind a b c d e; do
         chown -- "$e" "$staged" && chmod -- "$d" "$staged" || die "$a: setting owner and mode failed"
         ;;
     release) # DIR SIZE SHA256 BINARIES
+        for tool in tar gzip; do
+            command -v $tool >/dev/null || die "$tool: not found: install it to unpack the release"
+        done
         parents "${a%/*}"
         clear_beside "$a"
         set -- "$@" "$staged"
