@@ -45,7 +45,8 @@ impl Changes {
         self.0.extend_from_slice(content.as_bytes());
     }
 
-    /// One of `remove`, `clean`, `enable`, `disable`.
+    /// One of `remove`, `clean`, `enable`, `disable`; all but `clean` need a
+    /// [reload](Self::reload) after them.
     pub(crate) fn unit(&mut self, verb: &str, unit: &str) {
         self.line(&[verb, unit]);
     }

@@ -27,7 +27,8 @@ while IFS=$tab read -r kind a b c; do
         said=$(systemctl daemon-reload 2>&1) || die "systemctl daemon-reload: $(why "$said")"
         ;;
     enable | disable) # UNIT
-        said=$(systemctl --quiet "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
+        # A reload runs all of systemd's generators: one, after this, is enough.
+        said=$(systemctl --quiet --no-reload "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
         ;;
     start | restart | stop) # UNIT SECONDS
         # A unit that failed too often refuses to start until this.

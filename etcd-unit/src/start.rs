@@ -176,19 +176,20 @@ impl Work {
                 run.detail(&diff.unified_diff().header(&header, &header).to_string());
             }
         }
-        if state.file != right || state.needs_reload() {
-            self.changes.reload();
-        }
-        match unit.enabled {
-            Some(true) if !state.is_enabled() => {
+        let enablement = unit.enabled.filter(|enabled| *enabled != state.is_enabled());
+        match enablement {
+            Some(true) => {
                 self.changes.unit("enable", name);
                 self.note("enabled", "enable", name);
             }
-            Some(false) if state.is_enabled() => {
+            Some(false) => {
                 self.changes.unit("disable", name);
                 self.note("disabled", "disable", name);
             }
-            _ => {}
+            None => {}
+        }
+        if state.file != right || enablement.is_some() || state.needs_reload() {
+            self.changes.reload();
         }
         other_text
     }

@@ -13,10 +13,8 @@ while IFS= read -r unit; do
     fi
     show=$(systemctl show "$unit" -p ActiveState,SubState,UnitFileState,MainPID,NeedDaemonReload,ExecMainStartTimestampMonotonic,FragmentPath,ExecStart,EnvironmentFiles) ||
         die "$unit: systemctl does not answer"
+    printf '%s\n' "$show" | sed "s/=/$tab/; s/^/show$tab/"
     get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
-    for key in ActiveState SubState UnitFileState MainPID NeedDaemonReload ExecMainStartTimestampMonotonic; do
-        echo "show$tab$key$tab$(get $key)"
-    done
     pid=$(get MainPID)
     [ "${pid:-0}" = 0 ] && continue
     # What the running process was started with, and what is there now.
