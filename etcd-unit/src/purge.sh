@@ -24,6 +24,8 @@ remove() {
 }
 remove "$config/etcd.conf"
 for name in ca.crt server.crt server.key peer.crt peer.key; do remove "$certs/$name"; done
+# What a killed run left; it may be a key.
+for left in "$config"/.*.etcd-tools "$certs"/.*.etcd-tools "$bin"/.*.etcd-tools; do remove "$left"; done
 for link in "$bin"/*; do
     case $(readlink "$link") in "$releases"/*) remove "$link" ;; esac
 done

@@ -121,7 +121,8 @@ fn deploy_asks_and_teardown_asks_twice() {
     // What is not etcd's stays.
     lab.on(
         "etcd-01",
-        "touch /etc/etcd/own; chown root /var/lib/etcd; touch /usr/local/bin/etcd-own",
+        "touch /etc/etcd/own /usr/local/bin/etcd-own /etc/etcd/ssl/.server.key.etcd-tools; \
+         chown root /var/lib/etcd",
     );
     let left = "etcd-unit: etcd-01: /var/lib/etcd: not a folder of the user etcd: \
                 nothing is removed";
