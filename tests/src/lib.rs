@@ -1,20 +1,26 @@
 //! What the end-to-end tests share: a lab of real hosts with a real systemd,
 //! sshd and etcd, and pipelines typed into a shell as a user would type them.
 //!
-//! There is one lab for all tests of a run (`scripts/lab`), so a test holds it
-//! for itself while it lasts. `scripts/test` builds the tools, brings the lab
-//! up, and runs the tests; without a lab they fail, and say so.
+//! A test holds one lab (`scripts/lab`) for itself while it lasts. There are
+//! `LABS` of them (default 1), with the state of each in `LAB_DIR-1`, `LAB_DIR-2`
+//! and so on, so that many tests run at once. `scripts/test` builds the tools,
+//! brings the labs up, and runs the tests; without a lab they fail, and say so.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use pipeline::{Document, parse};
 use tempfile::TempDir;
 
-static ONE: Mutex<()> = Mutex::new(());
+/// The numbers of the labs that no test holds.
+static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| {
+    let labs = std::env::var("LABS").ok().and_then(|labs| labs.parse().ok()).unwrap_or(1);
+    Mutex::new((1..=labs).rev().collect())
+});
+static FREED: Condvar = Condvar::new();
 
 /// The repository's folder.
 pub fn repository() -> PathBuf {
@@ -116,15 +122,33 @@ pub fn run(folder: &Path, program: &str, args: &[&str]) -> Ran {
 pub struct Lab {
     /// The folder in which commands run; it goes with the test.
     pub folder: TempDir,
-    _one: MutexGuard<'static, ()>,
+    /// Where the lab keeps its state, as `LAB_DIR` has it for `scripts/lab`.
+    pub dir: PathBuf,
+    number: usize,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(self.number);
+        FREED.notify_one();
+    }
 }
 
 impl Lab {
     /// Fresh hosts, and `count` of them in `nodes.txt`.
     pub fn with_nodes(count: usize) -> Self {
-        // A test that failed has left the lab to the next one all the same.
-        let one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let lab = Self { folder: TempDir::new().expect("a folder"), _one: one };
+        // A test that failed has left its lab to the next one all the same.
+        let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let number = loop {
+            match free.pop() {
+                Some(number) => break number,
+                None => free = FREED.wait(free).unwrap_or_else(|poisoned| poisoned.into_inner()),
+            }
+        };
+        drop(free);
+        let base = std::env::var("LAB_DIR").unwrap_or_else(|_| "/run/etcd-tools-test".into());
+        let dir = PathBuf::from(format!("{base}-{number}"));
+        let lab = Self { folder: TempDir::new().expect("a folder"), dir, number };
         lab.command(&["reset"]);
         let nodes = lab.command(&["nodes", &count.to_string()]);
         lab.write("nodes.txt", &nodes);
@@ -142,9 +166,20 @@ impl Lab {
         Ran::new(self.command_in_lab(command).output().expect("scripts/lab"))
     }
 
+    fn shell(&self, program: &str) -> Command {
+        let mut command = shell(program, self.folder.path());
+        command.env("LAB_DIR", &self.dir);
+        command
+    }
+
+    /// Runs `program` with `args` in the working folder, outside of the lab's network.
+    pub fn run(&self, program: &str, args: &[&str]) -> Ran {
+        Ran::new(self.shell(program).args(args).output().expect(program))
+    }
+
     /// A program with its arguments in the lab's network, not yet started.
     pub fn command_in_lab(&self, command: &[&str]) -> Command {
-        let mut lab = shell(&lab_script(), self.folder.path());
+        let mut lab = self.shell(&lab_script());
         lab.arg("exec").args(command);
         lab
     }
@@ -152,9 +187,7 @@ impl Lab {
     /// Runs `scripts/lab` with `args`, which must succeed; gives what it wrote to stdout.
     #[track_caller]
     pub fn command(&self, args: &[&str]) -> String {
-        let ran = Ran::new(
-            shell(&lab_script(), self.folder.path()).args(args).output().expect("scripts/lab"),
-        );
+        let ran = Ran::new(self.shell(&lab_script()).args(args).output().expect("scripts/lab"));
         assert_eq!(
             ran.code, 0,
             "scripts/lab {args:?}: {} (is it up? run scripts/test)",
@@ -184,8 +217,7 @@ impl Lab {
 
     /// The file `path` of a host as it is on its disk, read without asking the host.
     pub fn disk(&self, host: &str, path: &str) -> PathBuf {
-        let lab = std::env::var("LAB_DIR").unwrap_or_else(|_| "/run/etcd-tools-lab".into());
-        PathBuf::from(format!("{lab}/hosts/{host}/root{path}"))
+        PathBuf::from(format!("{}/hosts/{host}/root{path}", self.dir.display()))
     }
 
     /// Starts `script` as [`Lab::bash`] runs it, and does not wait for its end.

@@ -106,7 +106,7 @@ fn a_jump_host() {
         format!(
             "Host 192.168.1.100 192.168.1.101 192.168.1.102\n    ProxyJump {jump}\n\
              Host *\n    Include {}\n",
-            ssh_config()
+            ssh_config(&lab)
         )
     };
     lab.write("ssh_config", &config("etcd-05"));
@@ -131,7 +131,8 @@ fn a_jump_host() {
 fn host_keys_that_are_wrong_or_unknown() {
     let lab = Lab::with_nodes(3);
     let folder = lab.folder.path().display().to_string();
-    let known = std::fs::read_to_string(ssh_config().replace("ssh_config", "known_hosts")).unwrap();
+    let known =
+        std::fs::read_to_string(ssh_config(&lab).replace("ssh_config", "known_hosts")).unwrap();
     let key_of = |name: &str| {
         let line = known.lines().find(|line| line.starts_with(name)).unwrap();
         line.rsplit(' ').next().unwrap().to_owned()
@@ -139,7 +140,7 @@ fn host_keys_that_are_wrong_or_unknown() {
     let config = |known_hosts: &str| {
         format!(
             "Host *\n    UserKnownHostsFile {folder}/{known_hosts}\n    Include {}\n",
-            ssh_config()
+            ssh_config(&lab)
         )
     };
     write_files(&lab, ["", "", ""]);
@@ -174,9 +175,8 @@ fn write_files(lab: &Lab, ssh: [&str; 3]) {
 }
 
 /// The lab's own configuration of ssh.
-fn ssh_config() -> String {
-    let lab = std::env::var("LAB_DIR").unwrap_or_else(|_| "/run/etcd-tools-lab".into());
-    format!("{lab}/keys/ssh_config")
+fn ssh_config(lab: &Lab) -> String {
+    format!("{}/keys/ssh_config", lab.dir.display())
 }
 
 /// How often `who` logged in on each host since it was made.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use tests::{Lab, repository, run};
+use tests::{Lab, repository};
 
 /// What the README has in blocks of `sh`.
 fn blocks() -> Vec<String> {
@@ -50,7 +50,7 @@ fn the_commands_work() {
 fn the_first_command_ends_with_three_healthy_members() {
     let lab = Lab::with_nodes(3);
     let program = repository().join("scripts/demo").display().to_string();
-    let demo = || run(lab.folder.path(), &program, &[]).ok();
+    let demo = || lab.run(&program, &[]).ok();
     let first = demo();
     let healthy = |table: &str| table.lines().filter(|line| line.contains("  healthy  ")).count();
     assert_eq!(healthy(&first.stdout), 3, "{}", first.stdout);

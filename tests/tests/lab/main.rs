@@ -1,0 +1,11 @@
+//! The end-to-end tests, on the lab's real hosts: one program, so that they
+//! share the labs that are up, and run on all of them at once.
+
+mod access;
+mod deploy;
+mod faults;
+mod killed;
+mod operate;
+mod readme;
+mod scripts;
+mod secrets;
