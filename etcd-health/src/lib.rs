@@ -6,52 +6,34 @@
 
 mod prometheus;
 mod report;
-mod source;
 mod table;
 mod via;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use client::Look;
+use client::{ClusterProbe, EndpointArgs, Targets};
 use pipeline::terminal::{self, Progress};
 use pipeline::{Common, Run, Tool};
 use remote::SshArgs;
 
-use source::Source;
 use via::Route;
 
 /// Health and status of an etcd cluster
 ///
 /// The endpoints are those of --endpoints; else those of the document's nodes;
-/// else, without a document, those of ETCDCTL_ENDPOINTS. A document goes before
-/// that variable, so that one that is left set for another cluster does not
-/// redirect a pipeline. Certificates come from the flags; else, for a document,
-/// from its pki or the folder of --pki; else from ETCDCTL_CACERT, ETCDCTL_CERT
-/// and ETCDCTL_KEY.
+/// else, without a document, those of ETCDCTL_ENDPOINTS. A document takes
+/// precedence over that variable, so that one left set for another cluster does
+/// not redirect a pipeline. Certificates come from the flags; else, for a
+/// document, from its pki or the folder of --pki; else from ETCDCTL_CACERT,
+/// ETCDCTL_CERT and ETCDCTL_KEY.
 /// For a cluster with authentication, set ETCDCTL_USER and ETCDCTL_PASSWORD.
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-health", version)]
 pub struct Health {
-    /// Ask these instead of the document's nodes, and do not read stdin
-    ///
-    /// URLs, separated by commas, as https://192.168.1.100:2379.
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    endpoints: Vec<String>,
-    /// The CA certificate that the endpoints' certificates are signed by
-    #[arg(long, value_name = "FILE")]
-    cacert: Option<PathBuf>,
-    /// The client certificate
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// The private key of the client certificate
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
-    /// Where the certificates are when a document does not say it
-    #[arg(long, value_name = "DIR", default_value = "pki")]
-    pki: String,
-    /// Look again until all is healthy, for this many seconds at most
+    #[command(flatten)]
+    endpoints: EndpointArgs,
+    /// Probe again until all is healthy, for at most this many seconds
     /// [without a value: 60]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60",
           value_parser = positive)]
@@ -92,12 +74,12 @@ impl Tool for Health {
     }
 
     fn reads_stdin(&self) -> bool {
-        self.endpoints.is_empty()
+        self.endpoints.endpoints.is_empty()
     }
 
     fn works_without_document(&self) -> bool {
         // Else a pipe that failed would report on the cluster of ETCDCTL_ENDPOINTS.
-        !self.endpoints.is_empty() || terminal::nothing_piped_in()
+        !self.endpoints.endpoints.is_empty() || terminal::nothing_piped_in()
     }
 
     fn writes_document(&self) -> bool {
@@ -105,19 +87,19 @@ impl Tool for Health {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
-        let source = source::find(self, run)?;
+        let targets = self.endpoints.resolve(&run.document, &run.nodes(), self.timeout)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let looked = runtime.block_on(self.look(run, &source));
+        let probed = runtime.block_on(self.probe(run, &targets));
         // A name server that does not answer must not hold up the end.
         runtime.shutdown_background();
-        let look = looked?;
+        let probe = probed?;
         match self.format() {
             Format::Json => {}
-            Format::Table => terminal::print(&table::render(&look.health))?,
-            Format::Prometheus => terminal::print(&prometheus::render(&look))?,
+            Format::Table => terminal::print(&table::render(&probe.health))?,
+            Format::Prometheus => terminal::print(&prometheus::render(&probe))?,
         }
-        report::report(run, &look, self.wait);
-        run.document.health = Some(look.health);
+        report::report(run, &probe, self.wait);
+        run.document.health = Some(probe.health);
         Ok(())
     }
 }
@@ -128,12 +110,12 @@ impl Health {
         self.output.unwrap_or(usual)
     }
 
-    async fn look(&self, run: &Run, source: &Source) -> Result<Look> {
-        let route = Route::find(self, run, source)?;
-        let Some(limit) = self.wait else { return Ok(route.look(Duration::MAX).await?) };
+    async fn probe(&self, run: &Run, targets: &Targets) -> Result<ClusterProbe> {
+        let route = Route::find(self, run, targets)?;
+        let Some(limit) = self.wait else { return Ok(route.probe(Duration::MAX).await?) };
         let progress = Progress::wait("waiting for etcd");
-        let say = |look: &Look| progress.label(format!("waiting: {}", report::why(look)));
-        Ok(client::wait_healthy_with(limit, async |left| route.look(left).await, say).await?)
+        let say = |probe: &ClusterProbe| progress.label(format!("waiting: {}", report::why(probe)));
+        Ok(client::wait_healthy_with(limit, async |left| route.probe(left).await, say).await?)
     }
 }
 

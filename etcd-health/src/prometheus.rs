@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
-use client::Look;
+use client::ClusterProbe;
 use pipeline::document::Endpoint;
 
-/// The metrics of one look, healthy or not.
-pub(crate) fn render(look: &Look) -> String {
-    let health = &look.health;
+/// The metrics of one probe, healthy or not.
+pub(crate) fn render(probe: &ClusterProbe) -> String {
+    let health = &probe.health;
     let mut text = String::new();
     let mut family = |name: &str, help: &str, samples: Vec<Sample>| {
         if samples.is_empty() {
@@ -30,7 +30,7 @@ pub(crate) fn render(look: &Look) -> String {
         "The number of members.",
         members.map(|count| (Vec::new(), count)).into_iter().collect(),
     );
-    let alarms = look.alarms.iter().map(|alarm| {
+    let alarms = probe.alarms.iter().map(|alarm| {
         let labels = vec![("member_id", alarm.member_id.clone()), ("alarm", alarm.alarm.clone())];
         (labels, 1)
     });
@@ -109,9 +109,9 @@ mod tests {
             }],
             ..Health::default()
         };
-        let look = Look { health, unreachable: true, ..Look::default() };
+        let probe = ClusterProbe { health, unreachable: true, ..ClusterProbe::default() };
         assert_eq!(
-            render(&look),
+            render(&probe),
             "\
 # HELP etcd_tools_cluster_healthy Whether every endpoint and the cluster as a whole are healthy.
 # TYPE etcd_tools_cluster_healthy gauge

@@ -1,29 +1,29 @@
-//! What a look means: results for the document, lines for people.
+//! What a probe means: results for the document, lines for people.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::Look;
+use client::ClusterProbe;
 use pipeline::document::{Endpoint, Health, Member};
 use pipeline::{Run, ToolResult};
 
-/// Reports what `look` saw; `wait` is how long was waited for better.
-pub(crate) fn report(run: &Run, look: &Look, wait: Option<Duration>) {
-    let health = &look.health;
-    let code = if look.unreachable { "unreachable" } else { "unhealthy" };
+/// Reports what `probe` saw; `wait` is how long was waited for better.
+pub(crate) fn report(run: &Run, probe: &ClusterProbe, wait: Option<Duration>) {
+    let health = &probe.health;
+    let code = if probe.unreachable { "unreachable" } else { "unhealthy" };
     for endpoint in &health.endpoints {
         if let Some(why) = &endpoint.error {
             let message = format!("{}: {why}", endpoint.endpoint);
             run.report(of_node(ToolResult::error(code, message), endpoint));
         }
     }
-    if look.unreachable {
+    if probe.unreachable {
         return;
     }
     if let Some(message) = different_clusters(health) {
         run.report(ToolResult::error("unhealthy", message));
     }
-    for alarm in &look.alarms {
+    for alarm in &probe.alarms {
         let message = format!("alarm {}: {}", alarm.alarm, advice(&alarm.alarm));
         let endpoint =
             health.endpoints.iter().find(|e| e.member_id.as_ref() == Some(&alarm.member_id));
@@ -35,7 +35,7 @@ pub(crate) fn report(run: &Run, look: &Look, wait: Option<Duration>) {
             }
         }
     }
-    warn(run, look);
+    warn(run, probe);
     let summary = summary(health);
     if health.healthy {
         run.report(ToolResult::unchanged("healthy", summary));
@@ -46,14 +46,14 @@ pub(crate) fn report(run: &Run, look: &Look, wait: Option<Duration>) {
 }
 
 /// In a few words, why the cluster is not healthy.
-pub(crate) fn why(look: &Look) -> String {
-    let failing = look.health.endpoints.iter().find(|endpoint| !endpoint.healthy);
+pub(crate) fn why(probe: &ClusterProbe) -> String {
+    let failing = probe.health.endpoints.iter().find(|endpoint| !endpoint.healthy);
     match failing {
         Some(endpoint) => {
             let why = endpoint.error.as_deref().unwrap_or_default();
-            format!("{}: {why}", name(&look.health, endpoint))
+            format!("{}: {why}", name(&probe.health, endpoint))
         }
-        None => summary(&look.health),
+        None => summary(&probe.health),
     }
 }
 
@@ -108,9 +108,9 @@ fn different_clusters(health: &Health) -> Option<String> {
     (ids.len() > 1).then(|| format!("the endpoints are of different clusters: {}", list.join(", ")))
 }
 
-fn warn(run: &Run, look: &Look) {
-    let health = &look.health;
-    if let Some(why) = &look.members_error {
+fn warn(run: &Run, probe: &ClusterProbe) {
+    let health = &probe.health;
+    if let Some(why) = &probe.members_error {
         let message = format!("the member list cannot be read: {why}");
         run.report(ToolResult::warning("no-member-list", message));
     }

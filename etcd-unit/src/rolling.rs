@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use client::{Access, Endpoint, Look, Tls, look, wait_healthy};
+use client::{Access, ClusterProbe, Endpoint, Tls, probe, wait_healthy};
 use pipeline::document::{Document, Endpoint as Seen, Node, Pki};
 use pipeline::terminal::Progress;
 use pipeline::{Run, ToolResult};
@@ -117,7 +117,7 @@ impl Cluster {
     }
 
     /// Waits until the whole cluster is healthy.
-    async fn healthy(&self, tool: &Unit) -> Result<Look> {
+    async fn healthy(&self, tool: &Unit) -> Result<ClusterProbe> {
         let limit = Duration::from_secs(tool.timeout.into());
         let look = wait_healthy(&self.endpoints, limit, |_| {}).await;
         if look.health.healthy {
@@ -136,7 +136,7 @@ impl Cluster {
         tool: &Unit,
         run: &Run,
         target: &Target<'_>,
-        look: &Look,
+        look: &ClusterProbe,
         journal: &mut Vec<String>,
     ) -> Result<()> {
         let node = target.site.node;
@@ -158,7 +158,7 @@ impl Cluster {
     }
 
     /// Hands leadership to the follower that lags least. A cluster of one has nobody to hand it to.
-    async fn move_leader_from(&self, run: &Run, node: &Node, before: &Look) -> Result<()> {
+    async fn move_leader_from(&self, run: &Run, node: &Node, before: &ClusterProbe) -> Result<()> {
         let followers = before.health.endpoints.iter().filter(|s| !s.is_leader && !s.is_learner);
         let Some(heir) = followers.min_by_key(|seen| seen.raft_lag) else { return Ok(()) };
         let leader = before.health.endpoints.iter().position(|seen| seen.is_leader);
@@ -169,7 +169,7 @@ impl Cluster {
         for _ in 0..5 {
             // Right after another change "unhealthy cluster" is a passing answer: look again.
             said = leader.move_leader(id).await.err();
-            let now = look(&self.endpoints).await;
+            let now = probe(&self.endpoints).await;
             if now.health.leader.is_some() && !is_leader(&now, node) {
                 let to = heir.node.as_deref().unwrap_or(id);
                 let message = format!("leadership moved to {to}");
@@ -192,13 +192,13 @@ fn access(tool: &Unit, document: &Document) -> Result<Access> {
     Ok(Access { tls: Some(tls), timeout: LOOK, connect_timeout: None, user: None })
 }
 
-fn is_leader(look: &Look, node: &Node) -> bool {
+fn is_leader(look: &ClusterProbe, node: &Node) -> bool {
     let of_node = |seen: &&Seen| seen.node.as_deref() == Some(node.name.as_str());
     look.health.endpoints.iter().find(of_node).is_some_and(|seen| seen.is_leader)
 }
 
 /// With fewer than three voting members every restart costs the quorum.
-fn enough_voters(tool: &Unit, look: &Look) -> Result<()> {
+fn enough_voters(tool: &Unit, look: &ClusterProbe) -> Result<()> {
     let voters = look.health.members.iter().filter(|member| !member.is_learner).count();
     if voters < 3 && !tool.lose_quorum {
         bail!(

@@ -22,7 +22,7 @@ const ANSWER_BYTES: usize = 4 << 20;
 pub struct Access {
     /// What `https` endpoints need.
     pub tls: Option<Tls>,
-    /// The limit of one request, and of one whole look at an endpoint.
+    /// The limit of one request, and of one whole probe at an endpoint.
     pub timeout: Duration,
     /// The limit of making a connection, where that is to be shorter.
     pub connect_timeout: Option<Duration>,

@@ -2,20 +2,23 @@
 //! that leads to it.
 //!
 //! An [`Endpoint`] is one client URL of one member; its methods are single
-//! requests. [`look`] asks everything of many endpoints at once and gives what
-//! the document's `health` holds; [`wait_healthy`] looks until all is well.
+//! requests. [`probe()`] asks everything of many endpoints at once and gives what
+//! the document's `health` holds; [`wait_healthy`] probes until all is well.
 //!
-//! Every request has a hard limit in time, and all requests of one look at an
+//! Every request has a hard limit in time, and all requests of one probe at an
 //! endpoint share one, so that a frozen member costs that limit and no more.
 
+mod args;
 mod endpoint;
 mod error;
-mod look;
+
+mod probe;
 mod tls;
 mod wire;
 
+pub use args::{CredentialArgs, EndpointArgs, Target, Targets};
 pub use endpoint::{Access, Endpoint, User};
 pub use error::Error;
-pub use look::{Look, look, look_within, wait_healthy, wait_healthy_with};
+pub use probe::{ClusterProbe, probe, probe_within, wait_healthy, wait_healthy_with};
 pub use tls::Tls;
 pub use wire::{Alarm, Status};

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use client::{Access, Endpoint, Error, Tls, look};
+use client::{Access, Endpoint, Error, Tls, probe};
 use support::{Cluster, VERSIONS};
 
 fn endpoints(cluster: &Cluster) -> Vec<Endpoint> {
@@ -25,7 +25,7 @@ async fn leadership_moves_to_the_member_that_is_named() {
     for version in VERSIONS {
         let cluster = Cluster::start(version, 3);
         let endpoints = endpoints(&cluster);
-        let before = look(&endpoints).await.health;
+        let before = probe(&endpoints).await.health;
         let at = before.endpoints.iter().position(|e| e.is_leader).unwrap();
         let target = before.endpoints[(at + 1) % 3].member_id.clone().unwrap();
 

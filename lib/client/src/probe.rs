@@ -1,4 +1,4 @@
-//! The complete look at a set of endpoints.
+//! The complete probe at a set of endpoints.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Alarm, Endpoint, Error};
 
-/// How long [`wait_healthy`] waits between two looks.
+/// How long [`wait_healthy`] waits between two probes.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The limit of the last look that [`wait_healthy`] begins: less would fail the healthy.
+/// The limit of the last probe that [`wait_healthy`] begins: less would fail the healthy.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What one look saw.
+/// What one probe saw.
 #[derive(Debug, Clone, Default)]
-pub struct Look {
+pub struct ClusterProbe {
     /// What the document holds of it.
     pub health: Health,
     /// The alarms of all members, those without an endpoint among them.
@@ -31,7 +31,7 @@ pub struct Look {
 
 /// What one endpoint answered, filled in as the answers come.
 #[derive(Default)]
-struct Seen {
+struct EndpointProbe {
     endpoint: document::Endpoint,
     answered: bool,
     leader: Option<String>,
@@ -44,56 +44,56 @@ struct Seen {
 /// The cluster counts as healthy when every endpoint has served a linearizable
 /// read, or is a learner and has served what a learner can, when all are of one
 /// cluster, and when no member has raised an alarm.
-pub async fn look(endpoints: &[Endpoint]) -> Look {
-    look_within(endpoints, Duration::MAX).await
+pub async fn probe(endpoints: &[Endpoint]) -> ClusterProbe {
+    probe_within(endpoints, Duration::MAX).await
 }
 
 /// The same, with `limit` for each endpoint where that is less than its timeout.
-pub async fn look_within(endpoints: &[Endpoint], limit: Duration) -> Look {
+pub async fn probe_within(endpoints: &[Endpoint], limit: Duration) -> ClusterProbe {
     let asked = endpoints.iter().map(|endpoint| ask(endpoint, limit.min(endpoint.timeout)));
     combine(join_all(asked).await)
 }
 
 /// Looks at `endpoints` again and again until all is healthy or `limit` is
-/// over; the last look is returned. `progress` is called with each that was
+/// over; the last probe is returned. `progress` is called with each that was
 /// not healthy.
 pub async fn wait_healthy(
     endpoints: &[Endpoint],
     limit: Duration,
-    progress: impl FnMut(&Look),
-) -> Look {
-    let look = async |left| Ok::<_, Infallible>(look_within(endpoints, left).await);
-    let Ok(look) = wait_healthy_with(limit, look, progress).await;
-    look
+    progress: impl FnMut(&ClusterProbe),
+) -> ClusterProbe {
+    let probe = async |left| Ok::<_, Infallible>(probe_within(endpoints, left).await);
+    let Ok(probe) = wait_healthy_with(limit, probe, progress).await;
+    probe
 }
 
-/// The same, with looks that `look` takes within the time that it is given; its
+/// The same, with probes that `probe` takes within the time that it is given; its
 /// error ends the wait.
 pub async fn wait_healthy_with<E>(
     limit: Duration,
-    look: impl AsyncFn(Duration) -> Result<Look, E>,
-    mut progress: impl FnMut(&Look),
-) -> Result<Look, E> {
+    probe: impl AsyncFn(Duration) -> Result<ClusterProbe, E>,
+    mut progress: impl FnMut(&ClusterProbe),
+) -> Result<ClusterProbe, E> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let look = look(left.max(SHORTEST)).await?;
-        if look.health.healthy || Instant::now() + INTERVAL >= deadline {
-            return Ok(look);
+        let probe = probe(left.max(SHORTEST)).await?;
+        if probe.health.healthy || Instant::now() + INTERVAL >= deadline {
+            return Ok(probe);
         }
-        progress(&look);
+        progress(&probe);
         sleep(INTERVAL).await;
     }
 }
 
-async fn ask(endpoint: &Endpoint, limit: Duration) -> Seen {
-    let mut seen = Seen {
+async fn ask(endpoint: &Endpoint, limit: Duration) -> EndpointProbe {
+    let mut seen = EndpointProbe {
         endpoint: document::Endpoint {
             endpoint: endpoint.url.clone(),
             node: endpoint.node.clone(),
             ..document::Endpoint::default()
         },
-        ..Seen::default()
+        ..EndpointProbe::default()
     };
     let asked = timeout(limit, seen.fill(endpoint)).await;
     match asked.unwrap_or(Err(Error::TimedOut(limit))) {
@@ -106,7 +106,7 @@ async fn ask(endpoint: &Endpoint, limit: Duration) -> Seen {
     seen
 }
 
-impl Seen {
+impl EndpointProbe {
     /// Asks what needs no quorum first, so that it is known when the read fails.
     async fn fill(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
         let status = match endpoint.status().await {
@@ -151,7 +151,7 @@ impl Seen {
     }
 }
 
-fn combine(mut seen: Vec<Seen>) -> Look {
+fn combine(mut seen: Vec<EndpointProbe>) -> ClusterProbe {
     let clusters: BTreeSet<_> = seen.iter().filter_map(|s| s.endpoint.cluster_id.clone()).collect();
     let alarms: BTreeSet<_> = seen.iter().flat_map(|s| s.alarms.clone()).collect();
     let one_cluster = clusters.len() <= 1;
@@ -167,7 +167,7 @@ fn combine(mut seen: Vec<Seen>) -> Look {
     }
     let endpoints_healthy = !seen.is_empty() && seen.iter().all(|s| s.endpoint.healthy);
     let (members, members_error) = members(&seen);
-    Look {
+    ClusterProbe {
         unreachable: !seen.iter().any(|s| s.answered),
         members_error,
         health: Health {
@@ -186,7 +186,7 @@ fn combine(mut seen: Vec<Seen>) -> Look {
 }
 
 /// The member list of the endpoint that is to be trusted most, or why none has one.
-fn members(seen: &[Seen]) -> (Vec<Member>, Option<Error>) {
+fn members(seen: &[EndpointProbe]) -> (Vec<Member>, Option<Error>) {
     let told = seen.iter().filter(|s| matches!(s.members, Some(Ok(_))));
     match told.max_by_key(|s| s.standing()).map(|s| &s.members) {
         Some(Some(Ok(members))) => (members.clone(), None),
