@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use pipeline::{Run, ToolResult, disk};
+use pipeline::{Code, Run, ToolResult, disk};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use time::OffsetDateTime;
 
@@ -26,7 +26,7 @@ pub(crate) struct Authority {
 
 /// What is still to be written.
 struct Unsaved {
-    verb: &'static str,
+    done: Code,
     why: String,
     /// Path, content and mode, in an order in which a run that is killed
     /// leaves what the next one can go on from.
@@ -124,7 +124,7 @@ impl Authority {
         }
         if !files.is_empty() {
             self.unsaved =
-                Some(Unsaved { verb: "adopted", why: format!("from {}", own.source), files });
+                Some(Unsaved { done: Code::Adopted, why: format!("from {}", own.source), files });
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Authority {
         self.certificates = vec![Certificate::of_der(made.der().to_vec())?];
         self.key = Some(key);
         let why = format!("valid until {}", rfc3339(not_after));
-        self.unsaved = Some(Unsaved { verb: "made", why, files });
+        self.unsaved = Some(Unsaved { done: Code::Made, why, files });
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl Authority {
                 disk::write(path, content, *mode)?;
             }
         }
-        run.report(change(run, "CA", unsaved.verb, &unsaved.why));
+        run.report(change(run, "CA", unsaved.done, &unsaved.why));
         Ok(true)
     }
 
@@ -190,7 +190,7 @@ impl Authority {
         let (subject, sha256) = (&ca.subject, ca.fingerprint());
         let until = rfc3339(ca.not_after);
         let message = format!("CA {subject}, sha256 {sha256}, valid until {until}");
-        run.report(ToolResult::unchanged("ca", message));
+        run.report(ToolResult::unchanged(Code::Ca, message));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use pipeline::{Run, ToolResult};
+use pipeline::{Code, Run, ToolResult};
 use time::OffsetDateTime;
 
 use crate::authority::Authority;
@@ -59,7 +59,7 @@ fn result(demands: &Demands, leaf: &Leaf) -> ToolResult {
         Ok(State::Good(found)) => valid(label, &found.expiry(demands.now)),
         Ok(State::Bad(why)) => due(format!("{label}: {why}: {REMEDY}")),
         Ok(State::Missing) => missing(label, &leaf.pair),
-        Err(error) => ToolResult::error("failed", format!("{label}: {error:#}")),
+        Err(error) => ToolResult::error(Code::Failed, format!("{label}: {error:#}")),
     }
 }
 
@@ -79,13 +79,13 @@ fn ca_result(demands: &Demands, folder: &Folder) -> ToolResult {
 
 fn missing(label: &str, pair: &Pair) -> ToolResult {
     let message = format!("{label}: {} is missing: {REMEDY}", pair.cert.display());
-    ToolResult::error("missing", message)
+    ToolResult::error(Code::Missing, message)
 }
 
 fn valid(label: &str, expiry: &str) -> ToolResult {
-    ToolResult::unchanged("valid", format!("{label}: valid until {expiry}"))
+    ToolResult::unchanged(Code::Valid, format!("{label}: valid until {expiry}"))
 }
 
 fn due(message: String) -> ToolResult {
-    ToolResult::error("due", message)
+    ToolResult::error(Code::Due, message)
 }

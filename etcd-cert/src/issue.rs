@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use pipeline::document::{Directory, Document, File};
-use pipeline::{Error, Run, ToolResult, disk};
+use pipeline::{Code, Error, Run, ToolResult, disk};
 use time::{Duration, OffsetDateTime};
 
 use crate::folder::Folder;
@@ -88,7 +88,7 @@ impl Issuing<'_> {
         let ca = self.demands.authority.current()?;
         if ca.not_after - self.demands.now <= self.demands.renew_before {
             let message = format!("CA expires {}: replace it", ca.expiry(self.demands.now));
-            self.run.report(ToolResult::warning("ca-due", message));
+            self.run.report(ToolResult::warning(Code::CaDue, message));
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Issuing<'_> {
                     }
                 }
                 Err(error) => {
-                    let error = ToolResult::error("failed", format!("{error:#}"));
+                    let error = ToolResult::error(Code::Failed, format!("{error:#}"));
                     self.run.report(on(error, holder.name()));
                     return None;
                 }
@@ -116,25 +116,25 @@ impl Issuing<'_> {
         if !changed {
             let whose = if holder.node.is_some() { "" } else { "CA and client " };
             let message = format!("{whose}certificates unchanged");
-            self.run.report(on(ToolResult::unchanged("unchanged", message), holder.name()));
+            self.run.report(on(ToolResult::unchanged(Code::Unchanged, message), holder.name()));
         }
         Some(in_place)
     }
 
     /// Issues `leaf` where that is needed. With `--check` nothing is written.
     fn put_right(&self, leaf: &Leaf, node: Option<&str>) -> Result<Step> {
-        let (verb, why) = match leaf.state(&self.demands)? {
+        let (done, why) = match leaf.state(&self.demands)? {
             State::Good(_) if protect_key(self.run, node, &leaf.pair)? => {
                 return Ok(Step::Protected);
             }
             State::Good(_) => return Ok(Step::Kept),
-            State::Bad(why) => ("reissued", why),
-            State::Missing => ("issued", String::new()),
+            State::Bad(why) => (Code::Reissued, why),
+            State::Missing => (Code::Issued, String::new()),
         };
         if !self.run.check() {
             leaf.issue(self.demands.authority, self.demands.now, self.not_after)?;
         }
-        self.run.report(on(change(self.run, &leaf.label, verb, &why), node));
+        self.run.report(on(change(self.run, &leaf.label, done, &why), node));
         Ok(Step::Issued)
     }
 }

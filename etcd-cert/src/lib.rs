@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use pipeline::disk::Lock;
 use pipeline::document::Pki;
-use pipeline::{Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration};
+use pipeline::{Code, Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration};
 use time::OffsetDateTime;
 
 use authority::{Authority, OwnCa};
@@ -143,18 +143,18 @@ impl Ca {
 
 fn warn_of_exposure(run: &Run, folder: &Folder) {
     if let Some(exposure) = folder.exposure() {
-        run.report(ToolResult::warning("exposed", exposure));
+        run.report(ToolResult::warning(Code::Exposed, exposure));
     }
 }
 
-/// A result that says that `what` was, or with `--check` would be, `verb`, as
+/// A result that says that `what` was, or with `--check` would be, `done`, as
 /// `server certificate` and `reissued`, and `why`.
-fn change(run: &Run, what: &str, verb: &str, why: &str) -> ToolResult {
+fn change(run: &Run, what: &str, done: Code, why: &str) -> ToolResult {
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     if run.check() {
-        ToolResult::would_change(format!("{what} would be {verb}{why}"))
+        ToolResult::would_change(format!("{what} would be {done}{why}"))
     } else {
-        ToolResult::changed(verb, format!("{what} {verb}{why}"))
+        ToolResult::changed(done, format!("{what} {done}{why}"))
     }
 }
 
@@ -173,7 +173,7 @@ fn protect_key(run: &Run, node: Option<&str>, pair: &Pair) -> Result<bool> {
         pair.protect_key()?;
     }
     let why = format!("mode {mode:04o} let others use it");
-    run.report(on(change(run, &pair.key.display().to_string(), "protected", &why), node));
+    run.report(on(change(run, &pair.key.display().to_string(), Code::Protected, &why), node));
     Ok(true)
 }
 

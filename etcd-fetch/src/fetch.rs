@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use pipeline::document::{Arch, Archive, Binary};
-use pipeline::{Error, Exit, Run, ToolResult, disk};
+use pipeline::{Code, Error, Exit, Run, ToolResult, disk};
 
 use crate::archive;
 use crate::cache::{Cache, SUMS};
@@ -119,7 +119,7 @@ impl Fetcher<'_> {
         let path = self.cache.path(&target.file);
         if held.is_some() {
             let message = format!("{}: damaged, to be fetched again", path.display());
-            self.run.report(ToolResult::warning("damaged", message));
+            self.run.report(ToolResult::warning(Code::Damaged, message));
         }
         let version = self.version.to_string();
         let remote = Remote { mirror: self.mirror, version: &version, file: &target.file };

@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::DecimalBytes;
 use pipeline::document::{Arch, Document, Release};
-use pipeline::{Common, Error, Exit, Run, Tool, ToolResult, parse_duration, terminal};
+use pipeline::{Code, Common, Error, Exit, Run, Tool, ToolResult, parse_duration, terminal};
 
 use crate::cache::Cache;
 use crate::fetch::{Fetched, Fetcher, Package};
@@ -107,7 +107,7 @@ impl Tool for Fetch {
                 // The other archives would find the mirror no better.
                 Err(error) if is_unreachable(&error) => return Err(error),
                 Err(error) => {
-                    run.report(ToolResult::error("failed", format!("{error:#}")));
+                    run.report(ToolResult::error(Code::Failed, format!("{error:#}")));
                     failed = true;
                 }
             }
@@ -163,10 +163,10 @@ impl Fetch {
                 ))
                 .into());
             }
-            Some(Concern::Unsafe) => ("unsafe-version", "known to corrupt data"),
-            Some(Concern::Unsupported) => ("unsupported-version", "no longer supported by etcd"),
+            Some(Concern::Unsafe) => (Code::UnsafeVersion, "known to corrupt data"),
+            Some(Concern::Unsupported) => (Code::UnsupportedVersion, "no longer supported by etcd"),
             Some(Concern::OldForKubernetes) => {
-                ("old-version", "not recommended for Kubernetes, which wants v3.5.11 or newer")
+                (Code::OldVersion, "not recommended for Kubernetes, which wants v3.5.11 or newer")
             }
         };
         run.report(ToolResult::warning(code, format!("{version}: {message}")));
@@ -196,13 +196,13 @@ fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: &str) -> Opti
         Fetched::New(package) => {
             let size = DecimalBytes(package.size_bytes);
             let message = format!("{version} for {arch}: fetched {size} from {mirror}{reason}");
-            run.report(ToolResult::changed("fetched", message));
+            run.report(ToolResult::changed(Code::Fetched, message));
             Some(package)
         }
         Fetched::Cached(package) => {
             let size = DecimalBytes(package.size_bytes);
             let message = format!("{version} for {arch}: in the cache, {size}{reason}");
-            run.report(ToolResult::unchanged("cached", message));
+            run.report(ToolResult::unchanged(Code::Cached, message));
             Some(package)
         }
         Fetched::Would(size) => {

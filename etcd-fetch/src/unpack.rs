@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use pipeline::document::{Arch, Binary};
-use pipeline::{Error, Run, ToolResult, disk};
+use pipeline::{Code, Error, Run, ToolResult, disk};
 
 use crate::archive;
 use crate::cache::Cache;
@@ -49,7 +49,7 @@ pub(crate) fn unpack(
     };
     if missing.is_empty() {
         let message = format!("{shown}: holds {version} already");
-        run.report(ToolResult::unchanged("unpacked", message));
+        run.report(ToolResult::unchanged(Code::Unpacked, message));
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|binary| binary.name.as_str()).collect();
@@ -62,7 +62,10 @@ pub(crate) fn unpack(
     fs::create_dir_all(folder).with_context(|| format!("{shown}: making the folder"))?;
     archive::unpack(&package.path, &archive::folder(version, package.arch), &missing, folder)
         .with_context(|| package.path.display().to_string())?;
-    run.report(ToolResult::changed("unpacked", format!("{shown}: unpacked {names} of {version}")));
+    run.report(ToolResult::changed(
+        Code::Unpacked,
+        format!("{shown}: unpacked {names} of {version}"),
+    ));
     Ok(())
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use client::ClusterProbe;
 use pipeline::document::{Endpoint, Health, Member};
-use pipeline::{Run, ToolResult};
+use pipeline::{Code, Run, ToolResult};
 
 /// Reports what `probe` saw; `wait` is how long was waited for better.
 pub(crate) fn report(run: &Run, probe: &ClusterProbe, wait: Option<Duration>) {
     let health = &probe.health;
-    let code = if probe.unreachable { "unreachable" } else { "unhealthy" };
+    let code = if probe.unreachable { Code::Unreachable } else { Code::Unhealthy };
     for endpoint in &health.endpoints {
         if let Some(why) = &endpoint.error {
             let message = format!("{}: {why}", endpoint.endpoint);
@@ -21,27 +21,27 @@ pub(crate) fn report(run: &Run, probe: &ClusterProbe, wait: Option<Duration>) {
         return;
     }
     if let Some(message) = different_clusters(health) {
-        run.report(ToolResult::error("unhealthy", message));
+        run.report(ToolResult::error(Code::Unhealthy, message));
     }
     for alarm in &probe.alarms {
         let message = format!("alarm {}: {}", alarm.alarm, advice(&alarm.alarm));
         let endpoint =
             health.endpoints.iter().find(|e| e.member_id.as_ref() == Some(&alarm.member_id));
         match endpoint.and_then(|endpoint| endpoint.node.as_ref()) {
-            Some(node) => run.report(ToolResult::error("unhealthy", message).on(node)),
+            Some(node) => run.report(ToolResult::error(Code::Unhealthy, message).on(node)),
             None => {
                 let message = format!("{}: {message}", member_name(health, &alarm.member_id));
-                run.report(ToolResult::error("unhealthy", message));
+                run.report(ToolResult::error(Code::Unhealthy, message));
             }
         }
     }
     warn(run, probe);
     let summary = summary(health);
     if health.healthy {
-        run.report(ToolResult::unchanged("healthy", summary));
+        run.report(ToolResult::unchanged(Code::Healthy, summary));
     } else {
         let waited = wait.map(|w| format!(" after {} s", w.as_secs())).unwrap_or_default();
-        run.report(ToolResult::error("unhealthy", format!("unhealthy{waited}: {summary}")));
+        run.report(ToolResult::error(Code::Unhealthy, format!("unhealthy{waited}: {summary}")));
     }
 }
 
@@ -112,7 +112,7 @@ fn warn(run: &Run, probe: &ClusterProbe) {
     let health = &probe.health;
     if let Some(why) = &probe.members_error {
         let message = format!("the member list cannot be read: {why}");
-        run.report(ToolResult::warning("no-member-list", message));
+        run.report(ToolResult::warning(Code::NoMemberList, message));
     }
     for endpoint in health.endpoints.iter().filter(|endpoint| endpoint.is_learner) {
         let message = "a learner, which does not vote: promote it when it has caught up";
@@ -120,7 +120,7 @@ fn warn(run: &Run, probe: &ClusterProbe) {
             Some(_) => message.to_owned(),
             None => format!("{}: {message}", name(health, endpoint)),
         };
-        run.report(of_node(ToolResult::warning("learner", message), endpoint));
+        run.report(of_node(ToolResult::warning(Code::Learner, message), endpoint));
     }
     for member in health.members.iter().filter(|member| is_foreign(run, health, member)) {
         let message = format!(
@@ -128,7 +128,7 @@ fn warn(run: &Run, probe: &ClusterProbe) {
             member_name(health, &member.id),
             member.peer_urls.join(",")
         );
-        run.report(ToolResult::warning("unknown-member", message));
+        run.report(ToolResult::warning(Code::UnknownMember, message));
     }
     let told = health.endpoints.iter().filter_map(|e| e.version.as_ref().map(|v| (e, v)));
     let versions: BTreeSet<_> = told.clone().map(|(_, version)| version).collect();
@@ -136,7 +136,7 @@ fn warn(run: &Run, probe: &ClusterProbe) {
         let list: Vec<_> =
             told.map(|(e, version)| format!("{} {version}", name(health, e))).collect();
         let message = format!("different versions: {}", list.join(", "));
-        run.report(ToolResult::warning("different-versions", message));
+        run.report(ToolResult::warning(Code::DifferentVersions, message));
     }
 }
 

@@ -11,7 +11,7 @@ mod state;
 use anyhow::Result;
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
-use pipeline::{Common, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Run, Tool, ToolResult};
 use remote::{Asked, Error, Fleet, SshArgs, fan_out, locked};
 
 use crate::apply::Plan;
@@ -88,14 +88,14 @@ impl Push {
                 plan.show(run, manifest, &state);
             } else if !plan.is_empty() {
                 asked.host.change(apply::SCRIPT, &plan.input()).await?;
-                run.report(ToolResult::changed("pushed", plan.summary()).on(name));
+                run.report(ToolResult::changed(Code::Pushed, plan.summary()).on(name));
             }
             Ok(plan)
         };
         match done.await {
             Ok(plan) if plan.is_empty() => {
                 let message = format!("{} already in place", manifest.count());
-                run.report(ToolResult::unchanged("up-to-date", message).on(name));
+                run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
             Ok(_) => {}
             Err(error) => run.report(Error::on(&error, name)),

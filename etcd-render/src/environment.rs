@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pipeline::ToolResult;
+use pipeline::{Code, ToolResult};
 
 /// The beginning of the settings that etcd renamed in 3.6.
 const EXPERIMENTAL: &str = "ETCD_EXPERIMENTAL_";
@@ -101,13 +101,13 @@ pub fn problems(text: &str, variables: &BTreeMap<String, String>, minor: u32) ->
     let set: BTreeMap<_, _> = text.lines().filter_map(variable).collect();
     let problem = |name: &String| match (unknown(name, minor), conflict(name, &set)) {
         (Some(advice), _) => Some(ToolResult::warning(
-            "unknown-variable",
+            Code::UnknownVariable,
             format!(
                 "settings.env: {name}: etcd 3.{minor} does not know it and ignores it: {advice}"
             ),
         )),
         (None, Some(other)) if minor == 6 => Some(ToolResult::error(
-            "conflicting-variables",
+            Code::ConflictingVariables,
             format!(
                 "settings.env: {name}: etcd 3.6 does not start with it beside {other}: \
                      set only {other}"

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use pipeline::document::{Directory, Document, File, Node, Unit};
-use pipeline::{Common, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Run, Tool, ToolResult};
 
 use data::Data;
 use templates::Templates;
@@ -52,7 +52,7 @@ impl Tool for Render {
             for (at, files) in run.selected().into_iter().zip(rendered) {
                 files.put(&mut run.document, at);
                 let message = format!("rendered for etcd 3.{}", version.minor);
-                let result = ToolResult::unchanged("rendered", message);
+                let result = ToolResult::unchanged(Code::Rendered, message);
                 run.report(result.on(&run.document.nodes[at].name));
             }
         }
@@ -76,7 +76,7 @@ fn render(
     });
     let files = files
         .map_err(|error| {
-            run.report(ToolResult::error("template", error.to_string()).on(&node.name))
+            run.report(ToolResult::error(Code::Template, error.to_string()).on(&node.name))
         })
         .ok()?;
     for problem in environment::problems(&files.config, &env, minor) {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use client::{Access, ClusterProbe, Endpoint, Tls, probe, wait_healthy};
 use pipeline::document::{Document, Endpoint as Seen, Node, Pki};
 use pipeline::terminal::Progress;
-use pipeline::{Run, ToolResult};
+use pipeline::{Code, Run, ToolResult};
 use remote::{Fleet, Forward};
 
 use crate::change::Changes;
@@ -66,7 +66,9 @@ pub(crate) async fn restart(
                 let restarted = cluster.restart_one(tool, run, &target, &look, &mut journal).await;
                 if let Err(error) = restarted {
                     let node = &target.site.node.name;
-                    run.report(ToolResult::error("restart-failed", format!("{error:#}")).on(node));
+                    run.report(
+                        ToolResult::error(Code::RestartFailed, format!("{error:#}")).on(node),
+                    );
                     run.detail(&journal.join("\n"));
                     stopped = Some(format!("stopped after {node}"));
                     break;
@@ -77,7 +79,7 @@ pub(crate) async fn restart(
     if let Some(why) = stopped {
         for target in targets {
             let message = format!("{} not restarted: {why}", target.unit);
-            run.report(ToolResult::error("not-restarted", message).on(&target.site.node.name));
+            run.report(ToolResult::error(Code::NotRestarted, message).on(&target.site.node.name));
         }
     }
     Ok(())
@@ -153,7 +155,7 @@ impl Cluster {
         }
         self.healthy(tool).await.context("after its restart")?;
         let message = format!("restarted {}: {}", target.unit, target.why);
-        run.report(ToolResult::changed("restarted", message).on(&node.name));
+        run.report(ToolResult::changed(Code::Restarted, message).on(&node.name));
         Ok(())
     }
 
@@ -173,7 +175,7 @@ impl Cluster {
             if now.health.leader.is_some() && !is_leader(&now, node) {
                 let to = heir.node.as_deref().unwrap_or(id);
                 let message = format!("leadership moved to {to}");
-                run.report(ToolResult::changed("leader-moved", message).on(&node.name));
+                run.report(ToolResult::changed(Code::LeaderMoved, message).on(&node.name));
                 return Ok(());
             }
             wait_healthy(&self.endpoints, LOOK, |_| {}).await;

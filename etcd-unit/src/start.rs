@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pipeline::terminal::Progress;
-use pipeline::{Error, Run, ToolResult, disk};
+use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
 use similar::TextDiff;
 
@@ -97,7 +97,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
 fn would_change(run: &Run, site: &Site) -> bool {
     let node = Some(site.node.name.as_str());
     let results = &mut run.document.results.iter();
-    run.check() && results.any(|r| r.code == "would-change" && r.node.as_deref() == node)
+    run.check() && results.any(|r| r.code == Code::WouldChange && r.node.as_deref() == node)
 }
 
 /// The `restart` command.
@@ -202,7 +202,7 @@ impl Work {
             if !nothing.is_empty() {
                 let names: Vec<_> = site.units.iter().map(|(wanted, _)| &*wanted.name).collect();
                 let message = format!("{} {nothing}", names.join(", "));
-                run.report(ToolResult::unchanged("up-to-date", message).on(node));
+                run.report(ToolResult::unchanged(Code::UpToDate, message).on(node));
             }
             return true;
         }
@@ -223,13 +223,13 @@ impl Work {
         let mut well = true;
         for ended in ended {
             if let Some(why) = ended.not_started(tool.timeout) {
-                run.report(ToolResult::error("not-started", why).on(node));
+                run.report(ToolResult::error(Code::NotStarted, why).on(node));
                 run.detail(&ended.journal.join("\n"));
                 well = false;
             }
         }
         if well {
-            run.report(ToolResult::changed("started", summary).on(node));
+            run.report(ToolResult::changed(Code::Started, summary).on(node));
         }
         well
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use pipeline::document::UnitStatus;
-use pipeline::{Run, ToolResult, terminal};
+use pipeline::{Code, Run, ToolResult, terminal};
 use remote::Fleet;
 
 use crate::Unit;
@@ -59,14 +59,14 @@ pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Arg
 fn result(unit: &str, status: &UnitStatus) -> ToolResult {
     let UnitStatus { active, sub, .. } = status;
     if active != "active" {
-        return ToolResult::error("unhealthy", format!("{unit} is {active} ({sub})"));
+        return ToolResult::error(Code::Unhealthy, format!("{unit} is {active} ({sub})"));
     }
     if status.outdated.is_empty() {
-        return ToolResult::unchanged("running", format!("{unit} is {active} ({sub})"));
+        return ToolResult::unchanged(Code::Running, format!("{unit} is {active} ({sub})"));
     }
     let what = status.outdated.join(" and ");
     let message = format!("{unit} runs with an older {what} than what is on the disk");
-    ToolResult::warning("outdated", message)
+    ToolResult::warning(Code::Outdated, message)
 }
 
 fn table(found: &[(String, String, UnitStatus)]) -> Table {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pipeline::terminal::Progress;
-use pipeline::{Run, ToolResult};
+use pipeline::{Code, Run, ToolResult};
 use remote::{Fleet, fan_out};
 
 use crate::change::Changes;
@@ -27,7 +27,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, depth: Depth) ->
     let sites = tool.ask(run, fleet, run.nodes(), true).await;
     if let Some(why) = quorum_lost(tool, run, fleet, &sites).await {
         for site in &sites {
-            run.report(ToolResult::error("quorum", why.clone()).on(&site.node.name));
+            run.report(ToolResult::error(Code::Quorum, why.clone()).on(&site.node.name));
         }
     } else {
         let _progress = Progress::wait("stopping");
@@ -95,7 +95,7 @@ async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) -> b
         let what = if uninstall { "not installed" } else { "not running" };
         let names: Vec<_> = site.units.iter().map(|(wanted, _)| &*wanted.name).collect();
         let message = format!("{} {what}", names.join(", "));
-        run.report(ToolResult::unchanged("up-to-date", message).on(node));
+        run.report(ToolResult::unchanged(Code::UpToDate, message).on(node));
     } else if run.check() {
         for would in would {
             run.report(ToolResult::would_change(would).on(node));
@@ -110,10 +110,10 @@ async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) -> b
         };
         if let Some(ended) = ended.iter().find(|ended| ended.code != 0) {
             let message = format!("{} did not stop: it is {}", ended.unit, ended.active);
-            run.report(ToolResult::error("not-stopped", message).on(node));
+            run.report(ToolResult::error(Code::NotStopped, message).on(node));
             return false;
         }
-        run.report(ToolResult::changed("stopped", done.join(", ")).on(node));
+        run.report(ToolResult::changed(Code::Stopped, done.join(", ")).on(node));
     }
     true
 }
@@ -129,7 +129,7 @@ async fn purge(run: &Run, site: &Site<'_>) {
     match site.host.run(PURGE, &arguments, &[]).await {
         Err(error) => run.report(error.on(node)),
         Ok(paths) if paths.is_empty() => {
-            run.report(ToolResult::unchanged("purged", "nothing of etcd is left").on(node));
+            run.report(ToolResult::unchanged(Code::Purged, "nothing of etcd is left").on(node));
         }
         Ok(paths) if run.check() => {
             for path in paths {
@@ -138,7 +138,7 @@ async fn purge(run: &Run, site: &Site<'_>) {
         }
         Ok(paths) => {
             let message = format!("deleted {}", paths.join(", "));
-            run.report(ToolResult::changed("purged", message).on(node));
+            run.report(ToolResult::changed(Code::Purged, message).on(node));
         }
     }
 }

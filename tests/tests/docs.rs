@@ -1,12 +1,12 @@
 //! The schema and the man pages are those of the code, and the help is one
 //! that a terminal can show. `UPDATE_DOCS=1` writes them anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use clap::{ArgAction, Command};
-use pipeline::{Document, command};
+use clap::{ArgAction, Command, ValueEnum};
+use pipeline::{Code, Document, command};
 use tests::repository;
 
 /// The command lines of all tools.
@@ -55,6 +55,26 @@ fn the_schema_is_that_of_the_types() {
     let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
     let made = BTreeMap::from([("document.schema.json".to_owned(), text)]);
     same_as_committed(&repository().join("docs/schema"), made);
+}
+
+#[test]
+fn the_contract_has_every_code_of_results_and_no_other() {
+    let mut table = String::from("| code | meaning |\n| --- | --- |\n");
+    for code in Code::value_variants() {
+        table += &format!("| `{code}` | {} |\n", code.meaning());
+    }
+    let path = repository().join("docs/contract.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("<!-- codes -->\n").unwrap();
+    let (committed, after) = rest.split_once("<!-- end of codes -->").unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let marks = ["<!-- codes -->\n", "<!-- end of codes -->"];
+        fs::write(&path, [before, marks[0], &table, marks[1], after].concat()).unwrap();
+    } else {
+        assert!(committed == table, "contract.md is not what the code says: run UPDATE_DOCS=1");
+    }
+    let all: BTreeSet<_> = Code::value_variants().iter().map(|code| code.name()).collect();
+    assert_eq!(all.len(), Code::value_variants().len());
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use document::Document;
 pub use error::Error;
 pub use exit::Exit;
 pub use read::{Input, parse};
-pub use results::{Severity, ToolResult};
+pub use results::{Code, Severity, ToolResult};
 pub use run::{Run, Tool, run};
 pub use units::{parse_duration, rfc3339};
 pub use validate::is_dns_name;

@@ -8,7 +8,7 @@ use serde_json::error::Category;
 
 use crate::document::{API_VERSION, Document};
 use crate::unknown::Unknown;
-use crate::{Error, ToolResult, nodelist, validate};
+use crate::{Code, Error, ToolResult, nodelist, validate};
 
 /// A document that was read and found valid.
 #[derive(Debug)]
@@ -57,7 +57,9 @@ pub fn parse(bytes: &[u8]) -> Result<Input, Error> {
     }
     let mut warnings: Vec<_> = paths
         .into_iter()
-        .map(|path| ToolResult::warning("unknown-key", format!("{path}: unknown key, passed on")))
+        .map(|path| {
+            ToolResult::warning(Code::UnknownKey, format!("{path}: unknown key, passed on"))
+        })
         .collect();
     warnings.extend(validate::warnings(&document));
     // A warning that an earlier stage gave is not given again.

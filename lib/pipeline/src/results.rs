@@ -1,5 +1,8 @@
 //! What a tool reports: to the person on stderr, to the next stage in the document.
 
+use std::fmt;
+
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +20,164 @@ pub enum Severity {
     Info,
 }
 
+/// What a result is about, for scripts. In the document it is the variant's name
+/// in kebab-case (`HostKey` is `host-key`); readers accept any other word.
+///
+/// `docs/contract.md` lists them with these comments: `UPDATE_DOCS=1 cargo test
+/// -p tests --test docs`.
+// `ValueEnum` gives the names, the list of all variants, and their comments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Code {
+    // Errors: reaching a host
+    /// no connection could be made
+    Unreachable,
+    /// the host's key is not the one in known_hosts
+    HostKey,
+    /// the login was refused, or the user may not become root
+    NoPermission,
+    /// another operator is at work on the node
+    Locked,
+    /// the connection ended before the work on the node did
+    ConnectionLost,
+    /// the work on the node failed
+    CommandFailed,
+    /// ssh on this machine could not do its part
+    SshFailed,
+    // Errors: units and quorum
+    /// a unit did not start
+    NotStarted,
+    /// a unit did not stop
+    NotStopped,
+    /// a member was restarted and is not back
+    RestartFailed,
+    /// a member was left alone because an earlier one failed
+    NotRestarted,
+    /// refused: the cluster would lose quorum
+    Quorum,
+    // Errors: answers about the cluster and its certificates
+    /// an endpoint, a member or the cluster is not healthy
+    Unhealthy,
+    /// a certificate is due for renewal
+    Due,
+    /// a certificate is missing
+    Missing,
+    // Errors: everything else
+    /// a template could not be rendered
+    Template,
+    /// etcd would not start with these variables together
+    ConflictingVariables,
+    /// the command line does not fit the document
+    Usage,
+    /// the input is not valid
+    BadInput,
+    /// there is no usable input
+    NoInput,
+    /// anything else that concerns the whole run
+    Failed,
+    // Warnings
+    /// the document has a key that the tools do not know
+    UnknownKey,
+    /// an even number of members
+    EvenMembers,
+    /// heartbeat or election timeout differ between members
+    DifferentTiming,
+    /// the members run different versions of etcd
+    DifferentVersions,
+    /// etcd ignores a variable that is set
+    UnknownVariable,
+    /// the release is known to corrupt data
+    UnsafeVersion,
+    /// the release is no longer supported by etcd
+    UnsupportedVersion,
+    /// the release is older than what Kubernetes needs
+    OldVersion,
+    /// a file in the cache was damaged and is downloaded again
+    Damaged,
+    /// the CA expires before the certificates that it signs
+    CaDue,
+    /// others could read a private key
+    Exposed,
+    /// a process is older than its configuration, unit or binary
+    Outdated,
+    /// no endpoint gave the member list
+    NoMemberList,
+    /// a member does not vote yet
+    Learner,
+    /// a member is not a node of the document
+    UnknownMember,
+    // What was done
+    /// a release was downloaded and verified
+    Fetched,
+    /// the binaries of a release were unpacked
+    Unpacked,
+    /// a CA was made
+    Made,
+    /// your CA was imported
+    Adopted,
+    /// a certificate was issued
+    Issued,
+    /// a certificate was issued again
+    Reissued,
+    /// a key's permissions were taken from others
+    Protected,
+    /// files were written to the node
+    Pushed,
+    /// units were started, or changed and started
+    Started,
+    /// units were stopped
+    Stopped,
+    /// a member was restarted
+    Restarted,
+    /// leadership was moved to another member
+    LeaderMoved,
+    /// everything of etcd was deleted
+    Purged,
+    // What was found, and left as it is
+    /// with `--check`: what a run without it would change
+    WouldChange,
+    /// the release is in the cache
+    Cached,
+    /// the CA in use
+    Ca,
+    /// a certificate is valid
+    Valid,
+    /// the certificates are as they should be
+    Unchanged,
+    /// the configuration was rendered
+    Rendered,
+    /// nothing had to be changed
+    UpToDate,
+    /// a unit is running
+    Running,
+    /// the cluster is healthy
+    Healthy,
+}
+
+impl Code {
+    /// The word in the document.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// What it means, on one line.
+    pub fn meaning(self) -> String {
+        let help = self.to_possible_value().and_then(|value| value.get_help().cloned());
+        help.map(|text| text.to_string()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl PartialEq<Code> for String {
+    fn eq(&self, code: &Code) -> bool {
+        *self == code.name()
+    }
+}
+
 /// One thing that a tool did or found, on one node or on the whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -28,7 +189,7 @@ pub struct ToolResult {
     pub node: Option<String>,
     /// How much it matters. An `error` stops the pipe.
     pub severity: Severity,
-    /// A stable word for scripts, as `unreachable`.
+    /// A stable word for scripts, such as `unreachable`: one of [`Code`], or another tool's own.
     pub code: String,
     /// One line for people.
     pub message: String,
@@ -38,46 +199,43 @@ pub struct ToolResult {
 }
 
 /// Codes of errors that are an answer, not a failure.
-const ANSWERS: [&str; 2] = ["due", "unhealthy"];
-
-/// The code of a difference that `--check` found.
-pub(crate) const WOULD_CHANGE: &str = "would-change";
+const ANSWERS: [Code; 2] = [Code::Due, Code::Unhealthy];
 
 impl ToolResult {
-    fn new(severity: Severity, code: &str, message: impl Into<String>) -> Self {
+    fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
         Self {
             tool: String::new(),
             node: None,
             severity,
-            code: code.into(),
+            code: code.name(),
             message: message.into(),
             changed: false,
         }
     }
 
     /// The job was not done. `message` says what and why, on one line.
-    pub fn error(code: &str, message: impl Into<String>) -> Self {
+    pub fn error(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, message)
     }
 
     /// Done, with something to look at.
-    pub fn warning(code: &str, message: impl Into<String>) -> Self {
+    pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, message)
     }
 
     /// Something was changed.
-    pub fn changed(code: &str, message: impl Into<String>) -> Self {
+    pub fn changed(code: Code, message: impl Into<String>) -> Self {
         Self { changed: true, ..Self::new(Severity::Info, code, message) }
     }
 
     /// Nothing was changed.
-    pub fn unchanged(code: &str, message: impl Into<String>) -> Self {
+    pub fn unchanged(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Info, code, message)
     }
 
     /// `--check` found something that a run without it would change.
     pub fn would_change(message: impl Into<String>) -> Self {
-        Self::new(Severity::Info, WOULD_CHANGE, message)
+        Self::new(Severity::Info, Code::WouldChange, message)
     }
 
     /// The same result, of one node.
@@ -99,13 +257,13 @@ impl ToolResult {
 pub(crate) fn exit_of(results: &[ToolResult], nodes: usize) -> Exit {
     let errors: Vec<_> = results.iter().filter(|r| r.severity == Severity::Error).collect();
     if errors.is_empty() {
-        let differs = results.iter().any(|r| r.code == WOULD_CHANGE);
+        let differs = results.iter().any(|r| r.code == Code::WouldChange);
         return if differs { Exit::No } else { Exit::Done };
     }
-    if errors.iter().all(|r| ANSWERS.contains(&r.code.as_str())) {
+    if errors.iter().all(|r| ANSWERS.iter().any(|answer| r.code == *answer)) {
         return Exit::No;
     }
-    let unreachable = |node: &&ToolResult| node.code == "unreachable";
+    let unreachable = |node: &&ToolResult| node.code == Code::Unreachable;
     if errors.len() >= nodes && errors.iter().all(unreachable) {
         return Exit::Unreachable;
     }
@@ -116,7 +274,7 @@ pub(crate) fn exit_of(results: &[ToolResult], nodes: usize) -> Exit {
 mod tests {
     use super::*;
 
-    fn error(code: &str) -> ToolResult {
+    fn error(code: Code) -> ToolResult {
         ToolResult::error(code, "x")
     }
 
@@ -124,17 +282,17 @@ mod tests {
     fn exit_codes_follow_from_results() {
         let cases = [
             (vec![], Exit::Done),
-            (vec![ToolResult::changed("pushed", "x")], Exit::Done),
-            (vec![ToolResult::warning("even-members", "x")], Exit::Done),
+            (vec![ToolResult::changed(Code::Pushed, "x")], Exit::Done),
+            (vec![ToolResult::warning(Code::EvenMembers, "x")], Exit::Done),
             (vec![ToolResult::would_change("x")], Exit::No),
-            (vec![error("unhealthy")], Exit::No),
-            (vec![error("unhealthy"), error("unreachable")], Exit::Failed),
-            (vec![error("unreachable")], Exit::Failed),
-            (vec![error("unreachable"), error("unreachable")], Exit::Unreachable),
+            (vec![error(Code::Unhealthy)], Exit::No),
+            (vec![error(Code::Unhealthy), error(Code::Unreachable)], Exit::Failed),
+            (vec![error(Code::Unreachable)], Exit::Failed),
+            (vec![error(Code::Unreachable), error(Code::Unreachable)], Exit::Unreachable),
         ];
         for (results, exit) in cases {
             assert_eq!(exit_of(&results, 2), exit, "{results:?}");
         }
-        assert_eq!(exit_of(&[error("unreachable")], 0), Exit::Unreachable);
+        assert_eq!(exit_of(&[error(Code::Unreachable)], 0), Exit::Unreachable);
     }
 }

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use crate::document::{Document, Node};
 use crate::read::{self, Input};
 use crate::unknown::Unknown;
-use crate::{Common, Error, Exit, Severity, ToolResult, cli, results, terminal};
+use crate::{Code, Common, Error, Exit, Severity, ToolResult, cli, results, terminal};
 
 /// A tool: its command line, and the one job it does on a document.
 pub trait Tool: clap::Parser {
@@ -126,7 +126,7 @@ impl Run {
         let earlier = &self.document.results;
         let failed = earlier.iter().any(|r| r.severity == Severity::Error);
         // Under make and dash only the last stage of a pipe can say it.
-        let differs = self.check() && earlier.iter().any(|r| r.code == results::WOULD_CHANGE);
+        let differs = self.check() && earlier.iter().any(|r| r.code == Code::WouldChange);
         self.document.results.extend(found);
         match exit {
             Exit::Done if failed => Exit::Failed,
@@ -232,11 +232,11 @@ fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
     if let Err(error) = worked {
         let own = error.downcast_ref::<Error>().map(|error| error.exit);
         let code = match own {
-            Some(Exit::Usage) => "usage",
-            Some(Exit::BadInput) => "bad-input",
-            Some(Exit::NoInput) => "no-input",
-            Some(Exit::Unreachable) => "unreachable",
-            _ => "failed",
+            Some(Exit::Usage) => Code::Usage,
+            Some(Exit::BadInput) => Code::BadInput,
+            Some(Exit::NoInput) => Code::NoInput,
+            Some(Exit::Unreachable) => Code::Unreachable,
+            _ => Code::Failed,
         };
         run.report(ToolResult::error(code, format!("{error:#}")));
         // Without input there is nothing to pass on either.
@@ -265,7 +265,7 @@ fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
         }
     };
     if tool.common().strict {
-        let unknown = input.warnings.iter().filter(|w| w.code == "unknown-key");
+        let unknown = input.warnings.iter().filter(|w| w.code == Code::UnknownKey);
         let lines: Vec<_> = unknown
             .map(|w| format!("stdin: {}", w.message.replace(", passed on", " (--strict)")))
             .collect();

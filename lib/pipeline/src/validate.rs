@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::document::{Document, File, Node};
-use crate::{Severity, ToolResult};
+use crate::{Code, Severity, ToolResult};
 
 /// Everything that is wrong with `document`, each with its JSON path.
 pub(crate) fn problems(document: &Document) -> Vec<String> {
@@ -49,7 +49,7 @@ pub(crate) fn warnings(document: &Document) -> Vec<ToolResult> {
     let count = document.nodes.len();
     if document.cluster.is_some() && count.is_multiple_of(2) {
         warnings.push(ToolResult::warning(
-            "even-members",
+            Code::EvenMembers,
             format!(
                 "{count} members tolerate no more failures than {}: use an odd number",
                 count - 1
@@ -63,7 +63,7 @@ pub(crate) fn warnings(document: &Document) -> Vec<ToolResult> {
         let first = document.nodes.first().map(|node| of(document, node));
         if document.nodes.iter().any(|node| Some(of(document, node)) != first) {
             warnings.push(ToolResult::warning(
-                "different-timing",
+                Code::DifferentTiming,
                 format!("{key} is not the same on all members: elections may not settle"),
             ));
         }

@@ -1,6 +1,6 @@
 //! What can go wrong between this machine and a host.
 
-use pipeline::ToolResult;
+use pipeline::{Code, ToolResult};
 
 /// Why work on a host failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,15 +33,15 @@ pub enum Error {
 
 impl Error {
     /// The stable word for it in the results.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Error::Unreachable(_) => "unreachable",
-            Error::HostKey(_) => "host-key",
-            Error::NoPermission(_) => "no-permission",
-            Error::Locked(_) => "locked",
-            Error::Ssh(_) => "ssh-failed",
-            Error::CommandFailed(_) => "command-failed",
-            Error::ConnectionLost(_) => "connection-lost",
+            Error::Unreachable(_) => Code::Unreachable,
+            Error::HostKey(_) => Code::HostKey,
+            Error::NoPermission(_) => Code::NoPermission,
+            Error::Locked(_) => Code::Locked,
+            Error::Ssh(_) => Code::SshFailed,
+            Error::CommandFailed(_) => Code::CommandFailed,
+            Error::ConnectionLost(_) => Code::ConnectionLost,
         }
     }
 
