@@ -1,3 +1,15 @@
-//! What is known of etcd, pure and without I/O: versions and the steps between
-//! them, settings by minor version, the environment file, the layout on a
-//! node, and the arithmetic of quorum.
+//! What is known of etcd, pure and without I/O, each rule with its source:
+//! [versions](Version) and the [steps](step) between them, which
+//! [settings](settings) a minor version knows, the [environment
+//! file](environment) that they stand in, the [layout](layout) on a node, and
+//! the arithmetic of [quorum](quorum).
+
+pub mod environment;
+pub mod layout;
+pub mod quorum;
+pub mod settings;
+mod step;
+mod version;
+
+pub use step::{StepRefusal, step};
+pub use version::{Concern, KUBERNETES, Kubernetes, Minor, Version};
