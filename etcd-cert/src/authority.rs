@@ -34,7 +34,7 @@ struct Unsaved {
 }
 
 /// A CA that the user brings, fit to sign.
-pub(crate) struct OwnCa {
+pub(crate) struct ProvidedCa {
     source: String,
     cert_pem: Vec<u8>,
     key_pem: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) struct OwnCa {
     key: KeyPair,
 }
 
-impl OwnCa {
+impl ProvidedCa {
     /// Reads the files `cert` and `key`, and checks that they are a CA that can
     /// sign at `now`.
     pub fn read(cert: &Path, key: &Path, now: OffsetDateTime) -> Result<Self> {
@@ -70,20 +70,24 @@ impl Authority {
     /// not fit to sign at `now`.
     pub fn find(
         folder: &Folder,
-        own: Option<OwnCa>,
+        own: Option<ProvidedCa>,
         now: OffsetDateTime,
         not_after: OffsetDateTime,
     ) -> Result<Self> {
         let mut authority = Self::load(folder)?;
+        let lost = authority.certificates.is_empty();
         if let Some(own) = own {
             authority.adopt(own)?;
-        } else if authority.certificates.is_empty() {
-            authority.make(now, not_after)?;
+            if lost {
+                authority.refuse_strangers(folder)?;
+            }
+        } else if lost {
             authority.refuse_to_replace(folder)?;
+            authority.make(now, not_after)?;
         }
         if let Err(why) = usable(authority.current()?, now) {
             let (cert, dir) = (authority.pair.cert.display(), folder.path().display());
-            bail!("{cert}: {why}: move {dir} away to begin with a new CA");
+            bail!("{cert}: {why}: move {dir} away to start with a new CA");
         }
         Ok(authority)
     }
@@ -98,14 +102,14 @@ impl Authority {
         Ok(Self { pair, certificates, key, unsaved: None })
     }
 
-    fn adopt(&mut self, own: OwnCa) -> Result<()> {
+    fn adopt(&mut self, own: ProvidedCa) -> Result<()> {
         let wanted = own.certificates.first().map(|ca| &ca.der);
         let same_cert = self.certificates.iter().any(|ca| Some(&ca.der) == wanted);
         let same_key =
             self.key.as_ref().is_none_or(|key| key.public_key_pem() == own.key.public_key_pem());
         if !same_key || !(same_cert || self.certificates.is_empty()) {
             bail!(
-                "{}: is another CA than {}: nothing changed: use another --pki, \
+                "{}: is a different CA from {}: nothing changed: use another --pki, \
                  or move this folder away",
                 self.pair.cert.display(),
                 own.source
@@ -152,18 +156,35 @@ impl Authority {
         Ok(())
     }
 
-    /// A CA that was just made must not take the place of one that is lost:
-    /// members that trust the lost one would no longer trust each other.
+    /// A new CA must not take the place of one that is lost: members that trust
+    /// the lost one would no longer trust each other. A lone key of a CA is no
+    /// trace of one: a run that makes a CA begins with it.
     fn refuse_to_replace(&self, folder: &Folder) -> Result<()> {
-        let Some(witness) = read_if_present(&folder.client().cert)? else { return Ok(()) };
-        let of_another =
-            |witness: Certificate| !self.signers().iter().any(|ca| witness.is_signed_by(ca));
-        if Certificate::first(&witness).is_ok_and(of_another) {
-            let (cert, dir) = (self.pair.cert.display(), folder.path().display());
-            bail!(
-                "{cert}: missing, and certificates of it are there: put it back with its key, \
-                 or move {dir} away to begin with a new CA"
-            );
+        let traces = folder.credentials()?;
+        let Some(trace) = traces.iter().find(|path| **path != self.pair.key) else {
+            return Ok(());
+        };
+        let (cert, dir) = (self.pair.cert.display(), folder.path().display());
+        bail!(
+            "{cert}: missing, but {} is still there: restore it and its key (each node has \
+             a copy of ca.crt beside its certificates), or move {dir} away to start with a new CA",
+            trace.display()
+        )
+    }
+
+    /// A CA that is imported where one is lost must be the lost one.
+    fn refuse_strangers(&self, folder: &Folder) -> Result<()> {
+        for path in folder.credentials()? {
+            let Some(pem) = read_if_present(&path)? else { continue };
+            let Ok(found) = Certificate::first(&pem) else { continue };
+            if !self.certificates.iter().any(|ca| found.is_signed_by(ca)) {
+                bail!(
+                    "{}: was not issued by the CA to import: use another --pki, or move {} away \
+                     to start with this CA",
+                    path.display(),
+                    folder.path().display()
+                );
+            }
         }
         Ok(())
     }
@@ -213,7 +234,7 @@ impl Authority {
     pub fn key(&self) -> Result<&KeyPair> {
         self.key.as_ref().with_context(|| {
             let path = self.pair.key.display();
-            format!("{path}: missing: put it back, or give --ca-cert and --ca-key")
+            format!("{path}: missing: restore it, or pass --ca-cert and --ca-key")
         })
     }
 

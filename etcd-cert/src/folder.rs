@@ -85,6 +85,50 @@ impl Folder {
         Ok(names)
     }
 
+    /// The certificates, keys and lists of an authority in the folder and below
+    /// it, in order, whoever put them there.
+    pub fn credentials(&self) -> Result<Vec<PathBuf>> {
+        const KINDS: [&str; 8] = ["crt", "cer", "pem", "key", "csr", "crl", "srl", "p12"];
+        let of_authority = |path: &Path| {
+            let name = path.file_name().unwrap_or_default();
+            let kind = path.extension().unwrap_or_default();
+            KINDS.iter().any(|known| kind == *known) || name == "index.txt" || name == "serial"
+        };
+        Ok(self.files()?.into_iter().filter(|path| of_authority(path)).collect())
+    }
+
+    /// The temporary files of interrupted runs.
+    pub fn stale_temps(&self) -> Result<Vec<PathBuf>> {
+        let is_temp = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let target = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+            target.is_some_and(|name| disk::beside(&path.with_file_name(name)) == path)
+        };
+        Ok(self.files()?.into_iter().filter(|path| is_temp(path)).collect())
+    }
+
+    /// All files in the folder and below it, in order; links are not followed.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let reading = || format!("{}: reading", folder.display());
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries.with_context(reading)?,
+            };
+            for entry in entries {
+                let entry = entry.with_context(reading)?;
+                match entry.file_type().with_context(reading)?.is_dir() {
+                    true => folders.push(entry.path()),
+                    false => found.push(entry.path()),
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Makes the folder, and takes its lock for as long as the value lives.
     /// Does nothing when `check` is set.
     pub fn lock(&self, check: bool) -> Result<Option<Lock>> {

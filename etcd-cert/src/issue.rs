@@ -1,8 +1,9 @@
 //! `etcd-cert issue`.
 
+use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use pipeline::document::{Directory, Document, File};
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use time::{Duration, OffsetDateTime};
@@ -12,13 +13,13 @@ use crate::leaf::{self, Demands, Leaf, State};
 use crate::{Issue, change, expiry, on, protect_key};
 
 /// Who certificates are issued to: a node, or the operator and kube-apiserver.
-struct Holder {
+struct Subject {
     /// The node's place in the document, and its name.
     node: Option<(usize, String)>,
     leaves: Vec<Leaf>,
 }
 
-/// A run on all holders.
+/// A run on all subjects.
 struct Issuing<'a> {
     run: &'a Run,
     demands: Demands<'a>,
@@ -39,30 +40,53 @@ pub(crate) fn run(run: &mut Run, folder: &Folder, issue: &Issue) -> Result<()> {
     let renew_before = Duration::try_from(issue.renew_before)?;
     let demands = Demands { authority: &authority, now, renew_before, more_names: false };
     let issuing = Issuing { run, demands, not_after };
-    let holders = holders(run, folder, &issue.san);
-    issuing.require_key(&holders)?;
+    let subjects = subjects(run, folder, &issue.san);
+    issuing.require_key(&subjects)?;
+    remove_stale_temps(run, folder)?;
     let ca_changed = authority.save(run)? | protect_key(run, None, &folder.ca())?;
     issuing.warn_of_ca()?;
-    let served: Vec<_> = holders.iter().map(|holder| issuing.serve(holder, ca_changed)).collect();
-    for (holder, leaves) in holders.iter().zip(served) {
-        if let (Some((at, _)), Some(leaves)) = (&holder.node, leaves) {
+    let served: Vec<_> =
+        subjects.iter().map(|subject| issuing.process(subject, ca_changed)).collect();
+    for (subject, leaves) in subjects.iter().zip(served) {
+        if let (Some((at, _)), Some(leaves)) = (&subject.node, leaves) {
             place(&mut run.document, *at, folder, &leaves)?;
         }
     }
     Ok(())
 }
 
-fn holders(run: &Run, folder: &Folder, san: &[String]) -> Vec<Holder> {
+fn subjects(run: &Run, folder: &Folder, san: &[String]) -> Vec<Subject> {
     let of_node = |at: usize| {
         let node = &run.document.nodes[at];
         let leaves = leaf::of_node(folder, &node.name, &leaf::names(node, san));
-        Holder { node: Some((at, node.name.clone())), leaves }
+        Subject { node: Some((at, node.name.clone())), leaves }
     };
-    let clients = Holder { node: None, leaves: leaf::clients(folder) };
+    let clients = Subject { node: None, leaves: leaf::clients(folder) };
     run.selected().into_iter().map(of_node).chain([clients]).collect()
 }
 
-impl Holder {
+/// Removes what interrupted runs left: it may be a key.
+fn remove_stale_temps(run: &Run, folder: &Folder) -> Result<()> {
+    let stale = folder.stale_temps()?;
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let what = match stale.len() {
+        1 => "1 temporary file left by an interrupted run".to_owned(),
+        count => format!("{count} temporary files left by an interrupted run"),
+    };
+    if run.check() {
+        run.report(ToolResult::would_change(format!("would remove {what}")));
+        return Ok(());
+    }
+    for path in stale {
+        fs::remove_file(&path).with_context(|| format!("{}: removing", path.display()))?;
+    }
+    run.report(ToolResult::changed(Code::Cleaned, format!("removed {what}")));
+    Ok(())
+}
+
+impl Subject {
     fn name(&self) -> Option<&str> {
         self.node.as_ref().map(|(_, name)| name.as_str())
     }
@@ -70,14 +94,14 @@ impl Holder {
 
 impl Issuing<'_> {
     /// Without the CA's key, nothing may have to be issued.
-    fn require_key(&self, holders: &[Holder]) -> Result<()> {
+    fn require_key(&self, subjects: &[Subject]) -> Result<()> {
         let Err(error) = self.demands.authority.key() else { return Ok(()) };
-        for holder in holders {
+        for subject in subjects {
             let lacking = |leaf: &&Leaf| {
                 matches!(leaf.state(&self.demands), Ok(State::Bad(_) | State::Missing))
             };
-            if let Some(leaf) = holder.leaves.iter().find(lacking) {
-                let node = holder.name().map(|name| format!("{name}: ")).unwrap_or_default();
+            if let Some(leaf) = subject.leaves.iter().find(lacking) {
+                let node = subject.name().map(|name| format!("{name}: ")).unwrap_or_default();
                 return Err(error.context(format!("{node}{} cannot be issued", leaf.label)));
             }
         }
@@ -93,13 +117,13 @@ impl Issuing<'_> {
         Ok(())
     }
 
-    /// Issues what `holder` lacks, and reports it. Gives the certificates that
+    /// Issues what `subject` lacks, and reports it. Gives the certificates that
     /// are in their place; nothing when that failed.
-    fn serve<'a>(&self, holder: &'a Holder, ca_changed: bool) -> Option<Vec<&'a Leaf>> {
+    fn process<'a>(&self, subject: &'a Subject, ca_changed: bool) -> Option<Vec<&'a Leaf>> {
         let mut in_place = Vec::new();
-        let mut changed = ca_changed && holder.node.is_none();
-        for leaf in &holder.leaves {
-            match self.put_right(leaf, holder.name()) {
+        let mut changed = ca_changed && subject.node.is_none();
+        for leaf in &subject.leaves {
+            match self.ensure_issued(leaf, subject.name()) {
                 Ok(step) => {
                     changed |= step != Step::Kept;
                     if step != Step::Issued || !self.run.check() {
@@ -108,21 +132,21 @@ impl Issuing<'_> {
                 }
                 Err(error) => {
                     let error = ToolResult::error(Code::Failed, format!("{error:#}"));
-                    self.run.report(on(error, holder.name()));
+                    self.run.report(on(error, subject.name()));
                     return None;
                 }
             }
         }
         if !changed {
-            let whose = if holder.node.is_some() { "" } else { "CA and client " };
+            let whose = if subject.node.is_some() { "" } else { "CA and client " };
             let message = format!("{whose}certificates unchanged");
-            self.run.report(on(ToolResult::unchanged(Code::Unchanged, message), holder.name()));
+            self.run.report(on(ToolResult::unchanged(Code::Unchanged, message), subject.name()));
         }
         Some(in_place)
     }
 
     /// Issues `leaf` where that is needed. With `--check` nothing is written.
-    fn put_right(&self, leaf: &Leaf, node: Option<&str>) -> Result<Step> {
+    fn ensure_issued(&self, leaf: &Leaf, node: Option<&str>) -> Result<Step> {
         let (done, why) = match leaf.state(&self.demands)? {
             State::Good(_) if protect_key(self.run, node, &leaf.pair)? => {
                 return Ok(Step::Protected);

@@ -106,7 +106,9 @@ impl Leaf {
         let Some(key) = key else { return Some("its key is missing".into()) };
         match key::parse(key) {
             Err(error) => return Some(format!("its key {error}")),
-            Ok(key) if !found.is_of(&key) => return Some("its key is another one's".into()),
+            Ok(key) if !found.is_of(&key) => {
+                return Some("its key does not match the certificate".into());
+            }
             Ok(_) => {}
         }
         if !demands.authority.signers().iter().any(|ca| found.is_signed_by(ca)) {

@@ -18,7 +18,7 @@ use pipeline::document::Pki;
 use pipeline::{Code, Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration};
 use time::OffsetDateTime;
 
-use authority::{Authority, OwnCa};
+use authority::{Authority, ProvidedCa};
 use folder::{Folder, Pair};
 
 /// Issue and check the certificates of an etcd cluster
@@ -44,7 +44,7 @@ enum Command {
     Issue(Issue),
     /// List when certificates expire; exit 1 when one is due for renewal
     Check(Check),
-    /// Make the CA, or take an own one, and issue nothing
+    /// Make the CA, or import your own, and issue nothing
     Ca(Ca),
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Ca {
     /// How long a new CA is valid
     #[arg(long, value_name = "DURATION", default_value = "3650d", value_parser = parse_duration)]
     ca_validity: Duration,
-    /// Take this CA instead of making one: its certificate, PEM
+    /// Import this CA instead of making one: its certificate, PEM
     #[arg(long, value_name = "FILE", requires = "ca_key")]
     ca_cert: Option<PathBuf>,
     /// The key of --ca-cert, PEM: PKCS#8, PKCS#1 or SEC1, not encrypted
@@ -110,9 +110,9 @@ impl Tool for Cert {
 
 impl Ca {
     /// The CA that the user brings, checked; none when one is to be made.
-    fn own(&self, now: OffsetDateTime) -> Result<Option<OwnCa>> {
+    fn own(&self, now: OffsetDateTime) -> Result<Option<ProvidedCa>> {
         match (&self.ca_cert, &self.ca_key) {
-            (Some(cert), Some(key)) => OwnCa::read(cert, key, now).map(Some),
+            (Some(cert), Some(key)) => ProvidedCa::read(cert, key, now).map(Some),
             _ => Ok(None),
         }
     }
@@ -183,7 +183,9 @@ fn expiry(flag: &str, now: OffsetDateTime, validity: Duration) -> Result<OffsetD
     let validity = time::Duration::try_from(validity).ok().filter(|v| v.is_positive());
     match validity.and_then(|validity| now.checked_add(validity)) {
         Some(time) => Ok(time),
-        None => bail!(Error::usage(format!("{flag}: no time that a certificate could expire at"))),
+        None => bail!(Error::usage(format!(
+            "{flag}: the validity is zero or beyond what a certificate can express"
+        ))),
     }
 }
 

@@ -78,7 +78,7 @@ fn a_ca_is_due_before_it_expires() {
 fn certificates_that_do_not_fit_are_due() {
     let lab = Lab::issued();
     lab.copy("pki/client.key", "pki/nodes/etcd-02/peer.key");
-    let state = "its key is another one's: run etcd-cert issue";
+    let state = "its key does not match the certificate: run etcd-cert issue";
     assert_says(&lab, &[], 1, &lines(&lab, 364, &[("etcd-02: peer certificate", state)]));
     let lab = Lab::issued();
     lab.run(&["check"], &NODES.replace("1.100", "1.103")).expect_line(

@@ -275,7 +275,10 @@ fn a_certificate_is_reissued_that() {
     );
     reissued(|lab| lab.remove(PEER_KEY), "its key is missing");
     reissued(|lab| lab.write(PEER_KEY, "rubbish"), "its key holds no private key");
-    reissued(|lab| lab.copy("pki/nodes/etcd-01/server.key", PEER_KEY), "its key is another one's");
+    reissued(
+        |lab| lab.copy("pki/nodes/etcd-01/server.key", PEER_KEY),
+        "its key does not match the certificate",
+    );
     reissued(
         |lab| {
             lab.run(&["ca", "--pki", "other"], "");
@@ -404,8 +407,14 @@ fn wrong_flags_are_refused_before_anything_is_done() {
             &["--validity", "30d"],
             "--validity: not longer than --renew-before: every run would reissue",
         ),
-        (&["--validity", "9999999d"], "--validity: no time that a certificate could expire at"),
-        (&["--ca-validity", "0"], "--ca-validity: no time that a certificate could expire at"),
+        (
+            &["--validity", "9999999d"],
+            "--validity: the validity is zero or beyond what a certificate can express",
+        ),
+        (
+            &["--ca-validity", "0"],
+            "--ca-validity: the validity is zero or beyond what a certificate can express",
+        ),
         (
             &["--ca-cert", "x"],
             "the following required arguments were not provided: --ca-key <FILE>: \

@@ -156,7 +156,7 @@ fn an_expired_ca_is_refused() {
     lab.copy("own.key", "pki/ca.key");
     lab.issue(&[]).expect_line(
         3,
-        &format!("etcd-cert: pki/ca.crt: expired {expired}: move pki away to begin with a new CA"),
+        &format!("etcd-cert: pki/ca.crt: expired {expired}: move pki away to start with a new CA"),
     );
 }
 
@@ -165,7 +165,7 @@ fn another_ca_does_not_take_the_place_of_the_one_there_is() {
     let lab = Lab::issued();
     make(&lab, EC);
     let before = lab.tree();
-    let message = "etcd-cert: pki/ca.crt: is another CA than own.crt: nothing changed: \
+    let message = "etcd-cert: pki/ca.crt: is a different CA from own.crt: nothing changed: \
                    use another --pki, or move this folder away";
     lab.issue(&OWN).expect(3, &[message]);
     lab.run(&[&["ca"], &OWN[..]].concat(), "").expect(3, &[message]);
@@ -198,7 +198,7 @@ fn the_ca_key_is_only_missed_when_something_must_be_issued() {
     lab.remove("pki/nodes/etcd-02/peer.crt");
     let before = lab.tree();
     let message = "etcd-cert: etcd-02: peer certificate cannot be issued: \
-                   pki/ca.key: missing: put it back, or give --ca-cert and --ca-key";
+                   pki/ca.key: missing: restore it, or pass --ca-cert and --ca-key";
     lab.issue(&[]).expect(3, &[message]);
     lab.issue(&["--check"]).expect(3, &[message]);
     assert_eq!(lab.tree(), before);
@@ -213,40 +213,71 @@ fn a_wrong_ca_key_is_an_error() {
     assert_eq!(lab.tree(), before);
 }
 
-#[test]
-fn a_lost_ca_certificate_is_made_again_from_the_key() {
-    let lab = Lab::issued();
-    let before = lab.tree();
-    lab.remove("pki/ca.crt");
-    lab.issue(&[]);
-    let mut after = lab.tree();
-    assert_ne!(after["pki/ca.crt"], before["pki/ca.crt"]);
-    after.insert("pki/ca.crt".into(), before["pki/ca.crt"].clone());
-    // All that the CA signed still holds.
-    assert_eq!(after, before);
-    lab.assert_sound();
+/// What a run says that finds `trace` of a CA that is lost.
+fn lost(trace: &str) -> String {
+    format!(
+        "etcd-cert: pki/ca.crt: missing, but {trace} is still there: restore it and its key \
+         (each node has a copy of ca.crt beside its certificates), or move pki away to start \
+         with a new CA"
+    )
 }
 
 #[test]
-fn a_lost_ca_is_not_replaced_by_itself() {
+fn a_lost_ca_is_never_replaced_by_a_new_one() {
+    let clients = ["client", "apiserver-etcd-client"];
+    let nodes = ["etcd-01", "etcd-02", "etcd-03"];
+    let mut leaves: Vec<_> = clients.map(|stem| format!("pki/{stem}")).into();
+    leaves.extend(
+        nodes.iter().flat_map(|n| ["peer", "server"].map(|s| format!("pki/nodes/{n}/{s}"))),
+    );
     let lab = Lab::issued();
+    let refused = |trace: &str| {
+        let before = lab.tree();
+        lab.issue(&[]).expect(3, &[&lost(trace)]);
+        lab.issue(&["--check"]).expect(3, &[&lost(trace)]);
+        lab.run(&["ca"], "").expect(3, &[&lost(trace)]);
+        assert_eq!(lab.tree(), before);
+    };
+    // Its key is as good as no key: another certificate is another CA.
     lab.remove("pki/ca.crt");
+    refused("pki/apiserver-etcd-client.crt");
     lab.remove("pki/ca.key");
-    let before = lab.tree();
-    let message = "etcd-cert: pki/ca.crt: missing, and certificates of it are there: \
-                   put it back with its key, or move pki away to begin with a new CA";
-    lab.issue(&[]).expect(3, &[message]);
-    lab.issue(&["--check"]).expect(3, &[message]);
-    lab.run(&["ca"], "").expect(3, &[message]);
-    assert_eq!(lab.tree(), before);
-    // Nor is an own one, of which only the key is left.
+    refused("pki/apiserver-etcd-client.crt");
+    // Any one file is trace enough, whatever else is lost.
+    leaves.sort();
+    for leaf in &leaves {
+        refused(&format!("{leaf}.crt"));
+        lab.remove(&format!("{leaf}.crt"));
+        refused(&format!("{leaf}.key"));
+        lab.remove(&format!("{leaf}.key"));
+    }
+    for name in ["index.txt", "nodes/serial", "ca.srl", "ca.pem"] {
+        lab.write(&format!("pki/{name}"), "");
+        refused(&format!("pki/{name}"));
+        lab.remove(&format!("pki/{name}"));
+    }
+    lab.write("pki/README", "");
+    lab.issue(&[]).expect_line(0, "etcd-cert: client certificate issued");
+}
+
+#[test]
+fn a_lost_ca_is_only_replaced_by_itself() {
     let lab = Lab::new();
     make(&lab, EC);
     lab.issue(&OWN);
     lab.remove("pki/ca.crt");
-    lab.issue(&[]).expect(3, &[message]);
+    lab.issue(&[]).expect(3, &[&lost("pki/apiserver-etcd-client.crt")]);
     lab.issue(&OWN).expect_line(0, "etcd-cert: CA adopted: from own.crt");
     lab.assert_sound();
+    lab.remove("pki/ca.crt");
+    lab.remove("pki/ca.key");
+    make(&lab, EC);
+    let before = lab.tree();
+    let message = "etcd-cert: pki/apiserver-etcd-client.crt: was not issued by the CA to import: \
+                   use another --pki, or move pki away to start with this CA";
+    lab.issue(&OWN).expect(3, &[message]);
+    lab.issue(&[&OWN[..], &["--check"]].concat()).expect(3, &[message]);
+    assert_eq!(lab.tree(), before);
 }
 
 #[test]

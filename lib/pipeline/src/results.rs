@@ -54,6 +54,8 @@ pub enum Code {
     NotRestarted,
     /// refused: the cluster would lose quorum
     Quorum,
+    /// refused: the document does not fit what runs or lies on the node
+    Mismatch,
     // Errors: answers about the cluster and its certificates
     /// an endpoint, a member or the cluster is not healthy
     Unhealthy,
@@ -120,6 +122,8 @@ pub enum Code {
     Reissued,
     /// a key's permissions were taken from others
     Protected,
+    /// temporary files of an interrupted run were removed
+    Cleaned,
     /// files were written to the node
     Pushed,
     /// units were started, or changed and started
