@@ -3,11 +3,9 @@
 //! Per node there is one exchange that learns the state (`state.sh`) and one
 //! that changes it (`change.sh`); a restart one by one is one more per member.
 
-mod change;
 mod logs;
 mod rolling;
 mod start;
-mod state;
 mod status;
 mod stop;
 
@@ -15,15 +13,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use cluster::units::{self, NodeState, WantedUnit};
 use pipeline::document::{Node, Unit as DocumentUnit};
 use pipeline::{Common, Error, Run, Tool};
-use remote::{Fleet, Host, Lock, SshArgs, fan_out, locked};
+use remote::{Fleet, SshArgs, fan_out};
 
-use crate::state::State;
 use crate::stop::Depth;
-
-/// The unit that a document without units means.
-const ETCD: &str = "etcd.service";
 
 /// Install, start, stop and restart the systemd units of a cluster's nodes
 #[derive(Debug, Parser)]
@@ -143,20 +138,8 @@ impl Unit {
     }
 
     /// The units of `node` to work on.
-    fn wanted(&self, node: &Node) -> Vec<Wanted> {
-        let mut units: Vec<_> = node
-            .units
-            .iter()
-            .map(|unit| Wanted { name: unit.name.clone(), unit: Some(unit.clone()) })
-            .collect();
-        if let Some(name) = &self.unit {
-            units.retain(|unit| unit.name == *name);
-        }
-        if units.is_empty() {
-            let name = self.unit.clone().unwrap_or_else(|| ETCD.into());
-            units.push(Wanted { name, unit: None });
-        }
-        units
+    fn wanted(&self, node: &Node) -> Vec<WantedUnit> {
+        WantedUnit::of(node, self.unit.as_deref())
     }
 
     /// Asks `nodes` for the states of their units. A node that cannot be asked
@@ -168,52 +151,27 @@ impl Unit {
         fleet: &Fleet,
         nodes: Vec<&'a Node>,
         lock: bool,
-    ) -> Vec<Site<'a>> {
+    ) -> Vec<NodeState<'a>> {
         let tool = (lock && !self.common.check).then_some("etcd-unit");
-        let asked = fleet
-            .ask(nodes, tool, state::SCRIPT, &[], |node| {
-                let names = self.wanted(node).into_iter().map(|unit| unit.name + "\n");
-                vec![remote::Input::Bytes(names.collect::<String>().into_bytes())]
-            })
-            .await;
-        let locked = locked(&asked);
-        let mut sites = Vec::new();
+        let asked = units::query(fleet, nodes, tool, |node| self.wanted(node)).await;
+        let locked = asked.iter().any(|(_, asked)| matches!(asked, Err(remote::Error::Locked(_))));
+        let mut nodes = Vec::new();
         for (node, asked) in asked {
-            let site = asked.and_then(|asked| {
-                let states = State::read(&asked.answer)?;
-                let units = self.wanted(node).into_iter().zip(states).collect();
-                Ok(Site { node, host: asked.host, lock: asked.lock, units })
-            });
-            match site {
-                Ok(site) => sites.push(site),
+            match asked {
+                Ok(state) => nodes.push(state),
                 Err(error) => run.report(error.on(&node.name)),
             }
         }
         if locked {
-            release(fleet, sites).await;
+            release(fleet, nodes).await;
             return Vec::new();
         }
-        sites
+        nodes
     }
 }
 
-/// A unit as it is to be.
-struct Wanted {
-    name: String,
-    /// Absent when the document does not hold it: it is taken as it is on the node.
-    unit: Option<DocumentUnit>,
-}
-
-/// A node that answered, and its units as they are to be and as they are.
-struct Site<'a> {
-    node: &'a Node,
-    host: Host,
-    lock: Option<Lock>,
-    units: Vec<(Wanted, State)>,
-}
-
 /// Frees the locks of all `sites`.
-async fn release(fleet: &Fleet, sites: Vec<Site<'_>>) {
+async fn release(fleet: &Fleet, sites: Vec<NodeState<'_>>) {
     fan_out(fleet.jobs(), sites, async |site| {
         if let Some(lock) = site.lock {
             lock.release().await;

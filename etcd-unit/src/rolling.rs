@@ -10,15 +10,16 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Run, ToolResult};
 use remote::{Fleet, Forward};
 
-use crate::change::Changes;
-use crate::{Site, Unit};
+use crate::Unit;
+use cluster::units::Changes;
+use cluster::units::NodeState;
 
 /// How long one look at a member may take.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// A member to restart.
 pub(crate) struct Target<'a> {
-    pub site: &'a Site<'a>,
+    pub site: &'a NodeState<'a>,
     pub unit: String,
     /// Why, for people.
     pub why: String,
@@ -30,7 +31,7 @@ pub(crate) async fn restart(
     tool: &Unit,
     run: &Run,
     fleet: &Fleet,
-    sites: &[Site<'_>],
+    sites: &[NodeState<'_>],
     mut targets: Vec<Target<'_>>,
 ) -> Result<()> {
     if run.check() {
@@ -96,7 +97,7 @@ impl Cluster {
         tool: &Unit,
         document: &Document,
         fleet: &Fleet,
-        sites: &[Site<'_>],
+        sites: &[NodeState<'_>],
     ) -> Result<Self> {
         let access = access(tool, document)?;
         let mut cluster = Self { endpoints: Vec::new(), _forwards: Vec::new() };

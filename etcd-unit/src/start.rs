@@ -6,9 +6,10 @@ use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
 use similar::TextDiff;
 
-use crate::change::Changes;
-use crate::state::State;
-use crate::{Site, Unit, Wanted, release, rolling};
+use crate::{Unit, release, rolling};
+use cluster::units::Changes;
+use cluster::units::UnitState;
+use cluster::units::{NodeState, WantedUnit};
 
 /// The `install` command.
 pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
@@ -23,7 +24,7 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
     }
     let sites = tool.ask(run, fleet, run.nodes(), true).await;
-    fan_out(fleet.jobs(), sites.iter().collect(), async |site: &Site| {
+    fan_out(fleet.jobs(), sites.iter().collect(), async |site: &NodeState| {
         let mut work = Work::default();
         for (wanted, state) in &site.units {
             work.install(run, site, wanted, state);
@@ -40,7 +41,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let progress = Progress::wait("looking at the units");
     let sites = tool.ask(run, fleet, run.nodes(), true).await;
     progress.label("starting, and waiting until each member is ready");
-    let outdated = fan_out(fleet.jobs(), sites.iter().collect(), async |site: &Site| {
+    let outdated = fan_out(fleet.jobs(), sites.iter().collect(), async |site: &NodeState| {
         let mut work = Work::default();
         let mut outdated = Vec::new();
         for (wanted, state) in &site.units {
@@ -94,7 +95,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
 }
 
 /// Whether an earlier stage would change something on the node, had it not `--check`.
-fn would_change(run: &Run, site: &Site) -> bool {
+fn would_change(run: &Run, site: &NodeState) -> bool {
     let node = Some(site.node.name.as_str());
     let results = &mut run.document.results.iter();
     run.check() && results.any(|r| r.code == Code::WouldChange && r.node.as_deref() == node)
@@ -147,9 +148,15 @@ impl Work {
     }
 
     /// Writes, reloads and enables what differs; says whether the unit's text does.
-    fn install(&mut self, run: &Run, site: &Site, wanted: &Wanted, state: &State) -> bool {
+    fn install(
+        &mut self,
+        run: &Run,
+        site: &NodeState,
+        wanted: &WantedUnit,
+        state: &UnitState,
+    ) -> bool {
         let name = &wanted.name;
-        if state.left {
+        if state.stale_temp {
             self.changes.unit("clean", name);
             self.note(
                 "removed what a killed run left of",
@@ -196,7 +203,7 @@ impl Work {
 
     /// Does it, and reports it; says whether all went well. `nothing` is said of
     /// the units when there is nothing to do; empty: nothing is said.
-    async fn finish(self, tool: &Unit, run: &Run, site: &Site<'_>, nothing: &str) -> bool {
+    async fn finish(self, tool: &Unit, run: &Run, site: &NodeState<'_>, nothing: &str) -> bool {
         let node = site.node.name.as_str();
         if self.done.is_empty() && self.changes.is_empty() {
             if !nothing.is_empty() {

@@ -5,8 +5,9 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Run, ToolResult};
 use remote::{Fleet, fan_out};
 
-use crate::change::Changes;
-use crate::{Site, Unit, release};
+use crate::{Unit, release};
+use cluster::units::Changes;
+use cluster::units::NodeState;
 
 /// Removes the data, and what these tools put on the host.
 const PURGE: &str = include_str!("purge.sh");
@@ -31,7 +32,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, depth: Depth) ->
         }
     } else {
         let _progress = Progress::wait("stopping");
-        fan_out(fleet.jobs(), sites.iter().collect(), async |site: &Site| {
+        fan_out(fleet.jobs(), sites.iter().collect(), async |site: &NodeState| {
             let stopped = stop_one(tool, run, site, depth >= Depth::Uninstall).await;
             if stopped && depth == Depth::Purge {
                 purge(run, site).await;
@@ -44,7 +45,12 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, depth: Depth) ->
 }
 
 /// Why the cluster would lose quorum, if it has it and would.
-async fn quorum_lost(tool: &Unit, run: &Run, fleet: &Fleet, sites: &[Site<'_>]) -> Option<String> {
+async fn quorum_lost(
+    tool: &Unit,
+    run: &Run,
+    fleet: &Fleet,
+    sites: &[NodeState<'_>],
+) -> Option<String> {
     if tool.lose_quorum || !sites.iter().any(is_running) {
         return None;
     }
@@ -63,12 +69,12 @@ async fn quorum_lost(tool: &Unit, run: &Run, fleet: &Fleet, sites: &[Site<'_>]) 
     })
 }
 
-fn is_running(site: &Site) -> bool {
+fn is_running(site: &NodeState) -> bool {
     site.units.iter().any(|(_, state)| state.is_active())
 }
 
 /// Stops the units of one node; says whether that went well.
-async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) -> bool {
+async fn stop_one(tool: &Unit, run: &Run, site: &NodeState<'_>, uninstall: bool) -> bool {
     let node = site.node.name.as_str();
     let mut changes = Changes::default();
     let (mut done, mut would) = (Vec::new(), Vec::new());
@@ -82,7 +88,7 @@ async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) -> b
             changes.job("stop", name, tool.timeout);
             note("stopped", "stop", name);
         }
-        if uninstall && (state.file.is_some() || state.left) {
+        if uninstall && (state.file.is_some() || state.stale_temp) {
             if state.is_enabled() {
                 changes.unit("disable", name);
             }
@@ -118,7 +124,7 @@ async fn stop_one(tool: &Unit, run: &Run, site: &Site<'_>, uninstall: bool) -> b
     true
 }
 
-async fn purge(run: &Run, site: &Site<'_>) {
+async fn purge(run: &Run, site: &NodeState<'_>) {
     let node = site.node.name.as_str();
     let settings = run.document.settings(site.node);
     let check = if run.check() { "check" } else { "" };

@@ -1,1 +1,7 @@
 //! What several tools do to the nodes of a cluster, and must do equally safely.
+//!
+//! [`units`] tells what runs on a node and starts and stops it; [`route`] leads to
+//! the client ports of the members.
+
+pub mod route;
+pub mod units;

@@ -5,7 +5,7 @@ use remote::{Error, Host, Input};
 use serde_json::Value;
 
 /// Does what the plan on its stdin says.
-const SCRIPT: &str = include_str!("change.sh");
+const SCRIPT: &str = concat!(include_str!("common.sh"), include_str!("change.sh"));
 
 /// What `timeout` exits with when the time is over.
 const TIME_OVER: i32 = 124;
@@ -16,15 +16,18 @@ const NO_QUORUM: &str = "it finds no quorum: most of the members must run, and r
 
 /// A list of changes to one node, in order.
 #[derive(Default)]
-pub(crate) struct Changes(Vec<u8>);
+pub struct Changes(Vec<u8>);
 
 /// How a start, a restart or a stop ended.
 #[derive(Debug, Default)]
-pub(crate) struct Ended {
+pub struct JobResult {
+    /// The unit.
     pub unit: String,
     /// Of `systemctl`; 124 when the time was over.
     pub code: i32,
+    /// systemd's `ActiveState` after it.
     pub active: String,
+    /// systemd's `SubState` after it.
     pub sub: String,
     /// The last lines of the unit's journal, when it failed.
     pub journal: Vec<String>,
@@ -39,7 +42,7 @@ impl Changes {
     }
 
     /// Writes a unit file.
-    pub(crate) fn write(&mut self, unit: &str, content: &str) {
+    pub fn write(&mut self, unit: &str, content: &str) {
         let sum = disk::sha256(content.as_bytes());
         self.line(&["write", unit, &content.len().to_string(), &sum]);
         self.0.extend_from_slice(content.as_bytes());
@@ -47,46 +50,47 @@ impl Changes {
 
     /// One of `remove`, `clean`, `enable`, `disable`; all but `clean` need a
     /// [reload](Self::reload) after them.
-    pub(crate) fn unit(&mut self, verb: &str, unit: &str) {
+    pub fn unit(&mut self, verb: &str, unit: &str) {
         self.line(&[verb, unit]);
     }
 
     /// Has systemd read its unit files again.
-    pub(crate) fn reload(&mut self) {
+    pub fn reload(&mut self) {
         self.line(&["reload"]);
     }
 
     /// One of `start`, `restart`, `stop`; waits for its end, `seconds` at most.
-    pub(crate) fn job(&mut self, verb: &str, unit: &str, seconds: u32) {
+    pub fn job(&mut self, verb: &str, unit: &str, seconds: u32) {
         self.line(&[verb, unit, &seconds.to_string()]);
     }
 
     /// These changes, and after them `more`.
-    pub(crate) fn then(mut self, more: Self) -> Self {
+    pub fn then(mut self, more: Self) -> Self {
         self.0.extend(more.0);
         self
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Does the changes on `host`; gives how each job ended.
-    pub(crate) async fn apply(mut self, host: &Host) -> Result<Vec<Ended>, Error> {
+    pub async fn apply(mut self, host: &Host) -> Result<Vec<JobResult>, Error> {
         if self.is_empty() {
             return Ok(Vec::new());
         }
         self.line(&["end"]);
-        let mut ended: Vec<Ended> = Vec::new();
+        let mut results: Vec<JobResult> = Vec::new();
         for line in host.change(SCRIPT, &[Input::Bytes(self.0)]).await? {
             let parts: Vec<_> = line.split('\t').collect();
-            match (&parts[..], ended.last_mut()) {
-                (["ended", unit, code, active, sub], _) => ended.push(Ended {
+            match (&parts[..], results.last_mut()) {
+                (["ended", unit, code, active, sub], _) => results.push(JobResult {
                     unit: (*unit).into(),
                     code: code.parse().unwrap_or(-1),
                     active: (*active).into(),
                     sub: (*sub).into(),
-                    ..Ended::default()
+                    ..JobResult::default()
                 }),
                 (["journal", ..], Some(last)) => {
                     last.journal.push(line["journal\t".len()..].to_owned());
@@ -94,14 +98,14 @@ impl Changes {
                 _ => return Err(Error::CommandFailed(format!("not understood: {line:?}"))),
             }
         }
-        ended.iter_mut().for_each(Ended::sum_up);
-        Ok(ended)
+        results.iter_mut().for_each(JobResult::extract_reason);
+        Ok(results)
     }
 }
 
-impl Ended {
+impl JobResult {
     /// Takes the reason from the journal, and leaves the lines for people in it.
-    fn sum_up(&mut self) {
+    fn extract_reason(&mut self) {
         let log: Vec<Value> =
             self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let votes = |line: &Value| {
@@ -115,7 +119,7 @@ impl Ended {
     }
 
     /// Why the unit did not start, on one line; nothing when it did.
-    pub(crate) fn not_started(&self, seconds: u32) -> Option<String> {
+    pub fn not_started(&self, seconds: u32) -> Option<String> {
         let Self { unit, active, sub, .. } = self;
         let what = match self.code {
             0 => return None,
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     fn not_started(code: i32, journal: &[&str]) -> String {
-        let mut ended = Ended {
+        let mut ended = JobResult {
             unit: "etcd.service".into(),
             code,
             active: "activating".into(),
@@ -150,7 +154,7 @@ mod tests {
             journal: journal.iter().map(|line| line.to_string()).collect(),
             reason: None,
         };
-        ended.sum_up();
+        ended.extract_reason();
         ended.not_started(5).unwrap_or_default()
     }
 

@@ -1,0 +1,523 @@
+//! The systemd units of a node: what runs, whether the running process is older
+//! than what is on the disk, and starting and stopping named units.
+
+mod change;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipeline::document::{Node, Unit, UnitStatus};
+use remote::{Error, Fleet, Host, Input, Lock};
+
+pub use change::{Changes, JobResult};
+
+/// The unit that runs etcd, unless the document has another that does.
+pub const ETCD: &str = "etcd.service";
+
+/// Says what a node has of the units that its stdin names, one a line; an empty
+/// line ends the list, so that another script may follow that reads on.
+pub const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
+
+/// The clock readings are this exact, in seconds: /proc has hundredths.
+const CLOCK: f64 = 0.02;
+
+/// A unit as it is to be.
+#[derive(Debug, Clone)]
+pub struct WantedUnit {
+    /// Its name, e.g. `etcd.service`.
+    pub name: String,
+    /// Absent when the document does not hold it: it is taken as it is on the node.
+    pub unit: Option<Unit>,
+}
+
+impl WantedUnit {
+    /// The units of `node` in the document; with `only`, that one. Without any, the
+    /// node's own `etcd.service`, or `only`, is meant.
+    pub fn of(node: &Node, only: Option<&str>) -> Vec<Self> {
+        let units = node.units.iter().filter(|unit| only.is_none_or(|only| unit.name == only));
+        let mut wanted: Vec<_> =
+            units.map(|unit| Self { name: unit.name.clone(), unit: Some(unit.clone()) }).collect();
+        if wanted.is_empty() {
+            wanted.push(Self { name: only.unwrap_or(ETCD).into(), unit: None });
+        }
+        wanted
+    }
+
+    /// Whether this is the unit that runs the etcd member of the node, as far as
+    /// its name and its text tell; see [`UnitState::runs_etcd`].
+    pub fn runs_etcd(&self) -> bool {
+        let starts_etcd = |line: &str| {
+            let command = line.trim().strip_prefix("ExecStart=");
+            let binary = command.and_then(|command| command.split_whitespace().next());
+            binary
+                .is_some_and(|binary| is_etcd(binary.trim_start_matches(['@', '-', ':', '+', '!'])))
+        };
+        self.name == ETCD
+            || self.unit.as_ref().is_some_and(|unit| unit.content.lines().any(starts_etcd))
+    }
+}
+
+fn is_etcd(binary: &str) -> bool {
+    binary.rsplit('/').next() == Some("etcd")
+}
+
+/// A node that answered, and its units as they are to be and as they are.
+pub struct NodeState<'a> {
+    /// The node in the document.
+    pub node: &'a Node,
+    /// The connection to it.
+    pub host: Host,
+    /// Its lock, if that was asked for.
+    pub lock: Option<Lock>,
+    /// The units in the order in which they were asked for.
+    pub units: Vec<(WantedUnit, UnitState)>,
+}
+
+/// Asks all `nodes` at once for the states of the units that `wanted` gives, one
+/// exchange each. With `lock`, the name of a tool, the locks are taken too.
+pub async fn query<'a>(
+    fleet: &Fleet,
+    nodes: Vec<&'a Node>,
+    lock: Option<&str>,
+    wanted: impl Fn(&Node) -> Vec<WantedUnit>,
+) -> Vec<(&'a Node, Result<NodeState<'a>, Error>)> {
+    let asked = fleet.ask(nodes, lock, SCRIPT, &[], |node| vec![input(&wanted(node))]).await;
+    let state = |(node, asked): (&'a Node, Result<remote::Asked, Error>)| {
+        let state = asked.and_then(|asked| {
+            let states = UnitState::read(&asked.answer)?;
+            let units = wanted(node).into_iter().zip(states).collect();
+            Ok(NodeState { node, host: asked.host, lock: asked.lock, units })
+        });
+        (node, state)
+    };
+    asked.into_iter().map(state).collect()
+}
+
+/// What [`SCRIPT`] reads to tell the states of `units`.
+pub fn input(units: &[WantedUnit]) -> Input {
+    let names: String = units.iter().map(|unit| format!("{}\n", unit.name)).collect();
+    Input::Bytes(format!("{names}\n").into_bytes())
+}
+
+/// What a node has of one unit, as [`SCRIPT`] tells it.
+#[derive(Debug, Default)]
+pub struct UnitState {
+    /// Its name.
+    pub name: String,
+    /// The hash and the mode of the file in `/etc/systemd/system`.
+    pub file: Option<(String, String)>,
+    text: Vec<String>,
+    /// Whether an interrupted run left a temporary file.
+    pub stale_temp: bool,
+    show: BTreeMap<String, String>,
+    other_binary: bool,
+    /// What the main process runs.
+    executable: Option<String>,
+    /// When the main process was started, in ticks since boot.
+    started_ticks: Option<f64>,
+    running: BTreeMap<String, String>,
+    manager: BTreeMap<String, String>,
+    configured: Vec<String>,
+    /// The running units that stop or restart with this one, and what they run.
+    takes: Vec<(String, String)>,
+    /// The hashes of the definition and of the CA files: those that the process was
+    /// started with, and those of now.
+    record: Option<String>,
+    disk: Option<String>,
+    /// What was changed, and when, in seconds since the epoch.
+    changed: Vec<(String, f64)>,
+    clock: Clock,
+}
+
+/// The clocks of a node at one moment.
+#[derive(Debug, Default, Clone, Copy)]
+struct Clock {
+    /// Seconds since the epoch.
+    now: f64,
+    /// Seconds since boot, those of a suspended machine among them.
+    uptime: f64,
+    ticks_per_second: f64,
+}
+
+impl UnitState {
+    /// The states of all units of a node, in the order in which they were asked for.
+    pub fn read(lines: &[String]) -> Result<Vec<Self>, Error> {
+        let mut states: Vec<Self> = Vec::new();
+        let mut clock = Clock::default();
+        for line in lines {
+            let understood = match (line.split_once('\t').unwrap_or((line, "")), states.last_mut())
+            {
+                (("clock", times), _) => Clock::read(times).map(|read| clock = read),
+                (("unit", name), _) => {
+                    states.push(Self { name: name.into(), clock, ..Self::default() });
+                    Some(())
+                }
+                ((key, value), Some(state)) => state.line(key, value),
+                _ => None,
+            };
+            understood.ok_or_else(|| Error::CommandFailed(format!("not understood: {line:?}")))?;
+        }
+        Ok(states)
+    }
+
+    fn line(&mut self, key: &str, value: &str) -> Option<()> {
+        match key {
+            "left" => self.stale_temp = true,
+            "file" => {
+                let (sum, mode) = value.split_once('\t')?;
+                self.file = Some((sum.into(), mode.into()));
+            }
+            "text" => self.text.push(value.into()),
+            "show" => {
+                let (key, value) = value.split_once('\t')?;
+                self.show.insert(key.into(), value.into());
+            }
+            "takes" => {
+                let (unit, binary) = value.split_once('\t')?;
+                self.takes.push((unit.into(), binary.into()));
+            }
+            "process" => {
+                let (ticks, executable) = value.split_once('\t')?;
+                // Empty where the process ended in this moment.
+                self.started_ticks = ticks.parse().ok();
+                self.executable = Some(executable.into());
+            }
+            "other-binary" => self.other_binary = true,
+            "running" | "manager" => {
+                // A value of more than one line is cut off here.
+                let (name, value) = value.split_once('=').unwrap_or((value, ""));
+                let of = if key == "running" { &mut self.running } else { &mut self.manager };
+                of.insert(name.into(), value.into());
+            }
+            "configured" => self.configured.push(value.into()),
+            "record" => self.record = Some(value.into()),
+            "disk" => self.disk = Some(value.into()),
+            "changed" => {
+                let (what, when) = value.split_once('\t')?;
+                self.changed.push((what.into(), when.parse().ok()?));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// A property as `systemctl show` has it; empty where systemd does not know it.
+    pub fn show(&self, key: &str) -> &str {
+        self.show.get(key).map_or("", String::as_str)
+    }
+
+    /// systemd's `ActiveState`; empty for a template.
+    pub fn active(&self) -> &str {
+        self.show("ActiveState")
+    }
+
+    /// Whether systemd has it running.
+    pub fn is_active(&self) -> bool {
+        self.active() == "active"
+    }
+
+    /// Whether nothing of it runs, nor is about to.
+    pub fn is_down(&self) -> bool {
+        ["inactive", "failed", ""].contains(&self.active())
+    }
+
+    /// Whether the unit starts at boot, or enabling it has no more to do: the file
+    /// only enables others.
+    pub fn is_enabled(&self) -> bool {
+        ["enabled", "indirect", "alias"].contains(&self.show("UnitFileState"))
+    }
+
+    /// Whether the unit is masked, and so kept from starting.
+    pub fn is_masked(&self) -> bool {
+        self.show("UnitFileState").starts_with("masked") || self.show("LoadState") == "masked"
+    }
+
+    /// Whether this is a template, of which only instances run.
+    pub fn is_template(&self) -> bool {
+        self.name.contains("@.")
+    }
+
+    /// Whether something else starts it: a timer, a socket, a path.
+    pub fn is_triggered(&self) -> bool {
+        !self.show("TriggeredBy").is_empty()
+    }
+
+    /// Whether it does one job, and has done it since boot.
+    pub fn has_run(&self) -> bool {
+        let started = self.show("ExecMainStartTimestampMonotonic");
+        self.show("Type") == "oneshot"
+            && self.active() == "inactive"
+            && self.show("Result") == "success"
+            && !["", "0"].contains(&started)
+    }
+
+    /// Whether systemd has not read the unit file since it was changed.
+    pub fn needs_reload(&self) -> bool {
+        self.show("NeedDaemonReload") == "yes"
+    }
+
+    /// Whether it is etcd that this unit runs, going by its process and what
+    /// systemd would start.
+    pub fn runs_etcd(&self) -> bool {
+        self.name == ETCD
+            || self.executable.as_deref().is_some_and(is_etcd)
+            || self
+                .show("ExecStart")
+                .split_whitespace()
+                .any(|word| word.strip_prefix("path=").is_some_and(is_etcd))
+    }
+
+    /// The running unit of etcd that systemd would stop or restart together with
+    /// this one, which is not etcd's own.
+    pub fn takes_etcd_along(&self) -> Option<&str> {
+        let etcd = self.takes.iter().find(|(unit, binary)| unit == ETCD || is_etcd(binary));
+        etcd.map(|(unit, _)| unit.as_str()).filter(|_| !self.runs_etcd())
+    }
+
+    /// The `ETCD_*` variables that the running process was started with.
+    pub fn running(&self) -> &BTreeMap<String, String> {
+        &self.running
+    }
+
+    /// The text of the unit file; empty without one.
+    pub fn text(&self) -> String {
+        self.text.join("\n")
+    }
+
+    /// What the document holds of it.
+    pub fn status(&self) -> UnitStatus {
+        UnitStatus {
+            active: self.active().into(),
+            sub: self.show("SubState").into(),
+            enabled: self.show("UnitFileState").into(),
+            main_pid: self.show("MainPID").parse().ok().filter(|pid| *pid != 0),
+            outdated: self.outdated(),
+        }
+    }
+
+    /// Why the running process is older than what is on the disk; empty when it is not,
+    /// or nothing runs. Decided from what the process was started with, so
+    /// that a run that was killed between a change and its restart is made good.
+    pub fn outdated(&self) -> Vec<String> {
+        let mut reasons = BTreeSet::new();
+        if self.started_ticks.is_none() {
+            return Vec::new();
+        }
+        if self.other_binary {
+            reasons.insert("binary");
+        }
+        if self.configuration_differs() {
+            reasons.insert("configuration");
+        }
+        if self.needs_reload() {
+            reasons.insert("unit");
+        }
+        let halves = |hashes: &Option<String>| {
+            hashes
+                .as_deref()
+                .and_then(|h| h.split_once('\t'))
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        };
+        if let (Some(record), Some(disk)) = (halves(&self.record), halves(&self.disk)) {
+            reasons.extend((record.0 != disk.0).then_some("unit"));
+            reasons.extend((record.1 != disk.1).then_some("CA certificate"));
+        }
+        for (what, when) in &self.changed {
+            // A time in the future says that the clock was set back: it proves nothing.
+            let future = *when > self.clock.now;
+            if self.started().is_some_and(|started| *when > started + CLOCK) && !future {
+                reasons.insert(what);
+            }
+        }
+        reasons.into_iter().map(str::to_owned).collect()
+    }
+
+    /// When the main process was started, in seconds since the epoch by the present clock.
+    fn started(&self) -> Option<f64> {
+        let Clock { now, uptime, ticks_per_second } = self.clock;
+        Some(now - (uptime - self.started_ticks? / ticks_per_second))
+    }
+
+    /// Whether the process runs with other `ETCD_*` variables than the unit and its
+    /// files would give it now, those aside that etcd reads at its first start only.
+    fn configuration_differs(&self) -> bool {
+        let mut wanted = self.manager.clone();
+        wanted.extend(variables(&words(self.show("Environment"))));
+        wanted.extend(environment(&self.configured));
+        let names: BTreeSet<_> = wanted.keys().chain(self.running.keys()).collect();
+        let differs = |name: &&String| wanted.get(*name) != self.running.get(*name);
+        names.into_iter().filter(|name| !is_first_start_only(name)).any(|name| differs(&name))
+    }
+}
+
+impl Clock {
+    fn read(times: &str) -> Option<Self> {
+        let mut times = times.split('\t').map(str::parse);
+        let mut next = || times.next()?.ok();
+        Some(Self { now: next()?, uptime: next()?, ticks_per_second: next()? })
+    }
+}
+
+/// Whether etcd reads the variable `name` only while it has no data.
+fn is_first_start_only(name: &str) -> bool {
+    [
+        "ETCD_INITIAL_CLUSTER",
+        "ETCD_INITIAL_CLUSTER_STATE",
+        "ETCD_INITIAL_CLUSTER_TOKEN",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS",
+        "ETCD_FORCE_NEW_CLUSTER",
+    ]
+    .contains(&name)
+}
+
+/// The words of a list as `systemctl show` writes it: those with blanks in double quotes.
+fn words(list: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let (mut quoted, mut chars) = (false, list.chars());
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// The `ETCD_*` variables among `assignments`.
+fn variables(assignments: &[String]) -> BTreeMap<String, String> {
+    let pairs = assignments.iter().filter_map(|word| word.split_once('='));
+    let etcd = pairs.filter(|(name, _)| name.starts_with("ETCD_"));
+    etcd.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The `ETCD_*` variables that systemd reads from the lines of an environment
+/// file: comments, single and double quotes, and backslashes as in
+/// systemd.exec(5); a value goes on after a backslash at the end of a line.
+fn environment(lines: &[String]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut lines = lines.iter();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let mut value = value.to_owned();
+        while value.ends_with('\\') && !value.ends_with("\\\\") {
+            value.pop();
+            value += lines.next().map_or("", String::as_str);
+        }
+        if name.trim().starts_with("ETCD_") {
+            found.insert(name.trim().to_owned(), unquote(value.trim()));
+        }
+    }
+    found
+}
+
+fn unquote(value: &str) -> String {
+    let mut plain = String::new();
+    let mut quote = None;
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (Some('\''), c) => plain.push(c),
+            (Some(_), '\\') => match chars.next() {
+                Some(c @ ('"' | '\\' | '`' | '$')) => plain.push(c),
+                Some(c) => plain.extend(['\\', c]),
+                None => plain.push('\\'),
+            },
+            (None, '\\') => plain.extend(chars.next()),
+            (_, c) => plain.push(c),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn state(extra: &str) -> UnitState {
+        let base = "clock\t1000.5\t500.0\t100\nunit\tetcd.service\nshow\tActiveState\tactive\n\
+                    process\t40000\t/usr/local/bin/etcd\n\
+                    show\tEnvironment\tPATH=/bin ETCD_Z=1 \"ETCD_Y=a \\\"b\"\n\
+                    configured\tETCD_NAME=a\nrunning\tETCD_NAME=a\n\
+                    running\tETCD_Z=1\nrunning\tETCD_Y=a \"b\nchanged\tunit\t900.4\n";
+        UnitState::read(&lines(&format!("{base}{extra}"))).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_process_is_outdated_by_what_it_was_started_with() {
+        let cases: [(&str, &[&str]); 16] = [
+            ("", &[]),
+            ("other-binary", &["binary"]),
+            ("configured\tETCD_QUOTA=1", &["configuration"]),
+            ("configured\tETCD_NAME=b", &["configuration"]),
+            ("configured\tETCD_INITIAL_CLUSTER=a", &[]),
+            ("configured\tETCD_INITIAL_ELECTION_TICK_ADVANCE=false", &["configuration"]),
+            ("running\tETCD_GONE=1", &["configuration"]),
+            ("running\tETCD_GONE=1\nmanager\tETCD_GONE=1", &[]),
+            ("show\tEnvironment\tETCD_Z=1", &["configuration"]),
+            ("show\tNeedDaemonReload\tyes", &["unit"]),
+            ("changed\tunit\t900.6", &["unit"]),
+            ("changed\tCA certificate\t950.0", &["CA certificate"]),
+            ("changed\tunit\t2000.0", &[]),
+            ("record\ta\tb\ndisk\ta\tb", &[]),
+            ("record\ta\tb\ndisk\tx\tb", &["unit"]),
+            ("record\ta\tb\ndisk\ta\tx", &["CA certificate"]),
+        ];
+        for (extra, reasons) in cases {
+            assert_eq!(state(extra).outdated(), reasons, "{extra}");
+        }
+    }
+
+    #[test]
+    fn etcds_own_unit_is_known_by_what_it_runs() {
+        let unit = |name: &str, content: &str| {
+            let unit =
+                Unit { name: name.into(), enabled: None, content: content.into(), status: None };
+            WantedUnit { name: name.into(), unit: Some(unit) }.runs_etcd()
+        };
+        assert!(unit("etcd.service", ""));
+        assert!(unit("kv.service", "[Service]\nExecStart=-/opt/etcd --name a\n"));
+        assert!(!unit(
+            "backup.service",
+            "[Service]\nExecStart=/usr/local/bin/etcdctl get /bin/etcd\n"
+        ));
+        let read = |text: &str| UnitState::read(&lines(text)).unwrap().remove(0);
+        assert!(read("unit\tkv.service\nprocess\t1\t/opt/etcd").runs_etcd());
+        let bound = read("unit\tvpn.service\ntakes\tkv.service\t/opt/etcd\ntakes\tx.service\t/x");
+        assert!(!bound.runs_etcd());
+        assert_eq!(bound.takes_etcd_along(), Some("kv.service"));
+    }
+
+    #[test]
+    fn environment_files_are_read_as_systemd_reads_them() {
+        let text = "# ETCD_A=0\nETCD_A=1\n ETCD_B = \"x y\" \nETCD_C='a\\b'\nETCD_D=\"a\\\"b\\\\\"\n\
+                    PATH=/bin\nETCD_E=one\\\ntwo\nETCD_F=a#b\n;ETCD_G=1\nETCD_H=\"a\\nb\"";
+        let found = environment(&lines(text));
+        let expected = [
+            ("ETCD_A", "1"),
+            ("ETCD_B", "x y"),
+            ("ETCD_C", "a\\b"),
+            ("ETCD_D", "a\"b\\"),
+            ("ETCD_E", "onetwo"),
+            ("ETCD_F", "a#b"),
+            ("ETCD_H", "a\\nb"),
+        ];
+        let found: Vec<_> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+}
