@@ -6,6 +6,8 @@
 //! and so on, so that many tests run at once. `scripts/test` builds the tools,
 //! brings the labs up, and runs the tests; without a lab they fail, and say so.
 
+mod releases;
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use pipeline::{Document, parse};
 use tempfile::TempDir;
+
+pub use releases::{not_run, release};
 
 /// The numbers of the labs that no test holds.
 static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| {
@@ -194,6 +198,16 @@ impl Lab {
             ran.stderr
         );
         ran.stdout
+    }
+
+    /// Makes `host` a fresh one of an older Debian (11: systemd 247, coreutils 8.32). A
+    /// test that gets none is one that did [not run](not_run), and returns.
+    pub fn make_older(&self, host: &str) -> bool {
+        let ran = self.run(&lab_script(), &["reset", "--os", "bullseye", host]);
+        if ran.code != 0 {
+            not_run(ran.stderr.trim());
+        }
+        ran.code == 0
     }
 
     /// Runs `script` as root on a host, which must succeed; gives what it wrote to stdout.
