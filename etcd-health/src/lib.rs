@@ -1,23 +1,21 @@
 //! `etcd-health`: the health and status of an etcd cluster.
 //!
-//! Looks at the document's nodes, or at any endpoints, says on stderr what is
+//! Probes the document's nodes, or any endpoints, reports on stderr what is
 //! wrong, and writes a table, Prometheus metrics, or the document with
 //! `health` filled in.
 
 mod prometheus;
 mod report;
 mod table;
-mod via;
 
 use std::time::Duration;
 
 use anyhow::Result;
-use client::{ClusterProbe, EndpointArgs, Targets};
+use client::{ClusterProbe, EndpointArgs, Problem, Targets};
+use cluster::route::Route;
 use pipeline::terminal::{self, Progress};
-use pipeline::{Common, Run, Tool};
-use remote::SshArgs;
-
-use via::Route;
+use pipeline::{Common, Error, Run, Tool};
+use remote::{Fleet, SshArgs};
 
 /// Health and status of an etcd cluster
 ///
@@ -41,6 +39,12 @@ pub struct Health {
     /// Give each endpoint this many seconds to answer [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     timeout: Option<Duration>,
+    /// Compare the members' data by hash; each reads all of its data for it
+    ///
+    /// A minute at most; needs etcd 3.5.10 and, with authentication on, the root
+    /// user. Without it only the revisions are compared.
+    #[arg(long)]
+    hash: bool,
     /// How to reach the endpoints; ssh goes to their client port on the hosts' loopback
     #[arg(long, value_enum, default_value = "direct")]
     via: Via,
@@ -89,16 +93,16 @@ impl Tool for Health {
     fn run(&self, run: &mut Run) -> Result<()> {
         let targets = self.endpoints.resolve(&run.document, &run.nodes(), self.timeout)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let probed = runtime.block_on(self.probe(run, &targets));
+        let probed = runtime.block_on(self.probe(run, targets));
         // A name server that does not answer must not hold up the end.
         runtime.shutdown_background();
-        let probe = probed?;
+        let (probe, not_compared) = probed?;
         match self.format() {
             Format::Json => {}
             Format::Table => terminal::print(&table::render(&probe.health))?,
             Format::Prometheus => terminal::print(&prometheus::render(&probe))?,
         }
-        report::report(run, &probe, self.wait);
+        report::report(run, &probe, &not_compared, self.wait);
         run.document.health = Some(probe.health);
         Ok(())
     }
@@ -110,12 +114,38 @@ impl Health {
         self.output.unwrap_or(usual)
     }
 
-    async fn probe(&self, run: &Run, targets: &Targets) -> Result<ClusterProbe> {
-        let route = Route::find(self, run, targets)?;
-        let Some(limit) = self.wait else { return Ok(route.probe(Duration::MAX).await?) };
-        let progress = Progress::wait("waiting for etcd");
-        let say = |probe: &ClusterProbe| progress.label(format!("waiting: {}", report::why(probe)));
-        Ok(client::wait_healthy_with(limit, async |left| route.probe(left).await, say).await?)
+    /// Probes the cluster, until it is healthy with `--wait`, and then with `--hash`
+    /// compares the members' data. Gives also what could not be compared.
+    async fn probe(&self, run: &Run, targets: Targets) -> Result<(ClusterProbe, Vec<Problem>)> {
+        let fleet = match self.via {
+            Via::Direct => None,
+            Via::Ssh => Some(Fleet::new(&self.ssh, run.common.jobs)?),
+        };
+        if fleet.is_some() && targets.endpoints.iter().any(|target| target.node.is_none()) {
+            let message = "--via ssh: only for the nodes of a document on stdin";
+            return Err(Error::usage(message).into());
+        }
+        let invalid = |error: client::Error| Error::usage(error.to_string());
+        let route = Route::new(targets.endpoints, targets.access, fleet.as_ref());
+        let probe_once = async |limit: Duration| route.probe(limit).await.map_err(invalid);
+        let mut probe = match self.wait {
+            None => probe_once(Duration::MAX).await?,
+            Some(limit) => {
+                let progress = Progress::wait("waiting for etcd");
+                let label = |probe: &ClusterProbe| {
+                    let why = probe.why_unhealthy().unwrap_or_default();
+                    progress.label(format!("waiting: {why}"));
+                };
+                client::wait_healthy_with(limit, probe_once, label).await?
+            }
+        };
+        if !self.hash || probe.unreachable {
+            return Ok((probe, Vec::new()));
+        }
+        let _progress = Progress::wait("hashing the members' data");
+        let endpoints = route.endpoints().await.map_err(invalid)?;
+        let not_compared = client::compare_hashes(&endpoints, &mut probe).await;
+        Ok((probe, not_compared))
     }
 }
 

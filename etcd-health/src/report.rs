@@ -3,128 +3,78 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::ClusterProbe;
+use client::{ClusterProbe, Problem, is_of, name};
 use pipeline::document::{Endpoint, Health, Member};
 use pipeline::{Code, Run, ToolResult};
 
-/// Reports what `probe` saw; `wait` is how long was waited for better.
-pub(crate) fn report(run: &Run, probe: &ClusterProbe, wait: Option<Duration>) {
+/// A member that is this many entries behind is named.
+const LAGGING: u64 = 1000;
+
+/// Reports what `probe` found and what could not be compared; `wait` is how long
+/// was waited for better.
+pub(crate) fn report(
+    run: &Run,
+    probe: &ClusterProbe,
+    not_compared: &[Problem],
+    wait: Option<Duration>,
+) {
     let health = &probe.health;
     let code = if probe.unreachable { Code::Unreachable } else { Code::Unhealthy };
-    for endpoint in &health.endpoints {
-        if let Some(why) = &endpoint.error {
-            let message = format!("{}: {why}", endpoint.endpoint);
-            run.report(of_node(ToolResult::error(code, message), endpoint));
-        }
+    for problem in &probe.problems {
+        run.report(of_node(ToolResult::error(code, &problem.message), problem.node.as_ref()));
     }
     if probe.unreachable {
         return;
     }
-    if let Some(message) = different_clusters(health) {
-        run.report(ToolResult::error(Code::Unhealthy, message));
+    for problem in not_compared {
+        let result = ToolResult::error(Code::Failed, &problem.message);
+        run.report(of_node(result, problem.node.as_ref()));
     }
-    for alarm in &probe.alarms {
-        let message = format!("alarm {}: {}", alarm.alarm, advice(&alarm.alarm));
-        let endpoint =
-            health.endpoints.iter().find(|e| e.member_id.as_ref() == Some(&alarm.member_id));
-        match endpoint.and_then(|endpoint| endpoint.node.as_ref()) {
-            Some(node) => run.report(ToolResult::error(Code::Unhealthy, message).on(node)),
-            None => {
-                let message = format!("{}: {message}", member_name(health, &alarm.member_id));
-                run.report(ToolResult::error(Code::Unhealthy, message));
-            }
-        }
+    if let Some(message) = probe.cannot_tell() {
+        run.report(ToolResult::error(Code::NoMemberList, message));
     }
-    warn(run, probe);
-    let summary = summary(health);
+    warn(run, health);
+    let summary = summary(probe);
     if health.healthy {
         run.report(ToolResult::unchanged(Code::Healthy, summary));
-    } else {
+    } else if !probe.problems.is_empty() {
         let waited = wait.map(|w| format!(" after {} s", w.as_secs())).unwrap_or_default();
         run.report(ToolResult::error(Code::Unhealthy, format!("unhealthy{waited}: {summary}")));
     }
 }
 
-/// In a few words, why the cluster is not healthy.
-pub(crate) fn why(probe: &ClusterProbe) -> String {
-    let failing = probe.health.endpoints.iter().find(|endpoint| !endpoint.healthy);
-    match failing {
-        Some(endpoint) => {
-            let why = endpoint.error.as_deref().unwrap_or_default();
-            format!("{}: {why}", name(&probe.health, endpoint))
-        }
-        None => summary(&probe.health),
-    }
-}
-
-/// The name of an endpoint for people: the node's, else the member's, else the URL.
-pub(crate) fn name<'a>(health: &'a Health, endpoint: &'a Endpoint) -> &'a str {
-    let member = || known_member(health, endpoint).map(|member| member.name.as_str());
-    let name = endpoint.node.as_deref().or_else(member);
-    name.filter(|name| !name.is_empty()).unwrap_or(&endpoint.endpoint)
-}
-
-fn known_member<'a>(health: &'a Health, endpoint: &Endpoint) -> Option<&'a Member> {
-    health.members.iter().find(|member| is_of(endpoint, member))
-}
-
-fn is_of(endpoint: &Endpoint, member: &Member) -> bool {
-    match &endpoint.member_id {
-        Some(id) => *id == member.id,
-        None => member.client_urls.contains(&endpoint.endpoint),
-    }
-}
-
-fn member_name(health: &Health, id: &str) -> String {
+fn member_name<'a>(health: &'a Health, id: &'a str) -> &'a str {
     let member = health.members.iter().find(|member| member.id == id);
-    match member.filter(|member| !member.name.is_empty()) {
-        Some(member) => format!("member {}", member.name),
-        None => format!("member {id}"),
-    }
+    member.map(|member| member.name.as_str()).filter(|name| !name.is_empty()).unwrap_or(id)
 }
 
-fn of_node(result: ToolResult, endpoint: &Endpoint) -> ToolResult {
-    match &endpoint.node {
+fn of_node(result: ToolResult, node: Option<&String>) -> ToolResult {
+    match node {
         Some(node) => result.on(node),
         None => result,
     }
 }
 
-fn advice(alarm: &str) -> &str {
-    match alarm {
-        "NOSPACE" => {
-            "the database is at its quota and takes no writes: \
-             compact, defragment, then etcdctl alarm disarm"
-        }
-        "CORRUPT" => "its data differs from that of the others: replace the member",
-        _ => "see etcdctl alarm list",
-    }
-}
-
-fn different_clusters(health: &Health) -> Option<String> {
-    let told = health.endpoints.iter().filter_map(|e| e.cluster_id.as_ref().map(|id| (e, id)));
-    let ids: BTreeSet<_> = told.clone().map(|(_, id)| id).collect();
-    let list: Vec<_> = told.map(|(e, id)| format!("{} {id}", e.endpoint)).collect();
-    (ids.len() > 1).then(|| format!("the endpoints are of different clusters: {}", list.join(", ")))
-}
-
-fn warn(run: &Run, probe: &ClusterProbe) {
-    let health = &probe.health;
-    if let Some(why) = &probe.members_error {
-        let message = format!("the member list cannot be read: {why}");
-        run.report(ToolResult::warning(Code::NoMemberList, message));
-    }
-    for endpoint in health.endpoints.iter().filter(|endpoint| endpoint.is_learner) {
-        let message = "a learner, which does not vote: promote it when it has caught up";
+fn warn(run: &Run, health: &Health) {
+    let on_endpoint = |code, endpoint: &Endpoint, message: &str| {
         let message = match endpoint.node {
             Some(_) => message.to_owned(),
             None => format!("{}: {message}", name(health, endpoint)),
         };
-        run.report(of_node(ToolResult::warning(Code::Learner, message), endpoint));
+        run.report(of_node(ToolResult::warning(code, message), endpoint.node.as_ref()));
+    };
+    for endpoint in &health.endpoints {
+        if endpoint.is_learner {
+            let message = "a learner, which does not vote: promote it when it has caught up";
+            on_endpoint(Code::Learner, endpoint, message);
+        }
+        if let Some(lag) = endpoint.raft_lag.filter(|lag| *lag >= LAGGING) {
+            on_endpoint(Code::Lagging, endpoint, &format!("{lag} entries behind the others"));
+        }
     }
     for member in health.members.iter().filter(|member| is_foreign(run, health, member)) {
         let message = format!(
-            "{} is no node of the document (peer URLs {})",
+            "member {} is not a node in the document, and was not asked (peer URLs {})",
             member_name(health, &member.id),
             member.peer_urls.join(",")
         );
@@ -151,26 +101,16 @@ fn is_foreign(run: &Run, health: &Health, member: &Member) -> bool {
 }
 
 /// The state of the cluster in one line.
-fn summary(health: &Health) -> String {
+fn summary(probe: &ClusterProbe) -> String {
+    let health = &probe.health;
     let all = health.endpoints.len();
     let healthy = health.endpoints.iter().filter(|endpoint| endpoint.healthy).count();
     let mut parts = vec![format!("{healthy} of {all} endpoints healthy")];
-    let voting = health.members.iter().filter(|member| !member.is_learner).count();
-    let answering =
-        health.endpoints.iter().filter(|e| e.member_id.is_some() && !e.is_learner).count();
-    let needed = voting / 2 + 1;
-    match &health.leader {
-        Some(leader) => {
-            let name = member_name(health, leader);
-            parts.push(format!("leader {}", name.trim_start_matches("member ")));
-        }
-        None if voting > 0 && answering < needed => parts.push(format!(
-            "no leader: {needed} of {voting} members are needed, {answering} answer"
-        )),
-        None if health.cluster_id.is_some() => {
-            parts.push("no leader".into());
-        }
-        None => {}
+    match (&health.leader, probe.no_quorum()) {
+        (Some(leader), _) => parts.push(format!("leader {}", member_name(health, leader))),
+        (None, Some(no_quorum)) => parts.push(no_quorum),
+        (None, None) if health.cluster_id.is_some() => parts.push("no leader".into()),
+        (None, None) => {}
     }
     let versions: BTreeSet<_> =
         health.endpoints.iter().filter_map(|e| e.version.as_ref()).collect();

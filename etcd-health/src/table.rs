@@ -3,8 +3,6 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use pipeline::document::{Endpoint, Health, Member};
 
-use crate::report;
-
 const ENDPOINTS: [&str; 11] = [
     "NODE", "ENDPOINT", "HEALTH", "ROLE", "VERSION", "DB SIZE", "IN USE", "TERM", "INDEX", "LAG",
     "ALARMS",
@@ -40,7 +38,7 @@ fn render_table<const N: usize>(
 }
 
 fn endpoint_row(health: &Health, endpoint: &Endpoint) -> [String; 11] {
-    let name = report::name(health, endpoint);
+    let name = client::name(health, endpoint);
     let known = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let number = |value: Option<u64>| known(value.map(|v| v.to_string()));
     let role = match endpoint {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -11,22 +11,26 @@ use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::wire::{MembersAnswer, Nothing, Status, StatusAnswer, Token};
+use crate::wire::{DataHash, HashAnswer, MembersAnswer, Nothing, Status, StatusAnswer, Token};
 use crate::{Error, Tls, error};
 
 /// The most that an answer may hold; a member list of hundreds is far below.
 const ANSWER_BYTES: usize = 4 << 20;
+
+/// The limit of [`Endpoint::data_hash`], for which a member reads all of its data:
+/// 8 GiB, the most that etcd recommends, at less than a common disk's speed.
+const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How endpoints are spoken to; the same for all of a cluster.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// What `https` endpoints need.
     pub tls: Option<Tls>,
-    /// The limit of one request, and of one whole probe at an endpoint.
+    /// The limit of one request, and of one whole probe of an endpoint.
     pub timeout: Duration,
-    /// The limit of making a connection, where that is to be shorter.
+    /// The limit of making a connection, where that is shorter.
     pub connect_timeout: Option<Duration>,
-    /// Who asks, for clusters with authentication.
+    /// The user, for clusters with authentication.
     pub user: Option<User>,
 }
 
@@ -45,20 +49,21 @@ impl fmt::Debug for User {
     }
 }
 
-/// One client URL of one member. Keeps its connection between requests.
-#[derive(Debug)]
+/// One client URL of one member. Keeps its connection between requests, and
+/// shares it with its clones.
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     pub(crate) url: String,
     pub(crate) node: Option<String>,
     pub(crate) timeout: Duration,
     over_ssh: bool,
-    client: Client,
+    client: Result<Client, Error>,
     user: Option<User>,
-    token: Mutex<Option<String>>,
+    token: Arc<Mutex<Option<String>>>,
 }
 
 impl Endpoint {
-    /// The endpoint `url`, as `https://192.168.1.100:2379`.
+    /// The endpoint `url`, e.g. `https://192.168.1.100:2379`.
     ///
     /// Nothing is sent yet. Fails on what is no such URL, and on `https` without
     /// [`Access::tls`].
@@ -72,6 +77,19 @@ impl Endpoint {
         Self::build(url, Some(socket), access)
     }
 
+    /// The endpoint `url`, to which there is no way: every request to it fails with `why`.
+    pub fn without_route(url: &str, why: Error) -> Self {
+        Self {
+            url: url.into(),
+            node: None,
+            timeout: Duration::ZERO,
+            over_ssh: false,
+            client: Err(why),
+            user: None,
+            token: Arc::default(),
+        }
+    }
+
     /// The same endpoint, known as that of the node `name`.
     #[must_use]
     pub fn of_node(mut self, name: &str) -> Self {
@@ -82,6 +100,10 @@ impl Endpoint {
     /// The URL that it was made with, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn has_route(&self) -> bool {
+        self.client.is_ok()
     }
 
     fn build(url: &str, socket: Option<&Path>, access: &Access) -> Result<Self, Error> {
@@ -100,8 +122,7 @@ impl Endpoint {
             .tls_backend_preconfigured(tls.0)
             .http1_only()
             .no_proxy()
-            .redirect(redirect::Policy::none())
-            .timeout(access.timeout);
+            .redirect(redirect::Policy::none());
         if let Some(limit) = access.connect_timeout {
             builder = builder.connect_timeout(limit);
         }
@@ -113,9 +134,9 @@ impl Endpoint {
             node: None,
             timeout: access.timeout,
             over_ssh: socket.is_some(),
-            client: builder.build().map_err(|error| Error::Tls(error.to_string()))?,
+            client: Ok(builder.build().map_err(|error| Error::Tls(error.to_string()))?),
             user: access.user.clone(),
-            token: Mutex::default(),
+            token: Arc::default(),
         })
     }
 
@@ -141,7 +162,8 @@ impl Endpoint {
     /// A linearizable read that the member does by itself when it is asked
     /// outside of the gateway; all that is left where that refuses.
     pub(crate) async fn plain_health(&self) -> Result<(), Error> {
-        self.send::<Nothing>(self.client.get(format!("{}/health", self.url))).await.map(drop)
+        let request = self.client()?.get(format!("{}/health", self.url));
+        self.send::<Nothing>(request, self.timeout).await.map(drop)
     }
 
     /// What the member says of itself, quorum or not.
@@ -157,6 +179,16 @@ impl Endpoint {
         self.call::<MembersAnswer>("/v3/cluster/member/list", json!({})).await.map(Vec::from)
     }
 
+    /// The hash of the member's keys and values up to `revision`, for which it
+    /// reads all of them; within a minute, whatever [`Access::timeout`] is.
+    ///
+    /// Needs etcd 3.5.10, and with authentication on, the root user.
+    pub async fn data_hash(&self, revision: u64) -> Result<DataHash, Error> {
+        let body = json!({ "revision": revision.to_string() });
+        let answer = self.call_within::<HashAnswer>("/v3/maintenance/hashkv", body, HASH_TIMEOUT);
+        answer.await.map(DataHash::from)
+    }
+
     /// Has the member, which must be the leader, hand leadership to the member
     /// with the ID `target` (hex), and returns when that has happened.
     pub async fn move_leader(&self, target: &str) -> Result<(), Error> {
@@ -166,13 +198,22 @@ impl Endpoint {
         self.call::<Nothing>("/v3/maintenance/transfer-leadership", body).await.map(drop)
     }
 
-    /// One request, repeated with a token when etcd asks who it is from.
     async fn call<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T, Error> {
+        self.call_within(path, body, self.timeout).await
+    }
+
+    /// One request, repeated with a token when etcd asks who it is from.
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Value,
+        limit: Duration,
+    ) -> Result<T, Error> {
         let token = self.token.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        match (self.post(path, &body, token.as_deref()).await, &self.user) {
+        match (self.post(path, &body, token.as_deref(), limit).await, &self.user) {
             (Err(error), Some(user)) if error.asks_for_user() => {
                 let token = self.authenticate(user).await?;
-                let answer = self.post(path, &body, Some(&token)).await;
+                let answer = self.post(path, &body, Some(&token), limit).await;
                 *self.token.lock().unwrap_or_else(|e| e.into_inner()) = Some(token);
                 answer
             }
@@ -181,8 +222,12 @@ impl Endpoint {
     }
 
     async fn authenticate(&self, user: &User) -> Result<String, Error> {
+        // It is a proposal, which without a leader would only wait.
+        if let Err(error @ Error::NoLeader) = self.plain_health().await {
+            return Err(error);
+        }
         let body = json!({ "name": user.name, "password": user.password });
-        let answer: Token = self.post("/v3/auth/authenticate", &body, None).await?;
+        let answer: Token = self.post("/v3/auth/authenticate", &body, None, self.timeout).await?;
         Ok(answer.token)
     }
 
@@ -191,23 +236,28 @@ impl Endpoint {
         path: &str,
         body: &Value,
         token: Option<&str>,
+        limit: Duration,
     ) -> Result<T, Error> {
-        let mut request = self.client.post(format!("{}{path}", self.url)).json(body);
+        let mut request = self.client()?.post(format!("{}{path}", self.url)).json(body);
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
-        self.send(request).await
+        self.send(request, limit).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let failed = |error| match Error::of_request(&error, self.timeout) {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<T, Error> {
+        let failed = |error| match Error::of_request(&error, limit) {
             // How ssh says so depends on how much was sent before.
             Error::Connect(_) if self.over_ssh && is_cut_off(&error) => {
-                Error::Connect("the host gives ssh no connection to the port".into())
+                Error::Connect(format!("nothing is listening on port {}", port(&self.url)))
             }
             failed => failed,
         };
-        let mut response = request.send().await.map_err(failed)?;
+        let mut response = request.timeout(limit).send().await.map_err(failed)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             bytes.extend_from_slice(&chunk);
@@ -220,6 +270,10 @@ impl Endpoint {
         }
         Err(Error::of_answer(response.status().as_u16(), &String::from_utf8_lossy(&bytes)))
     }
+
+    fn client(&self) -> Result<&Client, Error> {
+        self.client.as_ref().map_err(Error::clone)
+    }
 }
 
 /// Whether a connection was made and closed again before a request was sent.
@@ -228,6 +282,10 @@ fn is_cut_off(error: &reqwest::Error) -> bool {
     error.is_connect()
         && error::io_kind(error)
             .is_some_and(|kind| [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&kind))
+}
+
+fn port(url: &str) -> &str {
+    url.rsplit(':').next().unwrap_or_default()
 }
 
 fn scheme(url: &str) -> Result<&'static str, Error> {

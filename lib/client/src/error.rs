@@ -30,6 +30,14 @@ pub enum Error {
     /// There is nobody there: refused, no route, no such name, cut off.
     #[error("connecting: {0}")]
     Connect(String),
+    /// There is no way to the endpoint, e.g. ssh does not reach its host.
+    #[error("{why}")]
+    Route {
+        /// Why not.
+        why: String,
+        /// Whether that may pass: nobody was there, rather than a refusal.
+        retry: bool,
+    },
     /// No answer within the limit.
     #[error("no answer within {:.1} s", .0.as_secs_f32())]
     TimedOut(Duration),
@@ -50,13 +58,18 @@ pub enum Error {
     /// The member answers, but not its gateway.
     #[error("etcd's gateway: {0}")]
     Gateway(String),
+    /// The member's gateway cannot tell who asks, and answers nothing.
+    #[error(
+        "with authentication on, etcd's gateway refuses client certificates with a common name: \
+         use one without, and set ETCDCTL_USER and ETCDCTL_PASSWORD"
+    )]
+    CommonName,
     /// An answer that etcd does not give.
     #[error("not an answer of etcd: {0}")]
     Answer(String),
 }
 
 /// gRPC status codes.
-const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const UNAVAILABLE: i32 = 14;
 const UNAUTHENTICATED: i32 = 16;
@@ -78,16 +91,17 @@ impl Error {
 
     /// Whether there was nobody to answer: a retry may help.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::TimedOut(_))
+        matches!(self, Self::Connect(_) | Self::TimedOut(_) | Self::Route { retry: true, .. })
     }
 
     /// Whether etcd wants to know who asks: no user was named, or its token is
-    /// not known (any more).
+    /// not known (any more). 3.5 gives some of it no code of its own.
     pub(crate) fn asks_for_user(&self) -> bool {
         match self {
             Self::Etcd { code: UNAUTHENTICATED, .. } => true,
-            Self::Etcd { code: INVALID_ARGUMENT, message } => {
-                message.contains("user name is empty")
+            Self::Etcd { message, .. } => {
+                message.ends_with("user name is empty")
+                    || message.ends_with("revision of auth store is old")
             }
             _ => false,
         }
@@ -97,7 +111,29 @@ impl Error {
     /// work of a linearizable read: like `etcdctl endpoint health`, take the
     /// member for healthy.
     pub(crate) fn is_denied(&self) -> bool {
-        self.asks_for_user() || matches!(self, Self::Etcd { code: PERMISSION_DENIED, .. })
+        let permission_denied = match self {
+            Self::Etcd { code, message } => {
+                *code == PERMISSION_DENIED || message.ends_with("permission denied")
+            }
+            _ => false,
+        };
+        permission_denied || self.asks_for_user()
+    }
+
+    /// Whether asking again as the same user is of no use.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::CommonName) || self.is_denied()
+    }
+
+    /// What to do about an answer that authentication prevents.
+    pub(crate) fn advice(&self) -> &'static str {
+        if self.asks_for_user() {
+            ": authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD"
+        } else if self.is_denied() {
+            ": set ETCDCTL_USER to a user who may read it, e.g. root"
+        } else {
+            ""
+        }
     }
 
     /// What the answer `text` with the HTTP status `status`, which is not
@@ -105,12 +141,7 @@ impl Error {
     /// in the answer counts.
     pub(crate) fn of_answer(status: u16, text: &str) -> Self {
         if text.starts_with("CommonName of client") {
-            // It cannot take the name for that of a user, and rather takes nobody.
-            return Self::Gateway(
-                "with authentication on, it refuses client certificates with a common name: \
-                 use one without"
-                    .into(),
-            );
+            return Self::CommonName;
         }
         let failure: Failure = serde_json::from_str(text).unwrap_or_default();
         let told = [failure.message, failure.error, failure.reason];
@@ -122,6 +153,7 @@ impl Error {
                      lacks clientAuth ({why})"
                 ))
             }
+            Some(why) if why == "RAFT NO LEADER" => Self::NoLeader,
             Some(message) => Self::Etcd { code: failure.code, message },
             None => {
                 let line: String =
@@ -195,7 +227,7 @@ fn tls_reason(error: &rustls::Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         ) => "the server's certificate is not valid yet: compare the clocks".into(),
         Tls::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the server asks for a client certificate: give --cert and --key".into()
+            "the server asks for a client certificate: pass --cert and --key".into()
         }
         Tls::AlertReceived(alert) => {
             format!("the server refuses the client certificate ({alert:?})")
@@ -224,7 +256,7 @@ mod tests {
             ),
             (400, r#"{"code":3,"message":"etcdserver: user name is empty"}"#, etcd(3, empty)),
             (400, r#"{"error":"etcdserver: user name is empty","code":3}"#, etcd(3, empty)),
-            (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#, etcd(0, "RAFT NO LEADER")),
+            (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#, Error::NoLeader),
             (503, r#"{"health":"false"}"#, Error::Answer(r#"HTTP 503 {"health":"false"}"#.into())),
             (404, "404 page not found\n", Error::Answer("HTTP 404 404 page not found".into())),
             (502, "", Error::Answer("HTTP 502".into())),
@@ -246,7 +278,10 @@ mod tests {
     #[test]
     fn who_asks_does_not_make_a_member_unhealthy() {
         assert!(etcd(3, "etcdserver: user name is empty").is_denied());
+        assert!(etcd(2, "auth: user name is empty").asks_for_user());
+        assert!(etcd(3, "etcdserver: revision of auth store is old").asks_for_user());
         assert!(etcd(7, "etcdserver: permission denied").is_denied());
+        assert!(etcd(2, "auth: permission denied").is_denied());
         assert!(etcd(16, "etcdserver: invalid auth token").is_denied());
         let wrong = "etcdserver: authentication failed, invalid user ID or password";
         assert!(!etcd(3, wrong).is_denied());

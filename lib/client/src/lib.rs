@@ -9,6 +9,7 @@
 //! endpoint share one, so that a frozen member costs that limit and no more.
 
 mod args;
+mod compare;
 mod endpoint;
 mod error;
 
@@ -17,8 +18,12 @@ mod tls;
 mod wire;
 
 pub use args::{CredentialArgs, EndpointArgs, Target, Targets};
+pub use compare::compare_hashes;
 pub use endpoint::{Access, Endpoint, User};
 pub use error::Error;
-pub use probe::{ClusterProbe, probe, probe_within, wait_healthy, wait_healthy_with};
+pub use probe::{
+    ClusterProbe, Problem, ProblemKind, is_of, name, probe, probe_within, wait_healthy,
+    wait_healthy_with,
+};
 pub use tls::Tls;
-pub use wire::{Alarm, Status};
+pub use wire::{Alarm, DataHash, Status};

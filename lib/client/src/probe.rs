@@ -1,4 +1,4 @@
-//! The complete probe at a set of endpoints.
+//! The complete probe of a cluster through a set of endpoints.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -8,7 +8,7 @@ use futures::future::join_all;
 use pipeline::document::{self, Health, Member};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Alarm, Endpoint, Error};
+use crate::{Alarm, Endpoint, Error, compare};
 
 /// How long [`wait_healthy`] waits between two probes.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -16,47 +16,75 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// The limit of the last probe that [`wait_healthy`] begins: less would fail the healthy.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What one probe saw.
+/// What one probe found.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterProbe {
-    /// What the document holds of it.
+    /// What the document holds of it. The cluster is healthy when there is no
+    /// [`Problem`] and nothing is unknown.
     pub health: Health,
     /// The alarms of all members, those without an endpoint among them.
     pub alarms: Vec<Alarm>,
     /// Whether no endpoint at all answered, refused or not in time: a retry may help.
     pub unreachable: bool,
-    /// Why no endpoint told its members, when some answered.
-    pub members_error: Option<Error>,
+    /// What is wrong, endpoint by endpoint, then what concerns all of them.
+    pub problems: Vec<Problem>,
+    /// Why nobody can tell who the members are, when some endpoint answered. The
+    /// number of voting members is not zero then, but unknown.
+    pub unknown: Option<Error>,
+}
+
+/// Something that makes a cluster unhealthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What it concerns.
+    pub kind: ProblemKind,
+    /// The node that has it, where it is one node's.
+    pub node: Option<String>,
+    /// What is wrong and what to do, on one line, without the node.
+    pub message: String,
+}
+
+/// What a [`Problem`] concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// An endpoint does not serve.
+    Endpoint,
+    /// What the endpoints say contradicts each other.
+    Difference,
+    /// A member has raised an alarm.
+    Alarm,
 }
 
 /// What one endpoint answered, filled in as the answers come.
 #[derive(Default)]
-struct EndpointProbe {
-    endpoint: document::Endpoint,
+pub(crate) struct EndpointProbe {
+    pub endpoint: document::Endpoint,
+    pub members: Option<Result<Vec<Member>, Error>>,
     answered: bool,
     leader: Option<String>,
     alarms: Vec<Alarm>,
-    members: Option<Result<Vec<Member>, Error>>,
 }
 
-/// Looks at all `endpoints` at once; each costs its timeout at most.
+/// Probes all `endpoints` at once; each costs its timeout at most.
 ///
 /// The cluster counts as healthy when every endpoint has served a linearizable
-/// read, or is a learner and has served what a learner can, when all are of one
-/// cluster, and when no member has raised an alarm.
+/// read, or is a learner and has served what a learner can; when all agree on
+/// cluster, members and data; and when no member has raised an alarm.
 pub async fn probe(endpoints: &[Endpoint]) -> ClusterProbe {
     probe_within(endpoints, Duration::MAX).await
 }
 
 /// The same, with `limit` for each endpoint where that is less than its timeout.
 pub async fn probe_within(endpoints: &[Endpoint], limit: Duration) -> ClusterProbe {
-    let asked = endpoints.iter().map(|endpoint| ask(endpoint, limit.min(endpoint.timeout)));
-    combine(join_all(asked).await)
+    let probes = endpoints.iter().map(|e| probe_endpoint(e, limit.min(e.timeout)));
+    let mut probes = join_all(probes).await;
+    let differences = compare::settle(endpoints, &mut probes, limit).await;
+    combine(probes, differences)
 }
 
-/// Looks at `endpoints` again and again until all is healthy or `limit` is
-/// over; the last probe is returned. `progress` is called with each that was
-/// not healthy.
+/// Probes `endpoints` again and again until the cluster is healthy, or asking
+/// again is of no use, or `limit` is over; the last probe is returned. `progress`
+/// is called with each before.
 pub async fn wait_healthy(
     endpoints: &[Endpoint],
     limit: Duration,
@@ -78,7 +106,7 @@ pub async fn wait_healthy_with<E>(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let probe = probe(left.max(SHORTEST)).await?;
-        if probe.health.healthy || Instant::now() + INTERVAL >= deadline {
+        if probe.is_final() || Instant::now() + INTERVAL >= deadline {
             return Ok(probe);
         }
         progress(&probe);
@@ -86,8 +114,79 @@ pub async fn wait_healthy_with<E>(
     }
 }
 
-async fn ask(endpoint: &Endpoint, limit: Duration) -> EndpointProbe {
-    let mut seen = EndpointProbe {
+impl ClusterProbe {
+    /// Says that quorum is lost, and how many of the voting members answer; absent
+    /// while there is quorum, or where members that were not asked may be enough.
+    pub fn no_quorum(&self) -> Option<String> {
+        let endpoints = &self.health.endpoints;
+        let served = endpoints.iter().any(|e| e.healthy && !e.is_learner);
+        let voters: Vec<_> = self.health.members.iter().filter(|m| !m.is_learner).collect();
+        let is_asked = |voter: &Member| endpoints.iter().any(|endpoint| is_of(endpoint, voter));
+        let answers = |voter: &Member| {
+            endpoints.iter().any(|endpoint| endpoint.member_id.as_ref() == Some(&voter.id))
+        };
+        let answering = voters.iter().filter(|voter| answers(voter)).count();
+        let unasked = voters.iter().filter(|voter| !is_asked(voter)).count();
+        (!served && answering + unasked < voters.len() / 2 + 1 && !voters.is_empty()).then(|| {
+            let verb = if answering == 1 { "answers" } else { "answer" };
+            format!("no quorum: {answering} of {} voting members {verb}", voters.len())
+        })
+    }
+
+    /// In one line, why the cluster does not count as healthy; absent when it does.
+    pub fn why_unhealthy(&self) -> Option<String> {
+        let problem = || {
+            let problem = self.problems.first()?;
+            let node = problem.node.iter().map(|node| format!("{node}: "));
+            Some(node.collect::<String>() + &problem.message)
+        };
+        self.no_quorum().or_else(problem).or_else(|| self.cannot_tell())
+    }
+
+    /// In one line, why it cannot be told who the members are, and what to do.
+    pub fn cannot_tell(&self) -> Option<String> {
+        let why = self.unknown.as_ref()?;
+        Some(format!("cannot tell who the members are: {why}{}", why.advice()))
+    }
+
+    /// Adds `problem`, which makes the cluster unhealthy.
+    pub(crate) fn add(&mut self, problem: Problem) {
+        self.health.healthy = false;
+        self.problems.push(problem);
+    }
+
+    fn is_final(&self) -> bool {
+        let unknown_for_good = self.unknown.as_ref().is_some_and(Error::is_lasting);
+        self.health.healthy || (self.problems.is_empty() && unknown_for_good)
+    }
+}
+
+impl Problem {
+    pub(crate) fn difference(message: String) -> Self {
+        Self { kind: ProblemKind::Difference, node: None, message }
+    }
+}
+
+/// The name of an endpoint for people: the node's, else the member's, else the URL.
+pub fn name<'a>(health: &'a Health, endpoint: &'a document::Endpoint) -> &'a str {
+    let mut members = health.members.iter().filter(|member| is_of(endpoint, member));
+    let name = endpoint.node.as_deref().or_else(|| members.next().map(|m| m.name.as_str()));
+    name.filter(|name| !name.is_empty()).unwrap_or(&endpoint.endpoint)
+}
+
+/// Whether `endpoint` is one of `member`'s: by the ID that it told, else by node or URL.
+pub fn is_of(endpoint: &document::Endpoint, member: &Member) -> bool {
+    match &endpoint.member_id {
+        Some(id) => *id == member.id,
+        None => {
+            endpoint.node.as_ref() == Some(&member.name)
+                || member.client_urls.contains(&endpoint.endpoint)
+        }
+    }
+}
+
+async fn probe_endpoint(endpoint: &Endpoint, limit: Duration) -> EndpointProbe {
+    let mut probe = EndpointProbe {
         endpoint: document::Endpoint {
             endpoint: endpoint.url.clone(),
             node: endpoint.node.clone(),
@@ -95,15 +194,20 @@ async fn ask(endpoint: &Endpoint, limit: Duration) -> EndpointProbe {
         },
         ..EndpointProbe::default()
     };
-    let asked = timeout(limit, seen.fill(endpoint)).await;
-    match asked.unwrap_or(Err(Error::TimedOut(limit))) {
-        Ok(()) => seen.endpoint.healthy = true,
+    // One without a route fails at once, with its own reason.
+    let filled = if endpoint.has_route() {
+        timeout(limit, probe.fill(endpoint)).await.unwrap_or(Err(Error::TimedOut(limit)))
+    } else {
+        probe.fill(endpoint).await
+    };
+    match filled {
+        Ok(()) => probe.endpoint.healthy = true,
         Err(error) => {
-            seen.answered |= !error.is_unreachable();
-            seen.endpoint.error = Some(error.to_string());
+            probe.answered |= !error.is_unreachable();
+            probe.endpoint.error = Some(error.to_string());
         }
     }
-    seen
+    probe
 }
 
 impl EndpointProbe {
@@ -111,9 +215,8 @@ impl EndpointProbe {
     async fn fill(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
         let status = match endpoint.status().await {
             Ok(status) => Some(status),
-            // Newer versions tell it to root only.
             Err(error) if error.is_denied() => None,
-            Err(error @ Error::Gateway(_)) => {
+            Err(error @ (Error::Gateway(_) | Error::CommonName)) => {
                 self.answered = true;
                 self.members = Some(Err(error));
                 return endpoint.plain_health().await;
@@ -134,8 +237,13 @@ impl EndpointProbe {
             seen.version = Some(status.version);
             seen.db_size_bytes = Some(status.db_size_bytes);
             seen.db_size_in_use_bytes = Some(status.db_size_in_use_bytes);
+            seen.db_quota_bytes = status.db_quota_bytes;
+            seen.storage_version = status.storage_version;
+            seen.downgrade_target = status.downgrade_target;
             seen.raft_term = Some(status.raft_term);
             seen.raft_index = Some(status.raft_index);
+            seen.raft_applied_index = Some(status.raft_applied_index);
+            seen.revision = Some(status.revision);
         }
         self.members = Some(endpoint.members().await);
         if no_leader {
@@ -145,18 +253,24 @@ impl EndpointProbe {
         if is_learner { endpoint.health_of_learner().await } else { endpoint.health().await }
     }
 
+    /// Whether it has served a linearizable read, and so has caught up just now.
+    pub fn is_current(&self) -> bool {
+        self.endpoint.healthy && !self.endpoint.is_learner && self.endpoint.member_id.is_some()
+    }
+
     /// How far what the endpoint says of the cluster can be trusted.
     fn standing(&self) -> impl Ord + use<> {
         (self.endpoint.raft_term, self.endpoint.healthy, self.endpoint.raft_index)
     }
 }
 
-fn combine(mut seen: Vec<EndpointProbe>) -> ClusterProbe {
-    let clusters: BTreeSet<_> = seen.iter().filter_map(|s| s.endpoint.cluster_id.clone()).collect();
-    let alarms: BTreeSet<_> = seen.iter().flat_map(|s| s.alarms.clone()).collect();
+fn combine(mut probes: Vec<EndpointProbe>, differences: Vec<Problem>) -> ClusterProbe {
+    let clusters: BTreeSet<_> =
+        probes.iter().filter_map(|p| p.endpoint.cluster_id.clone()).collect();
     let one_cluster = clusters.len() <= 1;
-    let highest = seen.iter().filter_map(|s| s.endpoint.raft_index).max();
-    for one in seen.iter_mut().map(|s| &mut s.endpoint) {
+    let alarms: BTreeSet<_> = probes.iter().flat_map(|p| p.alarms.clone()).collect();
+    let highest = probes.iter().filter_map(|p| p.endpoint.raft_index).max();
+    for one in probes.iter_mut().map(|probe| &mut probe.endpoint) {
         let lag = highest.zip(one.raft_index).map(|(highest, index)| highest - index);
         one.raft_lag = lag.filter(|_| one_cluster);
         one.alarms = alarms
@@ -165,31 +279,66 @@ fn combine(mut seen: Vec<EndpointProbe>) -> ClusterProbe {
             .map(|alarm| alarm.alarm.clone())
             .collect();
     }
-    let endpoints_healthy = !seen.is_empty() && seen.iter().all(|s| s.endpoint.healthy);
-    let (members, members_error) = members(&seen);
-    ClusterProbe {
-        unreachable: !seen.iter().any(|s| s.answered),
-        members_error,
+    // A leader that is known only to members without quorum may be dead.
+    let leads = probes.iter().filter(|p| p.is_current() && p.leader.is_some() && one_cluster);
+    let leader = leads.max_by_key(|p| p.standing()).and_then(|p| p.leader.clone());
+    let (members, unknown) = members(&probes);
+    let mut probe = ClusterProbe {
+        unreachable: !probes.iter().any(|p| p.answered),
         health: Health {
-            healthy: endpoints_healthy && one_cluster && alarms.is_empty(),
+            healthy: !probes.is_empty() && unknown.is_none(),
             cluster_id: clusters.into_iter().next().filter(|_| one_cluster),
-            leader: seen
-                .iter()
-                .filter(|s| s.leader.is_some() && one_cluster)
-                .max_by_key(|s| s.standing())
-                .and_then(|s| s.leader.clone()),
+            leader,
             members,
-            endpoints: seen.into_iter().map(|s| s.endpoint).collect(),
+            endpoints: probes.into_iter().map(|p| p.endpoint).collect(),
         },
         alarms: alarms.into_iter().collect(),
-    }
+        problems: Vec::new(),
+        unknown,
+    };
+    let failed = probe.health.endpoints.iter().filter_map(|e| {
+        let message = format!("{}: {}", e.endpoint, e.error.as_ref()?);
+        Some(Problem { kind: ProblemKind::Endpoint, node: e.node.clone(), message })
+    });
+    let problems: Vec<_> = failed
+        .chain(differences)
+        .chain(probe.alarms.iter().map(|alarm| of_alarm(&probe.health, alarm)))
+        .collect();
+    problems.into_iter().for_each(|problem| probe.add(problem));
+    probe
 }
 
 /// The member list of the endpoint that is to be trusted most, or why none has one.
-fn members(seen: &[EndpointProbe]) -> (Vec<Member>, Option<Error>) {
-    let told = seen.iter().filter(|s| matches!(s.members, Some(Ok(_))));
-    match told.max_by_key(|s| s.standing()).map(|s| &s.members) {
+fn members(probes: &[EndpointProbe]) -> (Vec<Member>, Option<Error>) {
+    let told = probes.iter().filter(|probe| matches!(probe.members, Some(Ok(_))));
+    match told.max_by_key(|probe| probe.standing()).map(|probe| &probe.members) {
         Some(Some(Ok(members))) => (members.clone(), None),
-        _ => (Vec::new(), seen.iter().find_map(|s| s.members.clone()?.err())),
+        _ => (Vec::new(), probes.iter().find_map(|probe| probe.members.clone()?.err())),
+    }
+}
+
+fn of_alarm(health: &Health, alarm: &Alarm) -> Problem {
+    let message = format!("alarm {}: {}", alarm.alarm, advice(&alarm.alarm));
+    let mut endpoints = health.endpoints.iter();
+    let endpoint = endpoints.find(|e| e.member_id.as_ref() == Some(&alarm.member_id));
+    if let Some(node) = endpoint.and_then(|endpoint| endpoint.node.clone()) {
+        return Problem { kind: ProblemKind::Alarm, node: Some(node), message };
+    }
+    let member = health.members.iter().find(|member| member.id == alarm.member_id);
+    let name = member.map(|m| m.name.as_str()).filter(|name| !name.is_empty());
+    let message = format!("member {}: {message}", name.unwrap_or(&alarm.member_id));
+    Problem { kind: ProblemKind::Alarm, node: None, message }
+}
+
+fn advice(alarm: &str) -> &str {
+    match alarm {
+        "NOSPACE" => {
+            "the database has reached its quota and takes no writes: compact, defragment, raise \
+             quotaBackendBytes if most of it is in use, then etcdctl alarm disarm"
+        }
+        "CORRUPT" => {
+            "its data differs from that of the other members: remove the member and add it again"
+        }
+        _ => "see etcdctl alarm list",
     }
 }

@@ -1,6 +1,9 @@
 //! What the gateway sends: 64-bit integers as strings, and fields that are
 //! zero, false or empty left out.
 
+use std::fmt;
+use std::str::FromStr;
+
 use pipeline::document::Member;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -13,7 +16,7 @@ pub struct Status {
     pub member_id: String,
     /// The cluster's ID, in hex.
     pub cluster_id: String,
-    /// The version of etcd, as `3.5.16`.
+    /// The version of etcd, e.g. `3.5.16`.
     pub version: String,
     /// The ID of the leader, in hex; absent when the member knows none.
     pub leader: Option<String>,
@@ -25,6 +28,16 @@ pub struct Status {
     pub db_size_bytes: u64,
     /// What of it is in use.
     pub db_size_in_use_bytes: u64,
+    /// The size at which the member stops taking writes; from 3.6 on.
+    pub db_quota_bytes: Option<u64>,
+    /// The version of the data's format, e.g. `3.6.0`; from 3.6 on.
+    pub storage_version: Option<String>,
+    /// The version that the cluster is being downgraded to, if it is; from 3.6 on.
+    pub downgrade_target: Option<String>,
+    /// The raft index up to which entries are applied to the data.
+    pub raft_applied_index: u64,
+    /// The revision of the data.
+    pub revision: u64,
     /// Whether the member is a learner.
     pub is_learner: bool,
     /// The alarms of all members, as this one knows them.
@@ -36,7 +49,7 @@ pub struct Status {
 pub struct Alarm {
     /// The member's ID, in hex.
     pub member_id: String,
-    /// What is wrong, as `NOSPACE` or `CORRUPT`.
+    /// What is wrong, e.g. `NOSPACE` or `CORRUPT`.
     pub alarm: String,
 }
 
@@ -68,6 +81,8 @@ struct Header {
     cluster_id: u64,
     #[serde(deserialize_with = "integer")]
     member_id: u64,
+    #[serde(deserialize_with = "integer")]
+    revision: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,13 +95,44 @@ pub(crate) struct StatusAnswer {
     #[serde(deserialize_with = "integer")]
     db_size_in_use: u64,
     #[serde(deserialize_with = "integer")]
+    db_size_quota: u64,
+    storage_version: String,
+    downgrade_info: DowngradeAnswer,
+    #[serde(deserialize_with = "integer")]
     leader: u64,
     #[serde(deserialize_with = "integer")]
     raft_index: u64,
     #[serde(deserialize_with = "integer")]
     raft_term: u64,
+    #[serde(deserialize_with = "integer")]
+    raft_applied_index: u64,
     is_learner: bool,
     errors: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DowngradeAnswer {
+    enabled: bool,
+    target_version: String,
+}
+
+/// The hash of a member's keys and values up to one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataHash {
+    /// The CRC-32C.
+    pub hash: u32,
+    /// The revision of the member's last compaction: hashes are comparable only
+    /// where it is the same.
+    pub compact_revision: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HashAnswer {
+    hash: u32,
+    #[serde(deserialize_with = "integer")]
+    compact_revision: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,9 +166,23 @@ impl From<StatusAnswer> for Status {
             raft_index: answer.raft_index,
             db_size_bytes: answer.db_size,
             db_size_in_use_bytes: answer.db_size_in_use,
+            db_quota_bytes: (answer.db_size_quota != 0).then_some(answer.db_size_quota),
+            storage_version: Some(answer.storage_version).filter(|version| !version.is_empty()),
+            downgrade_target: answer
+                .downgrade_info
+                .enabled
+                .then_some(answer.downgrade_info.target_version),
+            raft_applied_index: answer.raft_applied_index,
+            revision: answer.header.revision,
             is_learner: answer.is_learner,
             alarms: answer.errors.iter().filter_map(|text| alarm(text)).collect(),
         }
+    }
+}
+
+impl From<HashAnswer> for DataHash {
+    fn from(answer: HashAnswer) -> Self {
+        Self { hash: answer.hash, compact_revision: answer.compact_revision }
     }
 }
 
@@ -157,12 +217,14 @@ fn alarm(text: &str) -> Option<Alarm> {
     })
 }
 
-fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+fn integer<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
     match Value::deserialize(deserializer)? {
         Value::String(text) => text.parse().map_err(D::Error::custom),
-        Value::Number(number) => {
-            number.as_u64().ok_or_else(|| D::Error::custom(format!("{number}: not an integer")))
-        }
+        Value::Number(number) => number.to_string().parse().map_err(D::Error::custom),
         other => Err(D::Error::custom(format!("{other}: not an integer"))),
     }
 }
@@ -174,7 +236,9 @@ mod tests {
     #[test]
     fn a_status_with_every_field() {
         let text = r#"{"header": {"cluster_id": "14841639068965178418", "member_id": "10276657743932975437",
-            "revision": "1", "raft_term": "2"}, "version": "3.5.16", "dbSize": "20480",
+            "revision": "1", "raft_term": "2"}, "version": "3.6.16", "dbSize": "20480",
+            "dbSizeQuota": "2147483648", "storageVersion": "3.6.0",
+            "downgradeInfo": {"enabled": true, "targetVersion": "3.5.0"},
             "leader": "10276657743932975437", "raftIndex": "4", "raftTerm": "2", "raftAppliedIndex": "4",
             "dbSizeInUse": "16384", "isLearner": true,
             "errors": ["memberID:10276657743932975437 alarm:NOSPACE ", "memberID:1  alarm:CORRUPT"]}"#;
@@ -185,12 +249,17 @@ mod tests {
             Status {
                 member_id: "8e9e05c52164694d".into(),
                 cluster_id: "cdf818194e3a8c32".into(),
-                version: "3.5.16".into(),
+                version: "3.6.16".into(),
                 leader: Some("8e9e05c52164694d".into()),
                 raft_term: 2,
                 raft_index: 4,
                 db_size_bytes: 20480,
                 db_size_in_use_bytes: 16384,
+                db_quota_bytes: Some(2_147_483_648),
+                storage_version: Some("3.6.0".into()),
+                downgrade_target: Some("3.5.0".into()),
+                raft_applied_index: 4,
+                revision: 1,
                 is_learner: true,
                 alarms: vec![alarm("8e9e05c52164694d", "NOSPACE"), alarm("1", "CORRUPT")],
             }
@@ -203,6 +272,8 @@ mod tests {
             serde_json::from_str(r#"{"errors": ["etcdserver: no leader"]}"#).unwrap();
         let status = Status::from(answer);
         assert_eq!((status.leader, status.raft_index, status.alarms), (None, 0, vec![]));
+        assert_eq!((status.db_quota_bytes, status.storage_version), (None, None));
+        assert_eq!(status.downgrade_target, None);
         let answer: MembersAnswer =
             serde_json::from_str(r#"{"members": [{"ID": "17", "peerURLs": ["http://a:1"]}]}"#)
                 .unwrap();

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use client::{Access, ClusterProbe, Endpoint, Target, probe_within};
-use pipeline::document;
 use remote::{Error, Fleet, Forward, Host, fan_out};
 
 /// The ways to the client ports of some members. What was opened stays open, and
@@ -38,6 +37,22 @@ impl<'a> Route<'a> {
     ///
     /// Fails on a target that is no URL, or is `https` without a CA certificate.
     pub async fn probe(&self, limit: Duration) -> Result<ClusterProbe, client::Error> {
+        let endpoints = self.endpoints().await?;
+        let probe = probe_within(&endpoints, limit).await;
+        for (way, seen) in self.ways.borrow_mut().iter_mut().zip(&probe.health.endpoints) {
+            // A connection through which nobody answers may be lost.
+            if seen.member_id.is_none() && seen.error.is_some() {
+                way.take_if(|way| way._forward.is_some());
+            }
+        }
+        Ok(probe)
+    }
+
+    /// The endpoints of all targets, in their order; they serve as long as this.
+    /// One that ssh does not reach fails every request with the reason.
+    ///
+    /// Fails on a target that is no URL, or is `https` without a CA certificate.
+    pub async fn endpoints(&self) -> Result<Vec<Endpoint>, client::Error> {
         let before = self.ways.take();
         let jobs = self.fleet.map_or(self.targets.len().max(1), Fleet::jobs);
         let opened = fan_out(
@@ -49,36 +64,22 @@ impl<'a> Route<'a> {
             },
         )
         .await;
-        let (mut endpoints, mut forwards, mut failed, mut refused) =
-            (Vec::new(), Vec::new(), Vec::new(), false);
-        for (at, (target, way)) in self.targets.iter().zip(opened).enumerate() {
+        let mut endpoints = Vec::new();
+        let mut ways = Vec::new();
+        for (target, way) in self.targets.iter().zip(opened) {
             match way? {
-                Ok(Way { endpoint, _forward }) => {
-                    endpoints.push(endpoint);
-                    forwards.push((at, _forward));
+                Ok(way) => {
+                    endpoints.push(way.endpoint.clone());
+                    ways.push(Some(way));
                 }
                 Err(error) => {
-                    refused |= !matches!(error, Error::Unreachable(_));
-                    failed.push((at, unreached(target, &error)));
+                    endpoints.push(unreached(target, &error));
+                    ways.push(None);
                 }
-            }
-        }
-        let mut probe = probe_within(&endpoints, limit).await;
-        let mut ways: Vec<_> = self.targets.iter().map(|_| None).collect();
-        let opened = endpoints.into_iter().zip(forwards).zip(&probe.health.endpoints);
-        for ((endpoint, (at, forward)), seen) in opened {
-            // One that did not answer may have lost its connection.
-            if forward.is_none() || seen.member_id.is_some() {
-                ways[at] = Some(Way { endpoint, _forward: forward });
             }
         }
         self.ways.replace(ways);
-        probe.unreachable &= !refused;
-        for (at, endpoint) in failed {
-            probe.health.healthy = false;
-            probe.health.endpoints.insert(at, endpoint);
-        }
-        Ok(probe)
+        Ok(endpoints)
     }
 
     async fn open(&self, target: &Target) -> Result<Result<Way, Error>, client::Error> {
@@ -122,11 +123,12 @@ fn port(url: &str) -> Result<u16, client::Error> {
     port.ok_or_else(|| client::Error::Url { url: url.into(), why: "no port".into() })
 }
 
-fn unreached(target: &Target, error: &Error) -> document::Endpoint {
-    document::Endpoint {
-        endpoint: target.url.clone(),
-        node: target.node.as_ref().map(|node| node.name.clone()),
-        error: Some(format!("ssh: {error}")),
-        ..document::Endpoint::default()
+fn unreached(target: &Target, error: &Error) -> Endpoint {
+    let retry = matches!(error, Error::Unreachable(_));
+    let why = client::Error::Route { why: format!("ssh: {error}"), retry };
+    let endpoint = Endpoint::without_route(&target.url, why);
+    match &target.node {
+        Some(node) => endpoint.of_node(&node.name),
+        None => endpoint,
     }
 }

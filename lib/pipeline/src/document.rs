@@ -406,6 +406,16 @@ pub struct Endpoint {
     /// What of it is in use; the rest a defragmentation gives back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub db_size_in_use_bytes: Option<u64>,
+    /// The size at which the member stops taking writes. From etcd 3.6 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_quota_bytes: Option<u64>,
+    /// The version of the data's format, e.g. `3.6.0`. From etcd 3.6 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_version: Option<String>,
+    /// The version that the cluster is being downgraded to, e.g. `3.6.0`; absent
+    /// unless a downgrade is under way. From etcd 3.6 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgrade_target: Option<String>,
     /// Whether it is the leader.
     #[serde(default)]
     pub is_leader: bool,
@@ -418,6 +428,16 @@ pub struct Endpoint {
     /// The raft index that is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raft_index: Option<u64>,
+    /// The raft index up to which the member has applied entries to its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raft_applied_index: Option<u64>,
+    /// The revision of the member's data. Members at the same applied index are
+    /// at the same revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The hash of the member's keys and values, in hex, with `etcd-health --hash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_hash: Option<String>,
     /// How many entries it is behind the highest raft index of all endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raft_lag: Option<u64>,

@@ -59,6 +59,8 @@ pub enum Code {
     // Errors: answers about the cluster and its certificates
     /// an endpoint, a member or the cluster is not healthy
     Unhealthy,
+    /// no endpoint gave the member list: the cluster's health cannot be told
+    NoMemberList,
     /// a certificate is due for renewal
     Due,
     /// a certificate is missing
@@ -101,10 +103,10 @@ pub enum Code {
     Exposed,
     /// a process is older than its configuration, unit or binary
     Outdated,
-    /// no endpoint gave the member list
-    NoMemberList,
     /// a member does not vote yet
     Learner,
+    /// a member is far behind the others
+    Lagging,
     /// a member is not a node of the document
     UnknownMember,
     // What was done

@@ -194,7 +194,7 @@ fn members_are_stopped_started_and_restarted() {
     let refused = |host| {
         format!(
             "etcd-unit: {host}: etcd.service not restarted: the cluster is not healthy: \
-             etcd-02: connecting: the host gives ssh no connection to the port"
+             etcd-02: connecting: nothing is listening on port 2379"
         )
     };
     assert_eq!(ran.stderr.lines().collect::<Vec<_>>(), HOSTS.map(refused));
