@@ -5,13 +5,13 @@ use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use etcd::Version;
 use flate2::read::MultiGzDecoder;
 use pipeline::document::{Arch, Binary};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
 use crate::pieces::pieces;
-use crate::version::Version;
 
 /// The binaries that a release may hold; `etcdutl` came with 3.5.
 const BINARIES: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];

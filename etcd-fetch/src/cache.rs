@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use etcd::Version;
 use pipeline::disk::{self, Lock};
 use pipeline::terminal::Progress;
 
-use crate::version::Version;
 use pipeline::document::Binary;
 
 /// The name of the file of checksums, here and on a mirror.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use etcd::Version;
 use pipeline::document::{Arch, Archive, Binary};
 use pipeline::{Code, Error, Exit, Run, ToolResult, disk};
 
@@ -12,7 +13,6 @@ use crate::cache::{Cache, SUMS};
 use crate::download::{Remote, remove};
 use crate::mirror::{Kind, Mirror, kind_of};
 use crate::sums;
-use crate::version::Version;
 
 /// Fetches the archives of one release.
 pub(crate) struct Fetcher<'a> {

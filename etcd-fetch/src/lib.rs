@@ -6,13 +6,13 @@
 
 mod archive;
 mod cache;
+mod choice;
 mod download;
 mod fetch;
 mod mirror;
 mod pieces;
 mod sums;
 mod unpack;
-mod version;
 mod web;
 
 use std::collections::BTreeSet;
@@ -20,25 +20,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use client::CredentialArgs;
+use etcd::{Kubernetes, Version};
 use indicatif::DecimalBytes;
-use pipeline::document::{Arch, Document, Release};
+use pipeline::document::{Arch, Release};
 use pipeline::{Code, Common, Error, Exit, Run, Tool, ToolResult, parse_duration, terminal};
 
 use crate::cache::Cache;
+use crate::choice::{Choice, Reason};
 use crate::fetch::{Fetched, Fetcher, Package};
 use crate::mirror::{Location, Mirror};
 use crate::sums::Pin;
-use crate::version::{Concern, Kubernetes, Version};
 
 /// Download, verify and cache an etcd release
+///
+/// Without a version the members of a cluster that runs are asked for theirs, with
+/// the certificates of --pki, so that no pipeline upgrades by accident.
 #[derive(Debug, clap::Parser)]
-#[command(name = "etcd-fetch", version, about)]
+#[command(name = "etcd-fetch", version)]
 pub struct Fetch {
-    /// The release, as v3.5.16 or 3.5.16; without it the one of --for-kubernetes,
-    /// else the document's cluster.version, else the newest 3.6 known
+    /// The release, e.g. v3.5.16 [default: the document's cluster.version, else
+    /// the version that the cluster runs, else the newest 3.6]
     #[arg(value_name = "VERSION")]
     release: Option<Version>,
-    /// Take the newest release known to go with this Kubernetes, as 1.33
+    /// Use the newest release known to go with this Kubernetes, e.g. 1.33
     #[arg(long, value_name = "VERSION")]
     for_kubernetes: Option<Kubernetes>,
     /// Fetch from here: a folder, or a URL of http, https or file, that holds
@@ -49,25 +54,27 @@ pub struct Fetch {
         default_value = "https://github.com/etcd-io/etcd/releases/download"
     )]
     mirror: Location,
-    /// Keep the archives here (default: etcd-tools in $XDG_CACHE_HOME or ~/.cache)
+    /// Keep the archives here [default: etcd-tools in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Take no archive but the one with this SHA-256, for each architecture if
-    /// there are several, as arm64=HEX
+    /// Accept only the archive with this SHA-256; with several architectures one
+    /// for each, e.g. arm64=HEX
     #[arg(long, value_name = "[ARCH=]HEX", value_delimiter = ',')]
     sha256: Vec<Pin>,
-    /// Ask no mirror: take what is in the cache
+    /// Never contact the mirror: use what is in the cache
     #[arg(long)]
     offline: bool,
-    /// Put the binaries for this machine into this folder, too
+    /// Also unpack the binaries for this machine into this folder
     #[arg(long, value_name = "DIR")]
     unpack: Option<PathBuf>,
     /// Give up when the mirror sends nothing for this long
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = timeout)]
     timeout: Duration,
-    /// Take 3.5.0, 3.5.1 and 3.5.2, which are known to corrupt data
+    /// Allow 3.5.0, 3.5.1 and 3.5.2, which are known to corrupt data
     #[arg(long)]
     allow_unsafe_version: bool,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -89,8 +96,7 @@ impl Tool for Fetch {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
-        let (version, reason) = self.choose(&run.document)?;
-        self.consider(run, version)?;
+        let Choice { version, reason } = choice::choose(self, run)?;
         let own = self.unpack.as_ref().map(|_| unpack::own_arch()).transpose()?;
         let of_nodes: BTreeSet<Arch> = run.nodes().iter().map(|node| node.arch()).collect();
         let archs = of_nodes.iter().copied().chain(own).collect();
@@ -125,54 +131,6 @@ impl Tool for Fetch {
 }
 
 impl Fetch {
-    /// The release to fetch, and what to say of how it was chosen.
-    fn choose(&self, document: &Document) -> Result<(Version, &'static str)> {
-        let in_document = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
-        let in_document = in_document.map(|text| {
-            let wrong = |why| Error::bad_input(format!("stdin: cluster.version: {text:?}: {why}"));
-            text.parse::<Version>().map_err(wrong)
-        });
-        let in_document = in_document.transpose()?;
-        if let Some(kubernetes) = self.for_kubernetes {
-            let picked = kubernetes.etcd();
-            let other = match (self.release, in_document) {
-                (Some(version), _) => Some((version, "the command line")),
-                (None, version) => version.map(|version| (version, "cluster.version")),
-            };
-            if let Some((version, place)) = other.filter(|(version, _)| *version != picked) {
-                return Err(Error::usage(format!(
-                    "--for-kubernetes {kubernetes} takes {picked}, but {place} says {version}: \
-                     give one of them"
-                ))
-                .into());
-            }
-            return Ok((picked, " (picked for Kubernetes)"));
-        }
-        let given = self.release.or(in_document).map(|version| (version, ""));
-        Ok(given.unwrap_or((version::DEFAULT, " (the default, as no version was given)")))
-    }
-
-    /// Refuses, or warns of, what is known to be wrong with the release.
-    fn consider(&self, run: &Run, version: Version) -> Result<()> {
-        let (code, message) = match version.concern() {
-            None => return Ok(()),
-            Some(Concern::Unsafe) if !self.allow_unsafe_version => {
-                return Err(Error::usage(format!(
-                    "{version}: known to corrupt data: take a newer one (or say \
-                     --allow-unsafe-version)"
-                ))
-                .into());
-            }
-            Some(Concern::Unsafe) => (Code::UnsafeVersion, "known to corrupt data"),
-            Some(Concern::Unsupported) => (Code::UnsupportedVersion, "no longer supported by etcd"),
-            Some(Concern::OldForKubernetes) => {
-                (Code::OldVersion, "not recommended for Kubernetes, which wants v3.5.11 or newer")
-            }
-        };
-        run.report(ToolResult::warning(code, format!("{version}: {message}")));
-        Ok(())
-    }
-
     fn cache_root(&self) -> Result<PathBuf> {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         let home = || variable("HOME").map(|home| home.join(".cache"));
@@ -180,7 +138,8 @@ impl Fetch {
         let standard = || variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let default = || standard().or_else(home).map(|folder| folder.join("etcd-tools"));
         self.cache.clone().or_else(default).ok_or_else(|| {
-            Error::usage("--cache: neither HOME nor XDG_CACHE_HOME is set: say where").into()
+            Error::usage("no cache folder: neither HOME nor XDG_CACHE_HOME is set: pass --cache")
+                .into()
         })
     }
 }
@@ -190,7 +149,7 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
 }
 
 /// Says what became of an archive, and gives it if it is in the cache.
-fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: &str) -> Option<Package> {
+fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: Reason) -> Option<Package> {
     let Fetcher { run, version, mirror, .. } = fetcher;
     match fetched {
         Fetched::New(package) => {

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use etcd::Version;
 use pipeline::document::{Arch, Binary};
 use pipeline::{Code, Error, Run, ToolResult, disk};
 
 use crate::archive;
 use crate::cache::Cache;
 use crate::fetch::Package;
-use crate::version::Version;
 
 /// The architecture of this machine. An error when etcd has no release for it.
 pub(crate) fn own_arch() -> Result<Arch> {

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use etcd::Version;
 use pipeline::Error;
 use pipeline::document::{ClusterState, CompactionMode, Document, Node, NodeSettings};
 use serde::Serialize;
-
-use crate::version::Version;
 
 /// What the templates see of a node; templates/README.md describes the keys.
 #[derive(Debug, Serialize)]
@@ -47,7 +46,7 @@ pub struct Data {
 impl Data {
     /// What templates see of `node`, to render it for `version`. A path that
     /// cannot stand in a unit is an error.
-    pub fn new(document: &Document, node: &Node, version: &Version) -> Result<Self> {
+    pub fn new(document: &Document, node: &Node, version: Version) -> Result<Self> {
         let settings = document.settings(node);
         check_paths(node, &settings)?;
         let in_home = unit_paths(&settings).any(|(_, path)| in_home(path));
@@ -56,8 +55,8 @@ impl Data {
             hostname: node.hostname().into(),
             address: node.address.clone(),
             arch: node.arch().name(),
-            etcd_version: version.name.clone(),
-            etcd_minor: version.minor,
+            etcd_version: version.to_string(),
+            etcd_minor: version.minor().number(),
             listen_client_urls: listen_client_urls(node, settings.client_port),
             listen_peer_urls: listen_url(node, settings.peer_port),
             advertise_client_urls: document.client_url(node),
@@ -125,7 +124,7 @@ fn check_paths(node: &Node, settings: &NodeSettings) -> Result<()> {
         }
         if ["/tmp", "/var/tmp", "/dev", "/proc", "/sys"].iter().any(|of| under(path, of)) {
             return Err(Error::bad_input(format!(
-                "{place}: the unit gives etcd no access there: choose a folder as /var/lib/etcd"
+                "{place}: the unit gives etcd no access there: choose a folder such as /var/lib/etcd"
             ))
             .into());
         }
@@ -150,7 +149,7 @@ mod tests {
     fn every_key_is_described() {
         let input = pipeline::parse(b"m1:192.168.1.100:etcd-01").unwrap();
         let version = "v3.5.16".parse().unwrap();
-        let data = Data::new(&input.document, &input.document.nodes[0], &version).unwrap();
+        let data = Data::new(&input.document, &input.document.nodes[0], version).unwrap();
         let help = include_str!("../templates/README.md");
         let described: Vec<_> = help.split_whitespace().collect();
         for key in serde_json::to_value(data).unwrap().as_object().unwrap().keys() {

@@ -1,66 +1,10 @@
-//! The environment file of the unit: quoting, the user's own variables, and
-//! what etcd makes of them.
+//! The user's own variables in the environment file of the unit, and what etcd
+//! makes of them.
 
 use std::collections::BTreeMap;
 
+use etcd::{Minor, environment, settings};
 use pipeline::{Code, ToolResult};
-
-/// The beginning of the settings that etcd renamed in 3.6.
-const EXPERIMENTAL: &str = "ETCD_EXPERIMENTAL_";
-
-const FEATURE_GATES: &str = "ETCD_FEATURE_GATES";
-
-/// Experimental flags that became feature gates in 3.6, without their prefix
-/// (`ExperimentalFlagToFeatureMap` in etcd's server/features).
-const GATES: [(&str, &str); 6] = [
-    ("COMPACT_HASH_CHECK_ENABLED", "CompactHashCheck"),
-    ("ENABLE_LEASE_CHECKPOINT", "LeaseCheckpoint"),
-    ("ENABLE_LEASE_CHECKPOINT_PERSIST", "LeaseCheckpointPersist"),
-    ("INITIAL_CORRUPT_CHECK", "InitialCorruptCheck"),
-    ("STOP_GRPC_SERVICE_ON_DEFRAG", "StopGRPCServiceOnDefrag"),
-    ("TXN_MODE_WRITE_WITH_SHARED_BUFFER", "TxnModeWriteWithSharedBuffer"),
-];
-
-/// Settings that only 3.6 and later know by this name, without `ETCD_`; before
-/// that they were experimental (`Config.AddFlags` in etcd's server/embed).
-const SINCE_3_6: [&str; 18] = [
-    "BOOTSTRAP_DEFRAG_THRESHOLD_MEGABYTES",
-    "COMPACTION_BATCH_LIMIT",
-    "COMPACTION_SLEEP_INTERVAL",
-    "COMPACT_HASH_CHECK_TIME",
-    "CORRUPT_CHECK_TIME",
-    "DISTRIBUTED_TRACING_ADDRESS",
-    "DISTRIBUTED_TRACING_INSTANCE_ID",
-    "DISTRIBUTED_TRACING_SAMPLING_RATE",
-    "DISTRIBUTED_TRACING_SERVICE_NAME",
-    "DOWNGRADE_CHECK_TIME",
-    "ENABLE_DISTRIBUTED_TRACING",
-    "MAX_LEARNERS",
-    "MEMORY_MLOCK",
-    "PEER_SKIP_CLIENT_SAN_VERIFICATION",
-    "SNAPSHOT_CATCHUP_ENTRIES",
-    "WARNING_APPLY_DURATION",
-    "WARNING_UNARY_REQUEST_DURATION",
-    "WATCH_PROGRESS_NOTIFY_INTERVAL",
-];
-
-/// `value` as it must stand after `NAME=`, so that every systemd and a POSIX
-/// shell read it as it is. `value` is one line.
-pub fn quote(value: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./:=,@%+-[]".contains(&b);
-    if value.bytes().all(plain) {
-        return value.to_owned();
-    }
-    // In double quotes a backslash protects these four, in systemd as in a shell.
-    let mut quoted = String::from('"');
-    for character in value.chars() {
-        if matches!(character, '"' | '\\' | '$' | '`') {
-            quoted.push('\\');
-        }
-        quoted.push(character);
-    }
-    quoted + "\""
-}
 
 /// The environment file `text` with `variables` set in it: in place of those of
 /// the same name, or after all others. One with an empty value is left out: etcd
@@ -69,7 +13,7 @@ pub fn set(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut left = variables.clone();
     let mut lines = Vec::new();
     for line in text.lines() {
-        let own = variable(line).and_then(|(name, _)| variables.get_key_value(name));
+        let own = variable(line).and_then(|name| variables.get_key_value(name));
         match own {
             Some((name, value)) => {
                 left.remove(name);
@@ -83,74 +27,57 @@ pub fn set(text: &str, variables: &BTreeMap<String, String>) -> String {
 }
 
 fn assignment(name: &str, value: &str) -> Option<String> {
-    (!value.is_empty()).then(|| format!("{name}={}", quote(value)))
+    (!value.is_empty()).then(|| format!("{name}={}", environment::quote(value)))
 }
 
-/// The name and the value, as it stands there, that a line of an environment file sets.
-fn variable(line: &str) -> Option<(&str, &str)> {
-    let (name, value) = line.split_once('=')?;
-    Some((name.trim(), value)).filter(|(name, _)| !name.starts_with(['#', ';']))
+/// The name of the variable that a line of an environment file sets.
+fn variable(line: &str) -> Option<&str> {
+    let (name, _) = line.split_once('=')?;
+    Some(name.trim()).filter(|name| !name.starts_with(['#', ';']))
 }
 
 /// What is wrong with `variables` of the user's, set in the environment file
-/// `text` of etcd 3.`minor`.
+/// `text` of etcd `minor`.
 ///
-/// etcd ignores a variable that it does not know: a warning. With one setting in
-/// both its old and its new form etcd 3.6 does not start: an error.
-pub fn problems(text: &str, variables: &BTreeMap<String, String>, minor: u32) -> Vec<ToolResult> {
-    let set: BTreeMap<_, _> = text.lines().filter_map(variable).collect();
-    let problem = |name: &String| match (unknown(name, minor), conflict(name, &set)) {
-        (Some(advice), _) => Some(ToolResult::warning(
-            Code::UnknownVariable,
-            format!(
-                "settings.env: {name}: etcd 3.{minor} does not know it and ignores it: {advice}"
-            ),
-        )),
-        (None, Some(other)) if minor == 6 => Some(ToolResult::error(
-            Code::ConflictingVariables,
-            format!(
+/// etcd ignores a variable that it does not know, and the next minor version one
+/// that it gives up: warnings. With one setting in both its old and its new form
+/// etcd 3.6 does not start (`setFeatureGatesFromExperimentalFlags` in etcd's
+/// server/embed): an error.
+pub fn problems(text: &str, variables: &BTreeMap<String, String>, minor: Minor) -> Vec<ToolResult> {
+    let set = environment::parse(text);
+    let problem = |name: &String| {
+        let warning = |code, what: String, advice| {
+            let message = format!("settings.env: {name}: {what}: {advice}");
+            Some(ToolResult::warning(code, message))
+        };
+        if let Some(advice) = settings::instead_of_unknown(name, minor) {
+            let what = format!("etcd {minor} does not know it and ignores it");
+            return warning(Code::UnknownVariable, what, advice);
+        }
+        if minor == Minor::V3_6
+            && let Some(other) = other_form(name, &set)
+        {
+            let message = format!(
                 "settings.env: {name}: etcd 3.6 does not start with it beside {other}: \
-                     set only {other}"
-            ),
-        )),
-        _ => None,
+                 set only {other}"
+            );
+            return Some(ToolResult::error(Code::ConflictingVariables, message));
+        }
+        let advice = settings::instead_of_deprecated(name, minor)?;
+        let what = format!("etcd {minor} is the last to know it");
+        warning(Code::DeprecatedVariable, what, advice)
     };
-    variables.keys().filter_map(problem).collect()
+    variables.keys().filter(|name| set.contains_key(*name)).filter_map(problem).collect()
 }
 
-/// What to do instead of setting a variable that etcd 3.`minor` does not know.
-fn unknown(name: &str, minor: u32) -> Option<String> {
-    if let Some(rest) = name.strip_prefix(EXPERIMENTAL).filter(|_| minor >= 7) {
-        return Some(match gate(rest) {
-            Some(gate) => format!("set {gate} in {FEATURE_GATES}"),
-            None => format!("set ETCD_{rest}"),
-        });
-    }
-    let rest = name.strip_prefix("ETCD_")?;
-    match rest {
-        "FEATURE_GATES" if minor < 6 => Some(format!("set the {EXPERIMENTAL}… of each feature")),
-        _ if minor < 6 && SINCE_3_6.contains(&rest) => Some(format!("set {EXPERIMENTAL}{rest}")),
-        "LOG_FORMAT" if minor < 6 => Some("leave it out".into()),
-        "DISCOVERY" | "DISCOVERY_PROXY" if minor >= 7 => Some("leave it out".into()),
-        "ENABLE_V2" | "PROXY" if minor >= 6 => Some("leave it out".into()),
-        _ if minor >= 6 && rest.starts_with("PROXY_") => Some("leave it out".into()),
-        _ => None,
-    }
-}
-
-/// The variable of those that are `set` that has the meaning of the experimental `name`.
-fn conflict(name: &str, set: &BTreeMap<&str, &str>) -> Option<String> {
-    let rest = name.strip_prefix(EXPERIMENTAL)?;
-    let renamed = format!("ETCD_{rest}");
-    if set.contains_key(renamed.as_str()) {
+/// The variable of those that are `set` that is the new form of the experimental `name`.
+fn other_form(name: &str, set: &BTreeMap<String, String>) -> Option<String> {
+    if let Some(renamed) = settings::renamed(name).filter(|renamed| set.contains_key(renamed)) {
         return Some(renamed);
     }
-    let gates = set.get(FEATURE_GATES)?;
-    gate(rest).filter(|gate| gates.contains(gate)).map(|_| FEATURE_GATES.to_owned())
-}
-
-fn gate(rest: &str) -> Option<&'static str> {
-    GATES.iter().find(|(flag, _)| *flag == rest).map(|(_, gate)| *gate)
+    let (gate, gates) = settings::feature_gate(name).zip(set.get(settings::FEATURE_GATES))?;
+    // etcd itself looks no closer: a longer name that holds this one is a conflict too.
+    gates.contains(gate).then(|| settings::FEATURE_GATES.to_owned())
 }
 
 #[cfg(test)]
@@ -161,26 +88,11 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 
-    fn said(text: &str, name: &str, minor: u32) -> Vec<String> {
-        let found = problems(text, &variables(&[(name, "1")]), minor);
+    /// What is reported of `name`, set to 1 in the file `text` of etcd `minor`.
+    fn reported(text: &str, name: &str, minor: Minor) -> Vec<String> {
+        let own = variables(&[(name, "1")]);
+        let found = problems(&set(text, &own), &own, minor);
         found.iter().map(|r| format!("{:?} {} {}", r.severity, r.code, r.message)).collect()
-    }
-
-    #[test]
-    fn only_what_needs_it_is_quoted() {
-        for (value, quoted) in [
-            ("", ""),
-            (
-                "https://[fd00::1]:2379,https://127.0.0.1:2379",
-                "https://[fd00::1]:2379,https://127.0.0.1:2379",
-            ),
-            ("a b", r#""a b""#),
-            ("#a", r##""#a""##),
-            (r#"a"b\c$d`e'f"#, r#""a\"b\\c\$d\`e'f""#),
-            ("ä;", "\"ä;\""),
-        ] {
-            assert_eq!(quote(value), quoted);
-        }
     }
 
     #[test]
@@ -192,55 +104,60 @@ mod tests {
 
     #[test]
     fn a_variable_in_the_form_of_another_minor_is_named() {
-        let ignored = |minor: u32, name: &str, advice: &str| {
+        for (minor, name, advice) in [
+            (Minor::V3_7, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "set ETCD_CORRUPT_CHECK_TIME"),
+            (Minor::V3_5, "ETCD_CORRUPT_CHECK_TIME", "set ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
+            (Minor::V3_5, "ETCD_QUOTA_BACKEND_BYTE", "check its name"),
+        ] {
             assert_eq!(
-                said("", name, minor),
+                reported("", name, minor),
                 [format!(
                     "Warning unknown-variable settings.env: {name}: \
-                     etcd 3.{minor} does not know it and ignores it: {advice}"
+                     etcd {minor} does not know it and ignores it: {advice}"
                 )]
             );
-        };
-        ignored(7, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "set ETCD_CORRUPT_CHECK_TIME");
-        ignored(
-            7,
-            "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK",
-            "set InitialCorruptCheck in ETCD_FEATURE_GATES",
-        );
-        ignored(5, "ETCD_CORRUPT_CHECK_TIME", "set ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME");
-        ignored(4, "ETCD_FEATURE_GATES", "set the ETCD_EXPERIMENTAL_… of each feature");
-        ignored(6, "ETCD_PROXY_DIAL_TIMEOUT", "leave it out");
-        ignored(7, "ETCD_DISCOVERY", "leave it out");
-        for (minor, name) in [
-            (5, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
-            (6, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
-            (6, "ETCD_CORRUPT_CHECK_TIME"),
-            (7, "ETCD_FEATURE_GATES"),
-            (5, "ETCD_ENABLE_V2"),
-            (7, "ETCD_DISCOVERY_SRV"),
-        ] {
-            assert_eq!(said("", name, minor), [] as [&str; 0], "{name} {minor}");
         }
+        assert_eq!(
+            reported("", "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", Minor::V3_6),
+            ["Warning deprecated-variable settings.env: ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME: \
+                 etcd 3.6 is the last to know it: set ETCD_CORRUPT_CHECK_TIME"]
+        );
+        for (minor, name) in [
+            (Minor::V3_5, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
+            (Minor::V3_6, "ETCD_CORRUPT_CHECK_TIME"),
+            (Minor::V3_7, "ETCD_FEATURE_GATES"),
+            (Minor::V3_7, "ETCD_DISCOVERY_SRV"),
+        ] {
+            assert_eq!(reported("", name, minor), [] as [&str; 0], "{name} {minor}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_reported() {
+        let own = variables(&[("ETCD_ENABLE_V2", "")]);
+        assert!(problems(&set("ETCD_ENABLE_V2=true\n", &own), &own, Minor::V3_7).is_empty());
     }
 
     #[test]
     fn one_setting_in_two_forms_is_an_error_on_3_6() {
         let text =
             "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL=5s\nETCD_FEATURE_GATES=CompactHashCheck=true\n";
-        let refused = |name: &str, other: &str| {
+        for (name, other) in [
+            (
+                "ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL",
+                "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL",
+            ),
+            ("ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED", "ETCD_FEATURE_GATES"),
+        ] {
             assert_eq!(
-                said(text, name, 6),
+                reported(text, name, Minor::V3_6),
                 [format!(
                     "Error conflicting-variables settings.env: {name}: \
                      etcd 3.6 does not start with it beside {other}: set only {other}"
                 )]
             );
-        };
-        refused(
-            "ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL",
-            "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL",
-        );
-        refused("ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED", "ETCD_FEATURE_GATES");
-        assert_eq!(said(text, "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", 6), [] as [&str; 0]);
+        }
+        let other = reported(text, "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", Minor::V3_6);
+        assert!(other[0].starts_with("Warning deprecated-variable "), "{other:?}");
     }
 }

@@ -5,27 +5,26 @@
 mod data;
 mod environment;
 mod templates;
-mod version;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
+use etcd::{Minor, Version, layout};
 use pipeline::document::{Directory, Document, File, Node, Unit};
-use pipeline::{Code, Common, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Error, Run, Tool, ToolResult};
 
 use data::Data;
 use templates::Templates;
-use version::Version;
 
 /// The command line of `etcd-render`.
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-render", version, about, long_about = LONG_ABOUT)]
 pub struct Render {
-    /// Render for this release where the document names none, as v3.5.16
-    #[arg(long, value_name = "VERSION")]
+    /// Render for this release if the document names none, e.g. v3.5.16
+    #[arg(long, value_name = "VERSION", value_parser = known_version)]
     etcd_version: Option<Version>,
-    /// Take etcd.conf.hbs and etcd.service.hbs from this folder; of one that is
-    /// not there, the built-in template is used
+    /// Use etcd.conf.hbs and etcd.service.hbs from this folder; the built-in
+    /// template replaces one that is not there
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
     #[command(flatten)]
@@ -41,23 +40,70 @@ impl Tool for Render {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
-        let version = Version::of(&run.document, self.etcd_version.as_ref())?;
+        let version = version_of(&run.document, self.etcd_version)?;
         let templates = Templates::load(self.templates.as_deref())?;
-        let data = |node: &&Node| Data::new(&run.document, node, &version);
+        let data = |node: &&Node| Data::new(&run.document, node, version);
         let data = run.nodes().iter().map(data).collect::<Result<Vec<_>>>()?;
         let rendered: Vec<_> = (run.nodes().into_iter().zip(&data))
-            .filter_map(|(node, data)| render(run, node, data, &templates, version.minor))
+            .filter_map(|(node, data)| render(run, node, data, &templates, version.minor()))
             .collect();
         if rendered.len() == data.len() {
             for (at, files) in run.selected().into_iter().zip(rendered) {
                 files.put(&mut run.document, at);
-                let message = format!("rendered for etcd 3.{}", version.minor);
+                let message = format!("rendered for etcd {}", version.minor());
                 let result = ToolResult::unchanged(Code::Rendered, message);
                 run.report(result.on(&run.document.nodes[at].name));
             }
         }
         Ok(())
     }
+}
+
+/// The version to render for: the document's, else `given`. It is an error when
+/// they differ, when the document names two, or when there is none.
+fn version_of(document: &Document, given: Option<Version>) -> Result<Version> {
+    let cluster = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
+    let release = document.release.as_ref().map(|release| release.version.as_str());
+    let known = |key: &str, text: Option<&str>| -> Result<Option<Version>, Error> {
+        let refused = |why| Error::bad_input(format!("{key}: {}: {why}", text.unwrap_or_default()));
+        text.map(known_version).transpose().map_err(refused)
+    };
+    let cluster = known("cluster.version", cluster)?;
+    let release = known("release.version", release)?;
+    if let (Some(cluster), Some(release)) = (cluster, release)
+        && cluster != release
+    {
+        return Err(Error::bad_input(format!(
+            "cluster.version: {cluster}, but the release that was fetched is {release}: \
+             run etcd-fetch again"
+        ))
+        .into());
+    }
+    match (cluster.or(release), given) {
+        (Some(found), Some(given)) if found != given => Err(Error::usage(format!(
+            "--etcd-version {given}: the document is for {found}: leave the flag out"
+        ))
+        .into()),
+        (None, None) => Err(Error::usage(
+            "cluster.version: not set: put etcd-fetch before this stage, \
+             or pass the release, e.g. --etcd-version v3.5.16",
+        )
+        .into()),
+        (Some(version), _) | (None, Some(version)) => Ok(version),
+    }
+}
+
+/// Reads a version whose settings are known.
+fn known_version(text: &str) -> Result<Version, String> {
+    let version: Version = text.parse()?;
+    if version.minor().is_known() {
+        return Ok(version);
+    }
+    let [others @ .., newest] = Minor::KNOWN.map(|minor| minor.to_string());
+    Err(format!(
+        "the settings of this release are not known, only those of etcd {} and {newest}",
+        others.join(", ")
+    ))
 }
 
 /// Renders what belongs on `node`, and reports what is wrong with it. Gives
@@ -67,7 +113,7 @@ fn render(
     node: &Node,
     data: &Data,
     templates: &Templates,
-    minor: u32,
+    minor: Minor,
 ) -> Option<Rendered> {
     let env = run.document.settings(node).env;
     let files = templates.render(templates::CONFIG, data).and_then(|config| {
@@ -101,7 +147,7 @@ impl Rendered {
         }
         node.set_directory(directory(&settings.config_dir, "0755", "root"));
         node.set_file(File {
-            path: format!("{}/etcd.conf", settings.config_dir),
+            path: layout::config_file(&settings.config_dir),
             mode: "0644".into(),
             owner: "root".into(),
             group: "root".into(),
@@ -110,7 +156,7 @@ impl Rendered {
             sha256: None,
         });
         node.set_unit(Unit {
-            name: "etcd.service".into(),
+            name: layout::UNIT.into(),
             enabled: Some(true),
             content: self.unit,
             status: None,

@@ -12,7 +12,6 @@ use handlebars::{
 use pipeline::Error;
 
 use crate::data::Data;
-use crate::environment;
 
 /// The template of the configuration.
 pub const CONFIG: &str = "etcd.conf.hbs";
@@ -127,7 +126,7 @@ fn quote(
     if text.chars().any(char::is_control) {
         return Err(RenderErrorReason::Other(format!("{text:?}: expected one line of text")).into());
     }
-    Ok(out.write(&environment::quote(&text))?)
+    Ok(out.write(&etcd::environment::quote(&text))?)
 }
 
 fn parse_error(place: &str, error: &TemplateError) -> anyhow::Error {

@@ -73,6 +73,20 @@ fn a_node_list_and_a_version_are_enough() {
 }
 
 #[test]
+fn a_version_is_read_with_and_without_the_v() {
+    let with = run(&["--etcd-version", "v3.5.16"], NODES);
+    let without = run(&["--etcd-version", "3.5.16"], NODES);
+    assert_eq!((without.code, without.stdout), (0, with.stdout));
+    let [with, without] = ["v3.6.16", "3.6.16"].map(|v| rendered(&document(v, json!({}))));
+    assert_eq!(with["nodes"], without["nodes"]);
+    let ran = run(&["--etcd-version", "v3.6.16"], &document("3.6.16", json!({})).to_string());
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (0, "etcd-render: etcd-01: rendered for etcd 3.6\n")
+    );
+}
+
+#[test]
 fn a_second_run_and_check_render_the_same() {
     let first = run(&["--etcd-version", "v3.5.16"], NODES);
     let second = run(&["--etcd-version", "v3.5.16"], &first.stdout);
@@ -121,7 +135,7 @@ fn a_release_is_needed_and_must_be_known() {
         NODES,
         2,
         "etcd-render: cluster.version: not set: put etcd-fetch before this stage, \
-         or give the release, as --etcd-version v3.5.16\n",
+         or pass the release, e.g. --etcd-version v3.5.16\n",
     );
     let known = "the settings of this release are not known, only those of etcd 3.4, 3.5, \
                  3.6 and 3.7";
@@ -143,7 +157,16 @@ fn a_release_is_needed_and_must_be_known() {
         NODES,
         2,
         "etcd-render: invalid value '3.5' for '--etcd-version <VERSION>': \
-         expected a version as v3.5.16: see etcd-render --help\n",
+         expected a version such as v3.5.16: see etcd-render --help\n",
+    );
+    let mut two = document("v3.6.16", json!({}));
+    two["release"] = json!({"version": "v3.5.16", "archives": []});
+    refused(
+        &[],
+        &two.to_string(),
+        65,
+        "etcd-render: cluster.version: v3.6.16, but the release that was fetched is v3.5.16: \
+         run etcd-fetch again\n",
     );
     refused(
         &["--etcd-version", "v3.6.0"],
@@ -157,7 +180,7 @@ fn a_release_is_needed_and_must_be_known() {
 fn the_version_of_the_fetched_release_is_enough() {
     let mut document = document("v3.5.16", json!({}));
     document["cluster"] = json!({});
-    document["release"] = json!({"version": "v3.7.1", "archives": []});
+    document["release"] = json!({"version": "v3.7.3", "archives": []});
     let out = rendered(&document);
     let config = out["nodes"][0]["files"][0]["content"].as_str().unwrap();
     assert!(
@@ -182,10 +205,10 @@ fn a_path_that_means_something_to_systemd_is_refused() {
     }
     refused(
         &[],
-        &document("v3.5.16", json!({"dataDir": "/tmp/etcd"})).to_string(),
+        &document("v3.5.16", json!({"binDir": "/tmp/etcd"})).to_string(),
         65,
-        "etcd-render: etcd-01: settings.dataDir: \"/tmp/etcd\": the unit gives etcd no access \
-         there: choose a folder as /var/lib/etcd\n",
+        "etcd-render: etcd-01: settings.binDir: \"/tmp/etcd\": the unit gives etcd no access \
+         there: choose a folder such as /var/lib/etcd\n",
     );
 }
 
@@ -203,7 +226,7 @@ fn a_value_of_two_lines_is_refused() {
 #[test]
 fn a_variable_that_etcd_would_ignore_is_named() {
     let env = json!({"env": {"ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME": "4h"}});
-    let ran = run(&[], &document("v3.7.1", env).to_string());
+    let ran = run(&[], &document("v3.7.3", env).to_string());
     assert_eq!(ran.code, 0);
     assert_eq!(
         ran.stderr,
@@ -219,7 +242,7 @@ fn a_variable_that_keeps_etcd_from_starting_is_refused() {
     let env = json!({"env": {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "false"}});
     refused(
         &[],
-        &document("v3.6.14", env).to_string(),
+        &document("v3.6.16", env).to_string(),
         3,
         "etcd-render: etcd-01: settings.env: ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK: \
          etcd 3.6 does not start with it beside ETCD_FEATURE_GATES: set only ETCD_FEATURE_GATES\n",
@@ -257,10 +280,10 @@ fn a_template_of_the_users_replaces_the_one_of_its_name() {
     );
     let template = "A={{address}}{{#if (gte etcdMinor 5)}}&<new>{{/if}}\n";
     fs::write(folder.path().join("etcd.conf.hbs"), template).unwrap();
-    let settings = json!({"env": {"ETCD_B": "1"}});
+    let settings = json!({"env": {"ETCD_METRICS": "basic"}});
     let ran = run(&["--templates", place], &document("v3.5.16", settings.clone()).to_string());
     let node = &ran.document()["nodes"][0];
-    assert_eq!(node["files"][0]["content"], "A=192.168.1.100&<new>\nETCD_B=1\n");
+    assert_eq!(node["files"][0]["content"], "A=192.168.1.100&<new>\nETCD_METRICS=basic\n");
     let built_in = rendered(&document("v3.5.16", settings));
     assert_eq!(node["units"], built_in["nodes"][0]["units"]);
 }

@@ -82,7 +82,10 @@ fn the_cache_has_its_place_in_the_home() {
         let document = tool(&variables).document();
         assert_eq!(document["release"]["archives"][0]["local"], local(&folder), "{variables:?}");
     }
-    tool(&[]).said(2, &["etcd-fetch: --cache: neither HOME nor XDG_CACHE_HOME is set: say where"]);
+    tool(&[]).said(
+        2,
+        &["etcd-fetch: no cache folder: neither HOME nor XDG_CACHE_HOME is set: pass --cache"],
+    );
 }
 
 #[test]

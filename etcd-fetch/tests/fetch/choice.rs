@@ -38,15 +38,15 @@ fn the_document_says_what_was_fetched() {
 
 #[test]
 fn the_version_comes_from_the_first_that_has_one() {
-    let place = Place::new(&["v3.4.45", "v3.5.16", "v3.5.33", "v3.6.14", "v3.7.1"]);
+    let place = Place::new(&["v3.4.45", "v3.5.16", "v3.5.33", "v3.6.16", "v3.7.3"]);
     for (args, stdin, version, reason) in [
         (vec!["3.5.16"], NODES, "v3.5.16", ""),
         (vec!["v3.5.33"], DOCUMENT, "v3.5.33", ""),
         (vec![], DOCUMENT, "v3.5.16", ""),
-        (vec![], NODES, "v3.6.14", " (the default, as no version was given)"),
-        (vec!["--for-kubernetes", "1.33"], NODES, "v3.5.33", " (picked for Kubernetes)"),
-        (vec!["--for-kubernetes=v1.36.1"], NODES, "v3.6.14", " (picked for Kubernetes)"),
-        (vec!["--for-kubernetes=1.37", "3.7.1"], NODES, "v3.7.1", " (picked for Kubernetes)"),
+        (vec![], NODES, "v3.6.16", " (the default: the newest 3.6)"),
+        (vec!["--for-kubernetes", "1.33"], NODES, "v3.5.33", " (for Kubernetes 1.33)"),
+        (vec!["--for-kubernetes=v1.36.1"], NODES, "v3.6.16", " (for Kubernetes 1.36)"),
+        (vec!["--for-kubernetes=1.37", "3.7.3"], NODES, "v3.7.3", " (for Kubernetes 1.37)"),
     ] {
         let ran = run(place.command(&place.mirror(), &args), stdin);
         assert_eq!(ran.exit, 0, "{args:?}: {ran:?}");
@@ -70,19 +70,25 @@ fn contradictions_are_usage_errors_and_nothing_is_done() {
         (
             vec!["v3.5.16", "--for-kubernetes", "1.34"],
             DOCUMENT,
-            "--for-kubernetes 1.34 takes v3.6.14, but the command line says v3.5.16: \
-             give one of them",
+            "--for-kubernetes 1.34 takes v3.6.16, but the command line says v3.5.16: \
+             pass one of them",
         ),
         (
             vec!["--for-kubernetes", "1.34"],
             DOCUMENT,
-            "--for-kubernetes 1.34 takes v3.6.14, but cluster.version says v3.5.16: \
-             give one of them",
+            "--for-kubernetes 1.34 takes v3.6.16, but cluster.version says v3.5.16: \
+             pass one of them",
+        ),
+        (
+            vec!["--for-kubernetes", "1.38"],
+            NODES,
+            "--for-kubernetes 1.38: which etcd goes with it is unknown, only for 1.22 to 1.37: \
+             pass the etcd version instead",
         ),
         (
             vec!["v3.5.1"],
             NODES,
-            "v3.5.1: known to corrupt data: take a newer one (or say --allow-unsafe-version)",
+            "v3.5.1: known to corrupt data: take a newer one, or pass --allow-unsafe-version",
         ),
         (
             vec!["v3.5.16", "--sha256", "12"],
@@ -113,9 +119,9 @@ fn contradictions_are_usage_errors_and_nothing_is_done() {
 fn an_old_release_is_a_warning() {
     let place = Place::new(&["v3.4.45", "v3.5.1", "v3.5.10"]);
     for (version, code, expected) in [
-        ("v3.4.45", "unsupported-version", "no longer supported by etcd"),
+        ("v3.4.45", "unsupported-version", "no longer maintained by the etcd project"),
         ("v3.5.1", "unsafe-version", "known to corrupt data"),
-        ("v3.5.10", "old-version", "not recommended for Kubernetes, which wants v3.5.11 or newer"),
+        ("v3.5.10", "old-version", "too old for Kubernetes, which needs v3.5.11 or later"),
     ] {
         let ran = place.run(&place.mirror(), &[version, "--allow-unsafe-version", "--quiet"]);
         ran.said(0, &[&format!("etcd-fetch: warning: {version}: {expected}")]);
@@ -126,33 +132,33 @@ fn an_old_release_is_a_warning() {
 
 #[test]
 fn each_architecture_of_the_selected_nodes_has_its_archive() {
-    let place = Place::new(&["v3.6.14"]);
+    let place = Place::new(&["v3.6.16"]);
     let nodes = r#"{"apiVersion": "etcd-tools/v1", "nodes": [
         {"name": "a", "address": "10.0.0.1", "arch": "s390x"},
         {"name": "b", "address": "10.0.0.2"},
         {"name": "c", "address": "10.0.0.3", "arch": "amd64"}]}"#;
     let mirror = place.mirror();
-    let sums = place.path("mirror/v3.6.14/SHA256SUMS");
-    let ran = run(place.command(&mirror, &["v3.6.14", "--quiet"]), nodes);
+    let sums = place.path("mirror/v3.6.16/SHA256SUMS");
+    let ran = run(place.command(&mirror, &["v3.6.16", "--quiet"]), nodes);
     ran.said(
         3,
         &[&format!(
-            "etcd-fetch: {}: no line for etcd-v3.6.14-linux-s390x.tar.gz: \
-             the mirror has no v3.6.14 for s390x",
+            "etcd-fetch: {}: no line for etcd-v3.6.16-linux-s390x.tar.gz: \
+             the mirror has no v3.6.16 for s390x",
             sums.display()
         )],
     );
-    assert!(place.cached("v3.6.14", "amd64").exists(), "the other one is not left out");
+    assert!(place.cached("v3.6.16", "amd64").exists(), "the other one is not left out");
     assert!(ran.document().get("release").is_none());
     assert!(ran.document().get("cluster").is_none());
 
-    place.publish("v3.6.14", "s390x", &release("v3.6.14", "s390x"));
-    let ran = run(place.command(&mirror, &["v3.6.14"]), nodes);
+    place.publish("v3.6.16", "s390x", &release("v3.6.16", "s390x"));
+    let ran = run(place.command(&mirror, &["v3.6.16"]), nodes);
     ran.said(
         0,
         &[
-            &format!("etcd-fetch: v3.6.14 for amd64: in the cache, {}", size()),
-            &format!("etcd-fetch: v3.6.14 for s390x: fetched {} from {mirror}", size()),
+            &format!("etcd-fetch: v3.6.16 for amd64: in the cache, {}", size()),
+            &format!("etcd-fetch: v3.6.16 for s390x: fetched {} from {mirror}", size()),
         ],
     );
     let archs = |document: &serde_json::Value| -> Vec<String> {
@@ -160,7 +166,7 @@ fn each_architecture_of_the_selected_nodes_has_its_archive() {
         archives.iter().map(|archive| archive["arch"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(archs(&ran.document()), ["amd64", "s390x"]);
-    let only = run(place.command(&mirror, &["v3.6.14", "--only", "b"]), nodes);
+    let only = run(place.command(&mirror, &["v3.6.16", "--only", "b"]), nodes);
     assert_eq!(archs(&only.document()), ["amd64"]);
     let again = run(place.command(&mirror, &["--only", "b"]), &ran.stdout);
     assert_eq!(archs(&again.document()), ["amd64", "s390x"], "those of the other nodes stay");

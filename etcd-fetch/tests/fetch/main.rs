@@ -5,6 +5,7 @@
 mod archives;
 mod cache;
 mod choice;
+mod running;
 mod support;
 mod unpack;
 mod web;

@@ -11,6 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pipeline::disk;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -300,6 +303,42 @@ impl Server {
     /// The requests for archives.
     pub fn archives(&self) -> Vec<Request> {
         self.requests().into_iter().filter(Request::is_archive).collect()
+    }
+}
+
+/// A certificate for 127.0.0.1 and localhost that is its own CA, and its key; in PEM.
+pub struct Identity {
+    pub cert: String,
+    pub key: String,
+}
+
+impl Identity {
+    pub fn new() -> Self {
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        Self { cert: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    /// A server over TLS with this certificate.
+    pub fn server(
+        &self,
+        answer: impl Fn(&Request, &mut dyn Stream) + Send + Sync + 'static,
+    ) -> Server {
+        let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let wrap = move |stream| -> Box<dyn Stream> {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            Box::new(StreamOwned::new(connection, stream))
+        };
+        Server::start_with(wrap, answer)
     }
 }
 

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use pipeline::disk;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::{
-    Entry, NODES, Place, Ran, Server, answer, archive, file_name, head, limited, noise, release,
-    run, serve, size, stall, start, wait_until,
+    Entry, Identity, NODES, Place, Ran, Server, answer, archive, file_name, head, limited, noise,
+    release, run, serve, size, stall, start, wait_until,
 };
 
 const VERSION: &str = "v3.5.16";
@@ -393,30 +392,15 @@ fn a_password_is_sent_but_never_shown() {
     assert!(!missing.stderr.contains("hush") && !missing.stdout.contains("hush"));
 }
 
-/// A server with a certificate for 127.0.0.1 that it signed itself, written to `certificate`.
+/// A server with a certificate that it signed itself, written to `certificate`.
 fn tls_server(root: &Path, certificate: &Path) -> Server {
     let root = root.to_owned();
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    fs::write(certificate, made.cert.pem()).unwrap();
-    let key = made.signing_key.serialize_der().try_into().unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let config = Arc::new(config);
-    Server::start_with(
-        move |stream| {
-            let connection = ServerConnection::new(config.clone()).unwrap();
-            Box::new(StreamOwned::new(connection, stream))
-        },
-        move |request, out| match request.target.strip_prefix("/insecure/") {
-            Some(_) => answer(out, "302 Found", "Location: http://127.0.0.1:1/\r\n", b""),
-            None => serve(&root, request, out),
-        },
-    )
+    let identity = Identity::new();
+    fs::write(certificate, &identity.cert).unwrap();
+    identity.server(move |request, out| match request.target.strip_prefix("/insecure/") {
+        Some(_) => answer(out, "302 Found", "Location: http://127.0.0.1:1/\r\n", b""),
+        None => serve(&root, request, out),
+    })
 }
 
 #[test]

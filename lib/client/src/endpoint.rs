@@ -11,7 +11,9 @@ use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::wire::{DataHash, HashAnswer, MembersAnswer, Nothing, Status, StatusAnswer, Token};
+use crate::wire::{
+    DataHash, HashAnswer, MembersAnswer, Nothing, Status, StatusAnswer, Token, VersionAnswer,
+};
 use crate::{Error, Tls, error};
 
 /// The most that an answer may hold; a member list of hundreds is far below.
@@ -164,6 +166,13 @@ impl Endpoint {
     pub(crate) async fn plain_health(&self) -> Result<(), Error> {
         let request = self.client()?.get(format!("{}/health", self.url));
         self.send::<Nothing>(request, self.timeout).await.map(drop)
+    }
+
+    /// The version of etcd that the member runs, e.g. `3.5.16`; needs neither
+    /// quorum nor, with authentication, a user.
+    pub async fn version(&self) -> Result<String, Error> {
+        let request = self.client()?.get(format!("{}/version", self.url));
+        Ok(self.send::<VersionAnswer>(request, self.timeout).await?.etcdserver)
     }
 
     /// What the member says of itself, quorum or not.

@@ -70,6 +70,12 @@ pub(crate) struct Token {
     pub token: String,
 }
 
+/// What `/version` says.
+#[derive(Debug, Deserialize)]
+pub(crate) struct VersionAnswer {
+    pub etcdserver: String,
+}
+
 /// An answer of which nothing matters but that it came.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Nothing {}

@@ -1,4 +1,6 @@
-//! The paths on a node that belong to these tools.
+//! What belongs to these tools and to etcd on a node.
+
+use std::path::Path;
 
 /// The systemd unit of etcd.
 pub const UNIT: &str = "etcd.service";
@@ -46,9 +48,197 @@ pub fn staged(path: &str) -> String {
     format!("{folder}/.{name}.etcd-tools")
 }
 
+/// The folders of one member, as absolute paths.
+#[derive(Debug, Clone, Copy)]
+pub struct Folders<'a> {
+    /// The data directory; etcd's user owns it.
+    pub data: &'a str,
+    /// The folder of the write-ahead log, when it has one of its own; etcd's user owns it.
+    pub wal: Option<&'a str>,
+    /// The folder of the configuration.
+    pub config: &'a str,
+    /// The folder of the certificates and keys.
+    pub certs: &'a str,
+    /// The folder in which the binaries are found; shared with others.
+    pub bin: &'a str,
+}
+
+impl Folders<'_> {
+    /// Why these folders cannot be used, each with the key of its setting.
+    ///
+    /// Owner and mode of all but `bin` are changed, and a purge deletes what is in
+    /// them, so none of them may be the system's. And root writes into no folder of
+    /// an unprivileged user, who could put a link there that leads elsewhere.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let owned = [("dataDir", Some(self.data)), ("walDir", self.wal)];
+        let owned = owned.into_iter().filter_map(|(key, path)| Some((key, path?)));
+        let (unfit, owned): (Vec<_>, Vec<_>) = owned.partition(|(_, path)| is_unfit_for_data(path));
+        let ours = [("configDir", self.config), ("certDir", self.certs)];
+        let system = ours.into_iter().filter(|(_, path)| is_system_folder(path));
+        let mut problems = Vec::new();
+        for (key, path) in unfit {
+            let why = "no place for data: choose a folder for etcd alone, e.g. /var/lib/etcd";
+            problems.push((key, format!("{path:?}: {why}")));
+        }
+        for (key, path) in system {
+            let why = "a system folder: choose one for etcd alone, e.g. /etc/etcd";
+            problems.push((key, format!("{path:?}: {why}")));
+        }
+        let shared = [("binDir", self.bin)];
+        for (key, path) in owned.iter().copied().chain(ours).chain(shared) {
+            let mut others = owned.iter().filter(|(other, _)| *other != key);
+            if let Some((other, data)) = others.find(|(_, data)| Path::new(path).starts_with(data))
+            {
+                problems.push((
+                    key,
+                    format!(
+                        "{path:?}: inside {other} {data:?}, which belongs to etcd's user: \
+                             choose another folder"
+                    ),
+                ));
+            }
+        }
+        problems
+    }
+}
+
+/// Why etcd cannot run as `user`, with the key of its setting; nothing when it
+/// can. systemd takes digits for a user ID, so that 0 is root as well.
+pub fn user_problem(user: &str) -> Option<(&'static str, String)> {
+    let refused = user == "root" || user.bytes().all(|b| b.is_ascii_digit());
+    refused.then(|| ("user", format!("{user:?}: expected the name of a user for etcd alone")))
+}
+
+/// Whether `path` is one of the system's own folders, or holds some: those of the
+/// Filesystem Hierarchy Standard 3.0 and what distributions add to them.
+fn is_system_folder(path: &str) -> bool {
+    const TOP: &str = "bin boot dev etc home lib lib32 lib64 libx32 media mnt opt proc root run \
+                       sbin srv sys tmp usr var";
+    const IN_ETC: &str = "alternatives apt conf.d cron.d cron.daily cron.hourly cron.monthly \
+                          cron.weekly default dpkg init.d kubernetes ld.so.conf.d logrotate.d \
+                          modprobe.d modules-load.d network pam.d pki profile.d rc.d security \
+                          selinux skel ssh ssl sudoers.d sysconfig sysctl.d systemd tmpfiles.d \
+                          udev xdg yum.repos.d";
+    const IN_VAR: &str = "account backups cache crash games lib local lock log mail opt run spool \
+                          tmp yp";
+    const IN_USR: &str = "bin games include lib lib32 lib64 libexec libx32 local sbin share src";
+    const IN_LOCAL: &str = "bin etc games include lib lib64 libexec man sbin share src";
+    let one_of = |names: &str, name: &str| names.split(' ').any(|known| known == name);
+    match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
+        [top] => top.is_empty() || one_of(TOP, top),
+        ["etc", name] => one_of(IN_ETC, name),
+        ["var", name] => one_of(IN_VAR, name),
+        ["usr", name] => one_of(IN_USR, name),
+        ["usr", "local", name] => one_of(IN_LOCAL, name),
+        _ => false,
+    }
+}
+
+/// Whether `path` cannot be a folder of etcd's data, which belongs to an
+/// unprivileged user and must outlive a reboot: a [system
+/// folder](is_system_folder), or one among programs, configuration, or what the
+/// system makes anew.
+fn is_unfit_for_data(path: &str) -> bool {
+    const TREES: [&str; 17] = [
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/var/lock",
+        "/var/run",
+        "/var/tmp",
+    ];
+    is_system_folder(path) || TREES.iter().any(|tree| Path::new(path).starts_with(tree))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_the_system_are_known() {
+        for path in ["/", "/etc", "/etc/", "/var", "/var/lib", "/usr/local", "/usr/local/etc"] {
+            assert!(is_system_folder(path) && is_unfit_for_data(path), "{path}");
+        }
+        for path in ["/etc/etcd", "/usr/local/lib/etcd-tools", "/run/etcd", "/usr/share/etcd"] {
+            assert!(!is_system_folder(path) && is_unfit_for_data(path), "{path}");
+        }
+        for path in ["/var/lib/etcd", "/data", "/srv/etcd", "/home/etcd", "/var/etcd", "/mnt/a/b"] {
+            assert!(!is_system_folder(path) && !is_unfit_for_data(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_folder_of_the_system_becomes_etcds() {
+        const GOOD: Folders = Folders {
+            data: "/var/lib/etcd",
+            wal: None,
+            config: "/etc/etcd",
+            certs: "/etc/etcd/ssl",
+            bin: "/usr/local/bin",
+        };
+        let system = |path: &str| {
+            format!("{path:?}: a system folder: choose one for etcd alone, e.g. /etc/etcd")
+        };
+        let unfit = |path: &str| {
+            let why = "no place for data: choose a folder for etcd alone, e.g. /var/lib/etcd";
+            format!("{path:?}: {why}")
+        };
+        let inside = |path: &str, of: &str| {
+            format!("{path:?}: inside {of}, which belongs to etcd's user: choose another folder")
+        };
+        let data = "dataDir \"/var/lib/etcd\"";
+        for (folders, expected) in [
+            (GOOD, vec![]),
+            (Folders { data: "/data", wal: Some("/mnt/wal"), bin: "/usr/bin", ..GOOD }, vec![]),
+            (Folders { data: "/srv/a", wal: Some("/srv/ab"), ..GOOD }, vec![]),
+            (Folders { data: "/etc", ..GOOD }, vec![("dataDir", unfit("/etc"))]),
+            (
+                Folders { data: "/usr/local/etcd", ..GOOD },
+                vec![("dataDir", unfit("/usr/local/etcd"))],
+            ),
+            (
+                Folders { wal: Some("/etc/sudoers.d"), ..GOOD },
+                vec![("walDir", unfit("/etc/sudoers.d"))],
+            ),
+            (
+                Folders { config: "/etc", certs: "/etc/ssl", ..GOOD },
+                vec![("configDir", system("/etc")), ("certDir", system("/etc/ssl"))],
+            ),
+            (
+                Folders { wal: Some("/var/lib/etcd/wal"), ..GOOD },
+                vec![("walDir", inside("/var/lib/etcd/wal", data))],
+            ),
+            (
+                Folders { certs: "/var/lib/etcd/ssl", bin: "/var/lib/etcd", ..GOOD },
+                vec![
+                    ("certDir", inside("/var/lib/etcd/ssl", data)),
+                    ("binDir", inside("/var/lib/etcd", data)),
+                ],
+            ),
+        ] {
+            assert_eq!(folders.problems(), expected, "{folders:?}");
+        }
+    }
+
+    #[test]
+    fn etcd_never_runs_as_root() {
+        for user in ["root", "0", "998"] {
+            let why = format!("{user:?}: expected the name of a user for etcd alone");
+            assert_eq!(user_problem(user), Some(("user", why)));
+        }
+        assert_eq!(user_problem("etcd"), None);
+    }
 
     #[test]
     fn paths_are_made_of_their_folder() {

@@ -100,6 +100,13 @@ impl Minor {
 }
 
 impl Version {
+    /// The release of a new cluster for which none is given: the newest of
+    /// [`Minor::DEFAULT`].
+    pub const DEFAULT: Self = match Minor::DEFAULT.newest() {
+        Some(version) => version,
+        None => panic!("the default minor version is not known"),
+    };
+
     /// Its minor version: 3.5 of v3.5.16.
     pub const fn minor(self) -> Minor {
         self.minor
@@ -228,7 +235,7 @@ mod tests {
         assert_eq!(newest, ["v3.4.45", "v3.5.33", "v3.6.16", "v3.7.3"]);
         assert_eq!(version("3.8.0").minor().newest(), None);
         assert!(!version("3.8.0").minor().is_known());
-        assert_eq!(Minor::DEFAULT.newest(), Some(version("3.6.16")));
+        assert_eq!(Version::DEFAULT, version("3.6.16"));
     }
 
     #[test]

@@ -87,8 +87,12 @@ pub enum Code {
     DifferentTiming,
     /// the members run different versions of etcd
     DifferentVersions,
+    /// no member said which version runs, so the default was taken
+    DefaultVersion,
     /// etcd ignores a variable that is set
     UnknownVariable,
+    /// the next minor version of etcd ignores a variable that is set
+    DeprecatedVariable,
     /// the release is known to corrupt data
     UnsafeVersion,
     /// the release is no longer supported by etcd

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::document::{Document, File, Node};
+use etcd::layout::{self, Folders};
+
+use crate::document::{Document, File, Node, NodeSettings};
 use crate::{Code, Severity, ToolResult};
 
 /// Everything that is wrong with `document`, each with its JSON path.
@@ -21,14 +23,9 @@ pub(crate) fn problems(document: &Document) -> Vec<String> {
         for (name, value) in &cluster.settings.env {
             found.variable("cluster.settings.env", name, value);
         }
-        if let Some(version) = cluster.version.as_deref().filter(|v| !is_version(v)) {
-            found.add("cluster.version", format!("{version:?}: expected a version as \"v3.5.16\""));
-        }
+        found.version("cluster.version", cluster.version.as_deref());
     }
-    if let Some(version) = document.release.as_ref().map(|r| &r.version).filter(|v| !is_version(v))
-    {
-        found.add("release.version", format!("{version:?}: expected a version as \"v3.5.16\""));
-    }
+    found.version("release.version", document.release.as_ref().map(|r| r.version.as_str()));
     for (at, archive) in document.release.iter().flat_map(|r| &r.archives).enumerate() {
         let path = format!("release.archives[{at}]");
         found.sha256(&path, &archive.sha256);
@@ -46,15 +43,9 @@ pub(crate) fn problems(document: &Document) -> Vec<String> {
 /// What is allowed and yet worth a word.
 pub(crate) fn warnings(document: &Document) -> Vec<ToolResult> {
     let mut warnings = Vec::new();
-    let count = document.nodes.len();
-    if document.cluster.is_some() && count.is_multiple_of(2) {
-        warnings.push(ToolResult::warning(
-            Code::EvenMembers,
-            format!(
-                "{count} members tolerate no more failures than {}: use an odd number",
-                count - 1
-            ),
-        ));
+    if document.cluster.is_some() {
+        let even = etcd::quorum::even(document.nodes.len());
+        warnings.extend(even.map(|why| ToolResult::warning(Code::EvenMembers, why)));
     }
     for (key, of) in [
         ("heartbeatIntervalMs", heartbeat as fn(&Document, &Node) -> u32),
@@ -188,6 +179,7 @@ impl Problems {
                 format!("{:?}: not a user name", settings.user),
             );
         }
+        self.etcds_own(&settings, path);
         if settings.client_port == settings.peer_port {
             self.add(
                 format!("{path}.settings.peerPort"),
@@ -250,6 +242,27 @@ impl Problems {
         }
     }
 
+    fn version(&mut self, path: &str, text: Option<&str>) {
+        if let Some((text, Err(why))) = text.map(|text| (text, text.parse::<etcd::Version>())) {
+            self.add(path, format!("{text:?}: {why}"));
+        }
+    }
+
+    /// What becomes etcd's own is nothing that anybody else needs.
+    fn etcds_own(&mut self, settings: &NodeSettings, path: &str) {
+        let folders = Folders {
+            data: &settings.data_dir,
+            wal: settings.wal_dir.as_deref(),
+            config: &settings.config_dir,
+            certs: &settings.cert_dir,
+            bin: &settings.bin_dir,
+        };
+        for (key, why) in folders.problems().into_iter().chain(layout::user_problem(&settings.user))
+        {
+            self.add(format!("{path}.settings.{key}"), why);
+        }
+    }
+
     fn sha256(&mut self, path: &str, sum: &str) {
         if !is_sha256(sum) {
             let what = format!("{sum:?}: expected 64 lower-case hex digits");
@@ -307,11 +320,6 @@ pub fn is_dns_name(text: &str) -> bool {
 
 fn is_user(text: &str) -> bool {
     text.len() <= 32 && is_word(text)
-}
-
-fn is_version(text: &str) -> bool {
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    text.strip_prefix('v').is_some_and(|v| v.split('.').count() == 3 && v.split('.').all(number))
 }
 
 fn is_sha256(text: &str) -> bool {
@@ -438,11 +446,30 @@ mod tests {
     }
 
     #[test]
+    fn no_folder_of_the_system_becomes_etcds() {
+        assert_eq!(
+            problems(
+                r#"{"name": "a", "address": "1.1.1.1", "settings":
+                    {"dataDir": "/etc", "walDir": "/var/lib/etcd", "certDir": "/var/lib/etcd/ssl",
+                     "user": "root"}}"#
+            ),
+            [
+                "stdin: nodes[0].settings.dataDir: \"/etc\": no place for data: \
+                 choose a folder for etcd alone, e.g. /var/lib/etcd",
+                "stdin: nodes[0].settings.certDir: \"/var/lib/etcd/ssl\": inside walDir \
+                 \"/var/lib/etcd\", which belongs to etcd's user: choose another folder",
+                "stdin: nodes[0].settings.user: \"root\": expected the name of a user for \
+                 etcd alone",
+            ]
+        );
+    }
+
+    #[test]
     fn an_even_number_of_members_is_a_warning() {
         let input = parse(b"a:1.1.1.1:a\nb:1.1.1.2:b\n").unwrap();
         assert_eq!(
             input.warnings[0].message,
-            "2 members tolerate no more failures than 1: use an odd number"
+            "2 members tolerate 0 failures, the same as 1: use an odd number"
         );
         assert!(parse(b"a:1.1.1.1:a\n").unwrap().warnings.is_empty());
     }
