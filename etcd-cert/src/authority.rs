@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use pipeline::{Code, Run, ToolResult, disk};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use time::OffsetDateTime;
 
 use crate::certificate::{Certificate, rfc3339};
@@ -56,7 +56,7 @@ impl ProvidedCa {
         };
         usable(ca, now).with_context(|| source.clone())?;
         // What else may be wrong with it shows when it signs something.
-        sign(&params("trial", now, now)?, &KeyPair::generate()?, ca, &key)
+        sign(&params((DnType::CommonName, "trial"), now, now)?, &KeyPair::generate()?, ca, &key)
             .with_context(|| source.clone())?;
         Ok(Self { source, cert_pem, key_pem, certificates, key })
     }
@@ -144,7 +144,7 @@ impl Authority {
                 key
             }
         };
-        let mut params = params(COMMON_NAME, now, not_after)?;
+        let mut params = params((DnType::CommonName, COMMON_NAME), now, not_after)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let made = params.self_signed(&key).context("making the CA")?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use pipeline::disk;
 use pipeline::document::Node;
-use rcgen::{ExtendedKeyUsagePurpose as Usage, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{DnType, ExtendedKeyUsagePurpose as Usage, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use time::{Duration, OffsetDateTime};
 
 use crate::authority::Authority;
@@ -18,7 +18,7 @@ pub(crate) struct Leaf {
     pub label: String,
     /// Where it lies.
     pub pair: Pair,
-    common_name: String,
+    subject: (DnType, String),
     /// The names that it must have; empty when any will do.
     names: Vec<String>,
     usages: Vec<Usage>,
@@ -52,7 +52,7 @@ pub(crate) fn of_node(folder: &Folder, name: &str, names: &[String]) -> Vec<Leaf
     let leaf = |stem| Leaf {
         label: format!("{stem} certificate"),
         pair: folder.of_node(name, stem),
-        common_name: name.into(),
+        subject: (DnType::CommonName, name.into()),
         names: names.to_vec(),
         usages: vec![Usage::ServerAuth, Usage::ClientAuth],
     };
@@ -61,16 +61,20 @@ pub(crate) fn of_node(folder: &Folder, name: &str, names: &[String]) -> Vec<Leaf
 
 /// The client certificates of the operator and of kube-apiserver.
 pub(crate) fn clients(folder: &Folder) -> Vec<Leaf> {
-    let leaf = |stem, common_name: &str, pair| Leaf {
+    let leaf = |stem, subject: (DnType, &str), pair| Leaf {
         label: format!("{stem} certificate"),
         pair,
-        common_name: common_name.into(),
+        subject: (subject.0, subject.1.into()),
         names: Vec::new(),
         usages: vec![Usage::ClientAuth],
     };
+    // With authentication on, etcd takes a client's common name for that of its user,
+    // and its gateway refuses certificates that have one.
+    let operator = (DnType::OrganizationName, "etcd-tools");
+    let apiserver = (DnType::CommonName, "kube-apiserver-etcd-client");
     vec![
-        leaf("client", "etcd-tools", folder.client()),
-        leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", folder.apiserver_client()),
+        leaf("client", operator, folder.client()),
+        leaf("apiserver-etcd-client", apiserver, folder.apiserver_client()),
     ]
 }
 
@@ -152,7 +156,7 @@ impl Leaf {
         now: OffsetDateTime,
         not_after: OffsetDateTime,
     ) -> Result<()> {
-        let mut params = params(&self.common_name, now, not_after)?;
+        let mut params = params((self.subject.0.clone(), &self.subject.1), now, not_after)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = self.usages.clone();

@@ -9,17 +9,17 @@ use time::{Duration, OffsetDateTime};
 
 use crate::certificate::Certificate;
 
-/// What every certificate has: a subject of only `common_name`, a random serial
-/// number, and a time that begins five minutes before `now`, for hosts whose
+/// What every certificate has: the subject, a single entry `(type, value)`, a random
+/// serial number, and a time that begins five minutes before `now`, for hosts whose
 /// clocks are behind.
 pub(crate) fn params(
-    common_name: &str,
+    subject: (DnType, &str),
     now: OffsetDateTime,
     not_after: OffsetDateTime,
 ) -> Result<CertificateParams> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.distinguished_name.push(subject.0, subject.1);
     params.serial_number = Some(serial_number()?);
     params.not_before = now - Duration::minutes(5);
     params.not_after = not_after;

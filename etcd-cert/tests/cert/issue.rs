@@ -54,7 +54,7 @@ fn certificates_say_what_they_are_for() {
     assert_eq!(subject(&lab, "pki/ca.crt"), "subject=CN = etcd-ca");
     assert_eq!(extension(&lab, "pki/ca.crt", "Key Usage: critical"), "Certificate Sign, CRL Sign");
     assert_eq!(extension(&lab, "pki/ca.crt", "Basic Constraints: critical"), "CA:TRUE, pathlen:0");
-    assert_eq!(subject(&lab, "pki/client.crt"), "subject=CN = etcd-tools");
+    assert_eq!(subject(&lab, "pki/client.crt"), "subject=O = etcd-tools");
     assert_eq!(
         subject(&lab, "pki/apiserver-etcd-client.crt"),
         "subject=CN = kube-apiserver-etcd-client"
