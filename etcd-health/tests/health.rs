@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Cluster, NAMELESS, VERSION, VERSIONS};
+use support::{Cluster, NAMELESS, VERSION, versions};
 
 /// The tool, with nothing of the caller's environment that it would read.
 fn tool(args: &[&str]) -> Command {
@@ -66,8 +66,8 @@ fn hex(number: &Value) -> String {
 
 #[test]
 fn it_agrees_with_etcdctl() {
-    for version in VERSIONS {
-        let cluster = Cluster::start(version, 3);
+    for version in versions() {
+        let cluster = Cluster::start(&version, 3);
         let witness = |args: &[&str]| -> Value {
             serde_json::from_str(&cluster.etcdctl_ok(&[args, &["-w", "json"]].concat())).unwrap()
         };
@@ -130,8 +130,8 @@ fn it_agrees_with_etcdctl() {
 
 #[test]
 fn members_that_are_gone() {
-    for version in VERSIONS {
-        let mut cluster = Cluster::start(version, 3);
+    for version in versions() {
+        let mut cluster = Cluster::start(&version, 3);
         let of = |cluster: &Cluster, at: usize| {
             format!("{}: {}", cluster.members[at].name, cluster.url(at))
         };
@@ -248,8 +248,8 @@ fn wait_ends_when_the_cluster_is_healthy() {
 
 #[test]
 fn a_cluster_with_authentication() {
-    for version in VERSIONS {
-        let cluster = Cluster::start(version, 3);
+    for version in versions() {
+        let cluster = Cluster::start(&version, 3);
         for args in [
             &["user", "add", "root:secret"][..],
             &["user", "add", "guest:secret"],
@@ -314,8 +314,8 @@ fn a_cluster_with_authentication() {
 
 #[test]
 fn an_alarm_makes_the_cluster_unhealthy() {
-    for version in VERSIONS {
-        let cluster = Cluster::start_with(version, 1, &["--quota-backend-bytes", "200000"]);
+    for version in versions() {
+        let cluster = Cluster::start_with(&version, 1, &["--quota-backend-bytes", "200000"]);
         let value = "x".repeat(50_000);
         cluster.wait_for(|c| !c.etcdctl(&["put", "key", &value]).status.success());
         let output = probe(&cluster, &[]);
@@ -367,8 +367,8 @@ fn endpoints_of_different_clusters() {
 
 #[test]
 fn a_learner_and_a_member_that_is_not_in_the_document() {
-    for version in VERSIONS {
-        let mut cluster = Cluster::start(version, 2);
+    for version in versions() {
+        let mut cluster = Cluster::start(&version, 2);
         cluster.add_learner();
         let learner = cluster.url(2);
         // etcdctl finds no learner healthy: it has no linearizable reads.

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use client::{Access, Endpoint, Error, Tls, probe};
-use support::{Cluster, VERSIONS};
+use support::{Cluster, versions};
 
 fn endpoints(cluster: &Cluster) -> Vec<Endpoint> {
     let (cert, key) = (cluster.path("client.crt"), cluster.path("client.key"));
@@ -22,8 +22,8 @@ fn endpoints(cluster: &Cluster) -> Vec<Endpoint> {
 
 #[tokio::test]
 async fn leadership_moves_to_the_member_that_is_named() {
-    for version in VERSIONS {
-        let cluster = Cluster::start(version, 3);
+    for version in versions() {
+        let cluster = Cluster::start(&version, 3);
         let endpoints = endpoints(&cluster);
         let before = probe(&endpoints).await.health;
         let at = before.endpoints.iter().position(|e| e.is_leader).unwrap();
