@@ -5,6 +5,7 @@ mod access;
 mod deploy;
 mod faults;
 mod killed;
+mod minors;
 mod operate;
 mod readme;
 mod scripts;
