@@ -218,7 +218,7 @@ fn a_value_of_two_lines_is_refused() {
         &[],
         &document("v3.5.16", json!({"logLevel": "info\nETCD_X=1"})).to_string(),
         3,
-        "etcd-render: etcd-01: etcd.conf.hbs:31: rendering: \"info\\nETCD_X=1\": \
+        "etcd-render: etcd-01: etcd.conf.hbs:32: rendering: \"info\\nETCD_X=1\": \
          expected one line of text\n",
     );
 }

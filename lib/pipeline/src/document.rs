@@ -84,7 +84,8 @@ pub struct Settings {
     /// The data directory. Default `/var/lib/etcd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<String>,
-    /// A directory of its own for the write-ahead log. Default: in the data directory.
+    /// A directory for the write-ahead log alone, which is in `wal` inside it.
+    /// Default: in the data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wal_dir: Option<String>,
     /// The folder of the configuration. Default `/etc/etcd`.
