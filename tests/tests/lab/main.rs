@@ -10,3 +10,4 @@ mod operate;
 mod readme;
 mod scripts;
 mod secrets;
+mod versions;

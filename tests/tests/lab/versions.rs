@@ -1,0 +1,135 @@
+//! Which release runs, and that each minor version understands its settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use etcd::environment;
+
+use serde_json::{Value, json};
+use tests::{Lab, deploy, release, repository};
+
+/// What etcd says of a setting that it does not know, or will not for long.
+const COMPLAINTS: [&str; 5] =
+    ["unrecognized", "deprecated", "decommissioned", "conflicting", "invalid environment"];
+
+/// The end of what etcd-fetch says when it has asked the members.
+const RUNNING: &str = " (the version that is running)";
+
+/// The only line of `stderr` from etcd-fetch.
+fn fetch_line(stderr: &str) -> &str {
+    let mut lines = stderr.lines().filter(|line| line.starts_with("etcd-fetch: "));
+    let line = lines.next().unwrap_or_default();
+    assert_eq!(lines.next(), None, "{stderr}");
+    line
+}
+
+#[test]
+fn without_a_version_the_running_one_stays() {
+    let lab = Lab::with_nodes(3);
+    let Some(guide) = release("guide") else { return };
+    lab.bash(&deploy(&guide)).ok();
+    let kept = |stderr: &str| {
+        let line = fetch_line(stderr);
+        let cached = format!("etcd-fetch: {guide} for amd64: in the cache, ");
+        assert!(line.starts_with(&cached) && line.ends_with(RUNNING), "{stderr}");
+    };
+    let second = lab.bash(&deploy("")).ok();
+    kept(&second.stderr);
+    assert!(second.document().results.iter().all(|result| !result.changed), "{}", second.stderr);
+
+    // Neither authentication nor a member that is down hides the version.
+    lab.unpack(&guide);
+    let endpoint = [second.document().client_url(&second.document().nodes[0])];
+    for command in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        lab.bash(&lab.etcdctl(&endpoint, command)).ok();
+    }
+    lab.on("etcd-02", "systemctl stop etcd");
+    kept(&lab.bash("etcd-fetch < nodes.txt").ok().stderr);
+
+    lab.on_all(&["etcd-01", "etcd-03"], "systemctl stop etcd");
+    let Some(newest) = release("3.6") else { return };
+    lab.bash("etcd-fetch --quiet < nodes.txt").ok().says(&format!(
+        "etcd-fetch: warning: no member answered: taking the default, {newest}: \
+         if a cluster is running, pass its version"
+    ));
+}
+
+#[test]
+fn a_new_cluster_takes_the_default_that_the_readme_names() {
+    let lab = Lab::with_nodes(3);
+    let Some(newest) = release("3.6") else { return };
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    assert!(readme.contains("cluster takes the newest etcd 3.6"));
+    let ran = lab.bash(&deploy("")).ok();
+    let line = fetch_line(&ran.stderr);
+    assert!(line.starts_with(&format!("etcd-fetch: {newest} for amd64: fetched ")), "{line}");
+    assert!(line.ends_with(" (the default: the newest 3.6)"), "{line}");
+    let versions: BTreeSet<_> =
+        ran.document().health.unwrap().endpoints.into_iter().map(|e| e.version).collect();
+    assert_eq!(versions, BTreeSet::from([Some(newest[1..].to_owned())]));
+}
+
+/// A cluster of one on each host, each of another release, with every setting.
+#[test]
+fn each_minor_starts_without_complaints() {
+    let lab = Lab::with_nodes(3);
+    let names = ["oldest", "guide", "3.5", "3.6", "3.7"];
+    let releases: Vec<_> = names.into_iter().filter_map(release).collect();
+    for releases in releases.chunks(3) {
+        lab.command(&["reset"]);
+        let hosts = ["etcd-01", "etcd-02", "etcd-03"];
+        for ((host, at), version) in hosts.iter().zip(100..).zip(releases) {
+            let document = json!({
+                "apiVersion": "etcd-tools/v1",
+                "cluster": {"version": version, "settings": {
+                    "dataDir": "/srv/etcd/data", "walDir": "/srv/etcd/wal", "logLevel": "warn",
+                    "heartbeatIntervalMs": 250, "electionTimeoutMs": 2500,
+                    "quotaBackendBytes": 4_294_967_296u64, "autoCompactionMode": "revision",
+                    "autoCompactionRetention": "1000", "listenMetricsUrls": "http://127.0.0.1:2381",
+                    "env": {"ETCD_MAX_REQUEST_BYTES": "3145728"},
+                }},
+                "nodes": [{"name": host, "address": format!("192.168.1.{at}")}],
+            });
+            lab.write(&format!("{host}.json"), &document.to_string());
+        }
+        let started: String =
+            hosts[..releases.len()].iter().map(|host| format!("deploy {host} &\n")).collect();
+        lab.bash(&format!(
+            "deploy() {{ etcd-fetch < $1.json | etcd-cert issue --pki pki-$1 | etcd-render \
+             | etcd-push | etcd-unit start | etcd-health --wait > $1.out; }}
+             {started}for job in $(jobs -p); do wait $job || failed=1; done; [ ! $failed ]"
+        ))
+        .ok();
+        for (host, version) in hosts.iter().zip(releases) {
+            let health: Value = serde_json::from_str(&lab.read(&format!("{host}.out"))).unwrap();
+            assert_eq!(health["health"]["endpoints"][0]["version"], version[1..], "{host}");
+            let journal = lab.on(host, "journalctl -u etcd -o cat --no-pager");
+            let complaint = |line: &&str| COMPLAINTS.iter().any(|what| line.contains(what));
+            let complaints: Vec<_> = journal.lines().filter(complaint).collect();
+            assert_eq!(complaints, [""; 0], "etcd {version}");
+        }
+    }
+}
+
+/// The same file, read by systemd and by what decides whether a restart is due.
+#[test]
+fn an_environment_file_is_read_as_systemd_reads_it() {
+    const FILE: &str = "# ETCD_A=0\nETCD_A=1\n ETCD_B = \"x y\" \nETCD_C='a\\b'\n\
+                        ETCD_D=\"a\\\"b\\\\\"\nETCD_E=one\\\ntwo\nETCD_F=a#b\n;ETCD_G=1\n\
+                        ETCD_H=\"a\\nb\"\nETCD_I=a\\nb\nETCD_J=a\"b\"\nETCD_K=\"a\"'b' c\n\
+                        ETCD_L=\nETCD_M=x=y \t\nETCD_N=$HOME%i*\nETCD_O\nETCD_A=2\n\
+                        ETCD_P=a\\ \n# a comment \\\nETCD_Q=1\nETCD_R=\"one\ntwo\"\n\
+                        ETCD_S=\"one\\\ntwo\"\nETCD_T=the last line";
+    let lab = Lab::with_nodes(1);
+    std::fs::write(lab.disk("etcd-01", "/root/file"), FILE).unwrap();
+    let seen = lab.on(
+        "etcd-01",
+        "systemd-run --quiet --wait --pipe -p EnvironmentFile=/root/file env -0 | base64 -w 0",
+    );
+    let shown = lab.run("sh", &["-c", &format!("echo {seen} | base64 -d")]).ok().stdout;
+    let variables = shown.split('\0').filter_map(|line| line.split_once('='));
+    let seen: BTreeMap<_, _> = variables.filter(|(name, _)| name.starts_with("ETCD_")).collect();
+    let read = environment::parse(FILE);
+    let read: BTreeMap<_, _> = read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(read, seen);
+    assert_eq!((seen.len(), seen["ETCD_T"]), (18, "the last line"));
+}
