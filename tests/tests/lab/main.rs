@@ -4,6 +4,7 @@
 mod access;
 mod deploy;
 mod faults;
+mod health;
 mod killed;
 mod minors;
 mod operate;
