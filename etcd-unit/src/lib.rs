@@ -13,12 +13,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use client::CredentialArgs;
 use cluster::units::{self, NodeState, WantedUnit};
 use pipeline::document::{Node, Unit as DocumentUnit};
 use pipeline::{Common, Error, Run, Tool};
 use remote::{Fleet, SshArgs, fan_out};
 
-use crate::stop::Depth;
+use crate::stop::Removal;
 
 /// Install, start, stop and restart the systemd units of a cluster's nodes
 #[derive(Debug, Parser)]
@@ -27,9 +28,9 @@ pub struct Unit {
     #[command(subcommand)]
     command: Command,
     /// Work on this unit only [default: those of the document, else etcd.service]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", value_parser = unit_name)]
     unit: Option<String>,
-    /// Install this unit file; it goes before a unit of its name in the document
+    /// Install this unit file; takes precedence over the document's unit of that name
     #[arg(long, global = true, value_name = "FILE")]
     unit_file: Option<PathBuf>,
     /// Wait this many seconds for a unit to start or stop, and for the cluster
@@ -37,12 +38,11 @@ pub struct Unit {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "120",
           value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
-    /// Where the certificates are when the document does not say it
-    #[arg(long, global = true, value_name = "DIR", default_value = "pki")]
-    pki: String,
-    /// Go on although it interrupts the cluster
+    /// Proceed even if the cluster loses quorum
     #[arg(long, global = true)]
     lose_quorum: bool,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     ssh: SshArgs,
     #[command(flatten)]
@@ -54,23 +54,23 @@ enum Command {
     /// Write the unit files, reload systemd, and enable the units
     Install,
     /// Bring the cluster up: install what is missing, start what is stopped, and
-    /// restart, one by one, what is older than what is on its disk
+    /// restart, one by one, members that are running something outdated
     ///
-    /// Members that are stopped are started all at once, and each is waited
-    /// for until it is ready. A member that runs with an older configuration,
-    /// unit, CA or binary than what is on its disk is restarted: followers
-    /// first, leadership moved away before the leader goes, the next only when
-    /// the whole cluster is healthy.
+    /// Members that are stopped are started all at once, whatever --jobs says, and
+    /// each is waited for until it is ready. A member that is running an outdated
+    /// configuration, unit, CA or binary is restarted: followers first, leadership
+    /// moved away before the leader goes, the next only when the one before is back
+    /// and the whole cluster is healthy. Other units are restarted as they are.
     Start,
-    /// Stop the units; refused where the cluster would lose quorum by it
+    /// Stop the units; refuses if the cluster would lose quorum
     Stop,
     /// Restart all members one by one, whether they need it or not
     Restart,
-    /// Say what systemd knows of the units
+    /// Report what systemd knows of the units
     Status(status::Args),
     /// Print the last lines of the units' journals
     Logs(logs::Args),
-    /// Stop and disable the units and remove their files; the data stay
+    /// Stop and disable the units and remove their files; the data is kept
     Uninstall {
         /// Then delete the data, and with them configuration, certificates, keys
         /// and binaries. Nothing but a snapshot brings the data back
@@ -101,12 +101,12 @@ impl Tool for Unit {
                 Command::Install => start::install(self, run, &fleet).await,
                 Command::Start => start::start(self, run, &fleet).await,
                 Command::Restart => start::restart(self, run, &fleet).await,
-                Command::Stop => stop::stop(self, run, &fleet, Depth::Stop).await,
+                Command::Stop => stop::stop(self, run, &fleet, Removal::Stop).await,
                 Command::Uninstall { purge: false } => {
-                    stop::stop(self, run, &fleet, Depth::Uninstall).await
+                    stop::stop(self, run, &fleet, Removal::Uninstall).await
                 }
                 Command::Uninstall { purge: true } => {
-                    stop::stop(self, run, &fleet, Depth::Purge).await
+                    stop::stop(self, run, &fleet, Removal::Purge).await
                 }
                 Command::Status(args) => status::status(self, run, &fleet, args).await,
                 Command::Logs(args) => logs::logs(self, run, &fleet, args).await,
@@ -122,14 +122,12 @@ impl Unit {
         let content = std::fs::read_to_string(path)
             .with_context(|| format!("{}: reading", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.ends_with(".service") && !name.ends_with(".timer") {
-            let what = format!("{}: expected a file NAME.service or NAME.timer", path.display());
-            return Err(Error::usage(what).into());
-        }
+        unit_name(&name).map_err(|why| Error::usage(format!("{}: {why}", path.display())))?;
         for at in run.selected() {
             run.document.nodes[at].set_unit(DocumentUnit {
                 name: name.clone(),
-                enabled: Some(true),
+                // Others cannot be enabled: what needs them starts them.
+                enabled: units::has_install_section(&content).then_some(true),
                 content: content.clone(),
                 status: None,
             });
@@ -167,6 +165,23 @@ impl Unit {
             return Vec::new();
         }
         nodes
+    }
+}
+
+/// Takes the full name of a service or a timer, as systemd.unit(5) allows it.
+fn unit_name(name: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
+    let stem = name.strip_suffix(".service").or_else(|| name.strip_suffix(".timer"));
+    match stem {
+        Some(stem)
+            if !stem.is_empty()
+                && !stem.starts_with(['-', '.', '@'])
+                && name.len() < 256
+                && stem.bytes().all(allowed) =>
+        {
+            Ok(name.to_owned())
+        }
+        _ => Err(format!("{name:?}: expected NAME.service or NAME.timer")),
     }
 }
 

@@ -1,15 +1,14 @@
 //! `install`, `start` and `restart`.
 
 use anyhow::Result;
+use cluster::guard::{Standing, View};
+use cluster::units::{Changes, NodeState, UnitState, WantedUnit, has_install_section, is_member};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
 use similar::TextDiff;
 
 use crate::{Unit, release, rolling};
-use cluster::units::Changes;
-use cluster::units::UnitState;
-use cluster::units::{NodeState, WantedUnit};
 
 /// The `install` command.
 pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
@@ -23,98 +22,179 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
             .into());
         }
     }
-    let sites = tool.ask(run, fleet, run.nodes(), true).await;
-    fan_out(fleet.jobs(), sites.iter().collect(), async |site: &NodeState| {
+    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    fan_out(fleet.jobs(), states.iter().collect(), async |node: &NodeState| {
         let mut work = Work::default();
-        for (wanted, state) in &site.units {
-            work.install(run, site, wanted, state);
+        let mut well = true;
+        for (wanted, state) in &node.units {
+            match refuse_masked(run, node, state) {
+                true => well = false,
+                false => drop(work.install(run, node, wanted, state)),
+            }
         }
-        work.finish(tool, run, site, "already installed").await;
+        work.finish(tool, run, node, if well { "already installed" } else { "" }).await;
     })
     .await;
-    release(fleet, sites).await;
+    release(fleet, states).await;
     Ok(())
 }
 
 /// The `start` command.
 pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
-    let progress = Progress::wait("looking at the units");
-    let sites = tool.ask(run, fleet, run.nodes(), true).await;
-    progress.label("starting, and waiting until each member is ready");
-    let outdated = fan_out(fleet.jobs(), sites.iter().collect(), async |site: &NodeState| {
-        let mut work = Work::default();
-        let mut outdated = Vec::new();
-        for (wanted, state) in &site.units {
-            let mut reasons = state.outdated();
-            if work.install(run, site, wanted, state) && !reasons.contains(&"unit".to_owned()) {
-                reasons.push("unit".into());
-            }
-            match (state.is_active(), reasons.is_empty()) {
-                (true, true) => {}
-                (true, false) if wanted.name.ends_with(".service") => {
-                    outdated.push((wanted.name.clone(), reasons));
-                }
-                // It serves nobody yet, so nothing is lost by starting it again.
-                (false, false) if state.active() == "activating" => {
-                    work.jobs.job("restart", &wanted.name, tool.timeout);
-                    work.note("restarted", "restart", &wanted.name);
-                }
-                (true, false) | (false, _) => {
-                    work.jobs.job("start", &wanted.name, tool.timeout);
-                    work.note("started", "start", &wanted.name);
-                }
-            }
+    let progress = Progress::wait("querying the units");
+    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let mut plans: Vec<_> = states.iter().map(|state| Plan::new(tool, run, state)).collect();
+    let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
+    let cluster = if outdated { Some(tool.cluster(run, fleet, &states)?) } else { None };
+    // A member that waits for quorum would wait for those that are to be restarted.
+    if let Some(cluster) = cluster.as_ref().filter(|_| plans.iter().any(|plan| plan.starts_member))
+    {
+        let view = cluster.view().await?;
+        for plan in plans.iter_mut().filter(|_| view.is_quorum_lost()) {
+            plan.restart_at_once(tool, &view);
         }
-        let idle = outdated.is_empty();
-        let said = match idle {
-            true if would_change(run, site) => {
+    }
+    progress.label("starting, and waiting until each member is ready");
+    // No member of a new cluster is ready before most of them have started.
+    let starting = plans.iter().filter(|plan| plan.starts_member).count();
+    let jobs = fleet.jobs().max(if starting > 0 { plans.len() } else { 0 });
+    let outdated = fan_out(jobs, plans, async |plan: Plan| {
+        let Plan { state, work, outdated, well, .. } = plan;
+        let nothing = match (outdated.is_empty() && well, would_change(run, state)) {
+            (true, true) => {
                 "running as configured now, and may need a restart for what would change"
             }
-            true => "running as configured",
-            false => "",
+            (true, false) => "running as configured",
+            (false, _) => "",
         };
-        match work.finish(tool, run, site, said).await {
-            true => Some((site, outdated)).filter(|_| !idle),
-            false => None,
-        }
+        let done = work.finish(tool, run, state, nothing).await;
+        Some(rolling::Target { state, units: outdated }).filter(|t| done && !t.units.is_empty())
     })
     .await;
-    let mut targets = Vec::new();
-    for (site, units) in outdated.into_iter().flatten() {
-        for (unit, reasons) in units {
-            let why = format!("its {} had changed", reasons.join(" and "));
-            targets.push(rolling::Target { site, unit, why });
-        }
-    }
     drop(progress);
-    if !targets.is_empty() {
-        rolling::restart(tool, run, fleet, &sites, targets).await?;
+    let targets: Vec<_> = outdated.into_iter().flatten().collect();
+    if let Some(cluster) = cluster.filter(|_| !targets.is_empty()) {
+        rolling::restart(tool, run, &cluster, targets).await;
     }
-    release(fleet, sites).await;
+    release(fleet, states).await;
     Ok(())
 }
 
+/// What `start` has to do on a node.
+struct Plan<'a> {
+    state: &'a NodeState<'a>,
+    /// What costs nobody anything.
+    work: Work,
+    /// The units of the running member that are outdated, and why.
+    outdated: Vec<(String, String)>,
+    /// Whether a member is among what is started.
+    starts_member: bool,
+    /// Whether nothing was refused.
+    well: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn new(tool: &Unit, run: &Run, node: &'a NodeState<'a>) -> Self {
+        let work = Work::default();
+        let mut plan =
+            Self { state: node, work, outdated: Vec::new(), starts_member: false, well: true };
+        for (wanted, state) in &node.units {
+            if refuse_masked(run, node, state) {
+                plan.well = false;
+                continue;
+            }
+            let mut reasons = state.outdated();
+            let new_text = plan.work.install(run, node, wanted, state);
+            if new_text && !reasons.contains(&"unit".to_owned()) {
+                reasons.push("unit".into());
+            }
+            plan.unit(tool, wanted, state, &reasons);
+        }
+        plan
+    }
+
+    fn unit(&mut self, tool: &Unit, wanted: &WantedUnit, state: &UnitState, reasons: &[String]) {
+        let name = &wanted.name;
+        let is_member = is_member(wanted, state);
+        match (state.active(), reasons) {
+            ("active", []) => {}
+            ("active", _) if is_member => {
+                self.outdated
+                    .push((name.clone(), format!("its {} had changed", reasons.join(" and "))));
+            }
+            // A member that is not ready serves nobody, so nothing is lost.
+            ("active", _) | ("activating", [_, ..]) => {
+                self.starts_member |= is_member;
+                self.work.job(tool, "restart", name);
+            }
+            // What does one job is started by its timer, or once.
+            _ if state.is_template() || state.is_triggered() => {}
+            (_, []) if state.has_run() => {}
+            _ => {
+                self.starts_member |= is_member;
+                self.work.job(tool, "start", name);
+            }
+        }
+    }
+
+    /// Restarts the outdated units at once if their member does not serve in `view`.
+    fn restart_at_once(&mut self, tool: &Unit, view: &View) {
+        let name = self.state.node.name.as_str();
+        let serves = view.of_node(name).is_some_and(|voter| voter.standing == Standing::Up);
+        if !serves && view.may_go(&[name]).is_ok() {
+            for (unit, _) in std::mem::take(&mut self.outdated) {
+                self.work.job(tool, "restart", &unit);
+            }
+        }
+    }
+}
+
+/// Reports a masked unit, which is left as it is; says whether it is one.
+fn refuse_masked(run: &Run, node: &NodeState, state: &UnitState) -> bool {
+    if state.is_masked() {
+        let unit = &state.name;
+        let message =
+            format!("{unit} is masked on the node: run systemctl unmask {unit} there first");
+        run.report(ToolResult::error(Code::Masked, message).on(&node.node.name));
+    }
+    state.is_masked()
+}
+
 /// Whether an earlier stage would change something on the node, had it not `--check`.
-fn would_change(run: &Run, site: &NodeState) -> bool {
-    let node = Some(site.node.name.as_str());
+fn would_change(run: &Run, node: &NodeState) -> bool {
+    let node = Some(node.node.name.as_str());
     let results = &mut run.document.results.iter();
     run.check() && results.any(|r| r.code == Code::WouldChange && r.node.as_deref() == node)
 }
 
 /// The `restart` command.
 pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
-    let sites = tool.ask(run, fleet, run.nodes(), true).await;
-    let mut targets = Vec::new();
-    for site in &sites {
-        for (wanted, _) in &site.units {
-            let unit = wanted.name.clone();
-            targets.push(rolling::Target { site, unit, why: "as asked".into() });
+    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let mut members = Vec::new();
+    let mut others = Vec::new();
+    for state in &states {
+        let mut work = Work::default();
+        let mut units = Vec::new();
+        for (wanted, unit) in &state.units {
+            if is_member(wanted, unit) {
+                units.push((wanted.name.clone(), "as asked".to_owned()));
+            } else if !unit.is_template() && !unit.is_triggered() {
+                work.job(tool, "restart", &wanted.name);
+            }
         }
+        others.push((state, work));
+        members.push(rolling::Target { state, units });
     }
-    if !targets.is_empty() {
-        rolling::restart(tool, run, fleet, &sites, targets).await?;
+    members.retain(|member| !member.units.is_empty());
+    fan_out(fleet.jobs(), others, async |(state, work): (&NodeState, Work)| {
+        work.finish(tool, run, state, "").await
+    })
+    .await;
+    if !members.is_empty() {
+        let cluster = tool.cluster(run, fleet, &states)?;
+        rolling::restart(tool, run, &cluster, members).await;
     }
-    release(fleet, sites).await;
+    release(fleet, states).await;
     Ok(())
 }
 
@@ -128,6 +208,12 @@ struct Work {
 }
 
 impl Work {
+    /// Starts or restarts a unit.
+    fn job(&mut self, tool: &Unit, verb: &'static str, unit: &str) {
+        self.jobs.job(verb, unit, tool.timeout);
+        self.note(if verb == "start" { "started" } else { "restarted" }, verb, unit);
+    }
+
     fn note(&mut self, past: &'static str, present: &'static str, unit: &str) {
         self.done.push((past, present, unit.to_owned()));
     }
@@ -151,7 +237,7 @@ impl Work {
     fn install(
         &mut self,
         run: &Run,
-        site: &NodeState,
+        node: &NodeState,
         wanted: &WantedUnit,
         state: &UnitState,
     ) -> bool {
@@ -159,8 +245,8 @@ impl Work {
         if state.stale_temp {
             self.changes.unit("clean", name);
             self.note(
-                "removed what a killed run left of",
-                "remove what a killed run left of",
+                "removed a temporary file left by an interrupted run of",
+                "remove a temporary file left by an interrupted run of",
                 name,
             );
         }
@@ -179,11 +265,14 @@ impl Work {
             if run.check() {
                 let (old, new) = (state.text(), &unit.content);
                 let diff = TextDiff::from_lines(&old, new);
-                let header = format!("{}: {name}", site.node.name);
+                let header = format!("{}: {name}", node.node.name);
                 run.detail(&diff.unified_diff().header(&header, &header).to_string());
             }
         }
         let enablement = unit.enabled.filter(|enabled| *enabled != state.is_enabled());
+        // Nothing becomes of enabling a unit without this section.
+        let can_be = has_install_section(&unit.content);
+        let enablement = enablement.filter(|enabled| !enabled || can_be);
         match enablement {
             Some(true) => {
                 self.changes.unit("enable", name);
@@ -195,6 +284,9 @@ impl Work {
             }
             None => {}
         }
+        if state.file == right && state.needs_reload() {
+            self.note("reloaded", "reload", name);
+        }
         if state.file != right || enablement.is_some() || state.needs_reload() {
             self.changes.reload();
         }
@@ -203,40 +295,40 @@ impl Work {
 
     /// Does it, and reports it; says whether all went well. `nothing` is said of
     /// the units when there is nothing to do; empty: nothing is said.
-    async fn finish(self, tool: &Unit, run: &Run, site: &NodeState<'_>, nothing: &str) -> bool {
-        let node = site.node.name.as_str();
+    async fn finish(self, tool: &Unit, run: &Run, node: &NodeState<'_>, nothing: &str) -> bool {
+        let name = node.node.name.as_str();
         if self.done.is_empty() && self.changes.is_empty() {
             if !nothing.is_empty() {
-                let names: Vec<_> = site.units.iter().map(|(wanted, _)| &*wanted.name).collect();
+                let names: Vec<_> = node.units.iter().map(|(wanted, _)| &*wanted.name).collect();
                 let message = format!("{} {nothing}", names.join(", "));
-                run.report(ToolResult::unchanged(Code::UpToDate, message).on(node));
+                run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
             return true;
         }
         if run.check() {
             for (_, present, unit) in self.done {
-                run.report(ToolResult::would_change(format!("would {present} {unit}")).on(node));
+                run.report(ToolResult::would_change(format!("would {present} {unit}")).on(name));
             }
             return true;
         }
         let summary = self.summary();
-        let ended = match self.changes.then(self.jobs).apply(&site.host).await {
+        let ended = match self.changes.then(self.jobs).apply(&node.host).await {
             Ok(ended) => ended,
             Err(error) => {
-                run.report(error.on(node));
+                run.report(error.on(name));
                 return false;
             }
         };
         let mut well = true;
         for ended in ended {
             if let Some(why) = ended.not_started(tool.timeout) {
-                run.report(ToolResult::error(Code::NotStarted, why).on(node));
+                run.report(ToolResult::error(Code::NotStarted, why).on(name));
                 run.detail(&ended.journal.join("\n"));
                 well = false;
             }
         }
         if well {
-            run.report(ToolResult::changed(Code::Started, summary).on(node));
+            run.report(ToolResult::changed(Code::Started, summary).on(name));
         }
         well
     }

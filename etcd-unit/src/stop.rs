@@ -1,20 +1,22 @@
 //! `stop` and `uninstall`.
 
 use anyhow::Result;
+use cluster::guard::Refusal;
+use cluster::rolling::{Interrupted, Then, one_by_one};
+use cluster::units::{Changes, NodeState, WantedUnit, is_member};
+use pipeline::document::Node;
 use pipeline::terminal::Progress;
-use pipeline::{Code, Run, ToolResult};
+use pipeline::{Code, Error, Run, ToolResult};
 use remote::{Fleet, fan_out};
 
 use crate::{Unit, release};
-use cluster::units::Changes;
-use cluster::units::NodeState;
 
 /// Removes the data, and what these tools put on the host.
 const PURGE: &str = include_str!("purge.sh");
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(crate) enum Depth {
+pub(crate) enum Removal {
     /// Stop the units.
     Stop,
     /// Remove their files, too.
@@ -24,72 +26,110 @@ pub(crate) enum Depth {
 }
 
 /// The commands `stop` and `uninstall`.
-pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, depth: Depth) -> Result<()> {
-    let sites = tool.ask(run, fleet, run.nodes(), true).await;
-    if let Some(why) = quorum_lost(tool, run, fleet, &sites).await {
-        for site in &sites {
-            run.report(ToolResult::error(Code::Quorum, why.clone()).on(&site.node.name));
-        }
-    } else {
-        let _progress = Progress::wait("stopping");
-        fan_out(fleet.jobs(), sites.iter().collect(), async |site: &NodeState| {
-            let stopped = stop_one(tool, run, site, depth >= Depth::Uninstall).await;
-            if stopped && depth == Depth::Purge {
-                purge(run, site).await;
-            }
-        })
-        .await;
+pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal) -> Result<()> {
+    if removal == Removal::Purge && !run.nodes().into_iter().all(|node| has_etcd(tool, node)) {
+        let message = "--purge deletes the data of etcd, which is not what --unit names: \
+                       leave one of them out";
+        return Err(Error::usage(message).into());
     }
-    release(fleet, sites).await;
+    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let takes_member = |state: &&NodeState| {
+        state.units.iter().any(|(wanted, state)| is_member(wanted, state) && !state.is_down())
+    };
+    let (members, others): (Vec<_>, Vec<_>) = states.iter().partition(takes_member);
+    let job = async |state: &NodeState<'_>| {
+        let stopped = stop_one(tool, run, state, removal >= Removal::Uninstall).await;
+        if stopped && removal == Removal::Purge {
+            purge(run, state).await;
+        }
+        stopped
+    };
+    let progress = Progress::wait("stopping");
+    let refused = match tool.lose_quorum || members.is_empty() {
+        true => Ok(()),
+        false => one_after_the_other(tool, run, fleet, &states, members.clone(), job).await?,
+    };
+    drop(progress);
+    match refused {
+        Err(why) => {
+            for state in &states {
+                let result = ToolResult::error(why.code(), format!("not stopped: {why}"));
+                run.report(result.on(&state.node.name));
+            }
+        }
+        Ok(()) => {
+            let rest = if tool.lose_quorum { states.iter().collect() } else { others };
+            fan_out(fleet.jobs(), rest, async |state: &NodeState<'_>| job(state).await).await;
+        }
+    }
+    release(fleet, states).await;
     Ok(())
 }
 
-/// Why the cluster would lose quorum, if it has it and would.
-async fn quorum_lost(
+/// Does `job` to `members` one by one, if all of them may go; gives why they may not.
+async fn one_after_the_other(
     tool: &Unit,
     run: &Run,
     fleet: &Fleet,
-    sites: &[NodeState<'_>],
-) -> Option<String> {
-    if tool.lose_quorum || !sites.iter().any(is_running) {
-        return None;
+    states: &[NodeState<'_>],
+    members: Vec<&NodeState<'_>>,
+    job: impl AsyncFn(&NodeState<'_>) -> bool,
+) -> Result<Result<(), Refusal>> {
+    let cluster = tool.cluster(run, fleet, states)?;
+    let going: Vec<_> = members.iter().map(|state| state.node.name.as_str()).collect();
+    if let Err(why) = cluster.view().await?.may_go(&going) {
+        return Ok(Err(why));
     }
-    let selected: Vec<_> = run.nodes().iter().map(|node| node.name.clone()).collect();
-    let others = run.document.nodes.iter().filter(|node| !selected.contains(&node.name));
-    let others = tool.ask(run, fleet, others.collect(), false).await;
-    let left = others.iter().filter(|site| is_running(site)).count();
-    let running = left + sites.iter().filter(|site| is_running(site)).count();
-    let quorum = run.document.nodes.len() / 2 + 1;
-    (running >= quorum && left < quorum).then(|| {
-        format!(
-            "not stopped: the cluster would lose quorum, {left} of {} members would be left: \
-             say --lose-quorum",
-            run.document.nodes.len()
-        )
-    })
+    if run.check() {
+        fan_out(fleet.jobs(), members, async |state: &NodeState<'_>| job(state).await).await;
+        return Ok(Ok(()));
+    }
+    let name = |state: &&NodeState| state.node.name.clone();
+    // What went wrong has been reported by the job itself.
+    let failed = || Refusal::Failed("it did not stop".into());
+    let one = async |state: &&NodeState<'_>| job(state).await.then_some(()).ok_or_else(failed);
+    let policy = tool.policy(Then::Gone);
+    let taken = one_by_one(run, &cluster, policy, members, name, one, |_| ()).await;
+    let Err(Interrupted { failed, why, left }) = taken else { return Ok(Ok(())) };
+    let reason = match failed.first() {
+        None => why.to_string(),
+        Some(first) => {
+            let node = &first.node.name;
+            if !run.failed(node) {
+                let message = format!("the cluster is not healthy without it: {why}");
+                run.report(ToolResult::error(Code::Unhealthy, message).on(node));
+            }
+            format!("ended after {node}: fix {node}, then run this again to go on")
+        }
+    };
+    for state in left {
+        let message = format!("not stopped: {reason}");
+        run.report(ToolResult::error(Code::NotStopped, message).on(&state.node.name));
+    }
+    Ok(Ok(()))
 }
 
-fn is_running(site: &NodeState) -> bool {
-    site.units.iter().any(|(_, state)| state.is_active())
+fn has_etcd(tool: &Unit, node: &Node) -> bool {
+    tool.wanted(node).iter().any(WantedUnit::runs_etcd)
 }
 
 /// Stops the units of one node; says whether that went well.
-async fn stop_one(tool: &Unit, run: &Run, site: &NodeState<'_>, uninstall: bool) -> bool {
-    let node = site.node.name.as_str();
+async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool) -> bool {
+    let node = state.node.name.as_str();
     let mut changes = Changes::default();
     let (mut done, mut would) = (Vec::new(), Vec::new());
     let mut note = |past: &str, present: &str, unit: &str| {
         done.push(format!("{past} {unit}"));
         would.push(format!("would {present} {unit}"));
     };
-    for (wanted, state) in &site.units {
+    for (wanted, unit) in &state.units {
         let name = wanted.name.as_str();
-        if !["inactive", "failed", ""].contains(&state.active()) {
+        if !unit.is_down() {
             changes.job("stop", name, tool.timeout);
             note("stopped", "stop", name);
         }
-        if uninstall && (state.file.is_some() || state.stale_temp) {
-            if state.is_enabled() {
+        if uninstall && (unit.file.is_some() || unit.stale_temp) {
+            if unit.is_enabled() {
                 changes.unit("disable", name);
             }
             changes.unit("remove", name);
@@ -99,7 +139,7 @@ async fn stop_one(tool: &Unit, run: &Run, site: &NodeState<'_>, uninstall: bool)
     }
     if changes.is_empty() {
         let what = if uninstall { "not installed" } else { "not running" };
-        let names: Vec<_> = site.units.iter().map(|(wanted, _)| &*wanted.name).collect();
+        let names: Vec<_> = state.units.iter().map(|(wanted, _)| &*wanted.name).collect();
         let message = format!("{} {what}", names.join(", "));
         run.report(ToolResult::unchanged(Code::UpToDate, message).on(node));
     } else if run.check() {
@@ -107,7 +147,7 @@ async fn stop_one(tool: &Unit, run: &Run, site: &NodeState<'_>, uninstall: bool)
             run.report(ToolResult::would_change(would).on(node));
         }
     } else {
-        let ended = match changes.apply(&site.host).await {
+        let ended = match changes.apply(&state.host).await {
             Ok(ended) => ended,
             Err(error) => {
                 run.report(error.on(node));
@@ -124,15 +164,15 @@ async fn stop_one(tool: &Unit, run: &Run, site: &NodeState<'_>, uninstall: bool)
     true
 }
 
-async fn purge(run: &Run, site: &NodeState<'_>) {
-    let node = site.node.name.as_str();
-    let settings = run.document.settings(site.node);
+async fn purge(run: &Run, state: &NodeState<'_>) {
+    let node = state.node.name.as_str();
+    let settings = run.document.settings(state.node);
     let check = if run.check() { "check" } else { "" };
     let mut arguments =
         vec![check, &settings.user, &settings.config_dir, &settings.cert_dir, &settings.bin_dir];
     arguments.extend(settings.wal_dir.as_deref());
     arguments.push(&settings.data_dir);
-    match site.host.run(PURGE, &arguments, &[]).await {
+    match state.host.run(PURGE, &arguments, &[]).await {
         Err(error) => run.report(error.on(node)),
         Ok(paths) if paths.is_empty() => {
             run.report(ToolResult::unchanged(Code::Purged, "nothing of etcd is left").on(node));

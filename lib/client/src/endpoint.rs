@@ -207,6 +207,19 @@ impl Endpoint {
         self.call::<Nothing>("/v3/maintenance/transfer-leadership", body).await.map(drop)
     }
 
+    /// Whether the member has a connection to the member with the ID `other` (hex), so
+    /// that it can send to it: the metric `etcd_network_active_peers`. `None` where it
+    /// does not tell.
+    pub async fn connected_to(&self, other: &str) -> Result<Option<bool>, Error> {
+        let request = self.client()?.get(format!("{}/metrics", self.url));
+        let text = self.fetch(request, self.timeout).await?;
+        let remote = format!("Remote=\"{other}\"");
+        let of_peer =
+            |line: &&str| line.starts_with("etcd_network_active_peers{") && line.contains(&remote);
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().find(of_peer).map(|line| !line.ends_with(" 0")))
+    }
+
     async fn call<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T, Error> {
         self.call_within(path, body, self.timeout).await
     }
@@ -259,6 +272,11 @@ impl Endpoint {
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<T, Error> {
+        let bytes = self.fetch(request, limit).await?;
+        serde_json::from_slice(&bytes).map_err(|why| Error::Answer(why.to_string()))
+    }
+
+    async fn fetch(&self, request: RequestBuilder, limit: Duration) -> Result<Vec<u8>, Error> {
         let failed = |error| match Error::of_request(&error, limit) {
             // How ssh says so depends on how much was sent before.
             Error::Connect(_) if self.over_ssh && is_cut_off(&error) => {
@@ -275,7 +293,7 @@ impl Endpoint {
             }
         }
         if response.status().is_success() {
-            return serde_json::from_slice(&bytes).map_err(|why| Error::Answer(why.to_string()));
+            return Ok(bytes);
         }
         Err(Error::of_answer(response.status().as_u16(), &String::from_utf8_lossy(&bytes)))
     }

@@ -121,7 +121,7 @@ impl Error {
     }
 
     /// Whether asking again as the same user is of no use.
-    pub(crate) fn is_lasting(&self) -> bool {
+    pub fn is_lasting(&self) -> bool {
         matches!(self, Self::CommonName) || self.is_denied()
     }
 

@@ -1,7 +1,10 @@
 //! What several tools do to the nodes of a cluster, and must do equally safely.
 //!
 //! [`units`] tells what runs on a node and starts and stops it; [`route`] leads to
-//! the client ports of the members.
+//! the client ports of the members; [`guard`] judges whether members may go down, and
+//! [`rolling`] takes them one by one.
 
+pub mod guard;
+pub mod rolling;
 pub mod route;
 pub mod units;

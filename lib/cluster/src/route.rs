@@ -41,7 +41,7 @@ impl<'a> Route<'a> {
         let probe = probe_within(&endpoints, limit).await;
         for (way, seen) in self.ways.borrow_mut().iter_mut().zip(&probe.health.endpoints) {
             // A connection through which nobody answers may be lost.
-            if seen.member_id.is_none() && seen.error.is_some() {
+            if seen.member_id.is_none() && !seen.healthy {
                 way.take_if(|way| way._forward.is_some());
             }
         }
@@ -104,16 +104,11 @@ impl<'a> Route<'a> {
         Ok(Ok(Way { endpoint: endpoint.of_node(&node.name), _forward: Some((host, forward)) }))
     }
 
-    /// Does `job` with the endpoint of the node `name`, where it is open.
-    pub async fn with<T>(&self, name: &str, job: impl AsyncFnOnce(&Endpoint) -> T) -> Option<T> {
+    /// The endpoint of the node `name`, where the way to it is open.
+    pub fn endpoint_of(&self, name: &str) -> Option<Endpoint> {
         let of_node = |target: &Target| target.node.as_ref().is_some_and(|node| node.name == name);
         let at = self.targets.iter().position(of_node)?;
-        let way = self.ways.borrow_mut().get_mut(at)?.take()?;
-        let done = job(&way.endpoint).await;
-        if let Some(place) = self.ways.borrow_mut().get_mut(at) {
-            *place = Some(way);
-        }
-        Some(done)
+        self.ways.borrow().get(at)?.as_ref().map(|way| way.endpoint.clone())
     }
 }
 

@@ -9,9 +9,7 @@ use pipeline::document::{Node, Unit, UnitStatus};
 use remote::{Error, Fleet, Host, Input, Lock};
 
 pub use change::{Changes, JobResult};
-
-/// The unit that runs etcd, unless the document has another that does.
-pub const ETCD: &str = "etcd.service";
+pub use etcd::layout::UNIT as ETCD;
 
 /// Says what a node has of the units that its stdin names, one a line; an empty
 /// line ends the list, so that another script may follow that reads on.
@@ -56,8 +54,19 @@ impl WantedUnit {
     }
 }
 
+/// Whether the member of the node goes down with this unit: it is the one that runs
+/// etcd, or systemd stops that one with it.
+pub fn is_member(wanted: &WantedUnit, state: &UnitState) -> bool {
+    wanted.runs_etcd() || state.runs_etcd() || state.takes_etcd_along().is_some()
+}
+
 fn is_etcd(binary: &str) -> bool {
     binary.rsplit('/').next() == Some("etcd")
+}
+
+/// Whether a unit with this text can be enabled.
+pub fn has_install_section(content: &str) -> bool {
+    content.lines().any(|line| line.trim() == "[Install]")
 }
 
 /// A node that answered, and its units as they are to be and as they are.
@@ -342,10 +351,14 @@ impl UnitState {
     fn configuration_differs(&self) -> bool {
         let mut wanted = self.manager.clone();
         wanted.extend(variables(&words(self.show("Environment"))));
-        wanted.extend(environment(&self.configured));
+        let files = etcd::environment::parse(&self.configured.join("\n"));
+        wanted.extend(files.into_iter().filter(|(name, _)| name.starts_with("ETCD_")));
         let names: BTreeSet<_> = wanted.keys().chain(self.running.keys()).collect();
         let differs = |name: &&String| wanted.get(*name) != self.running.get(*name);
-        names.into_iter().filter(|name| !is_first_start_only(name)).any(|name| differs(&name))
+        names
+            .into_iter()
+            .filter(|name| !etcd::settings::is_first_start_only(name))
+            .any(|name| differs(&name))
     }
 }
 
@@ -355,18 +368,6 @@ impl Clock {
         let mut next = || times.next()?.ok();
         Some(Self { now: next()?, uptime: next()?, ticks_per_second: next()? })
     }
-}
-
-/// Whether etcd reads the variable `name` only while it has no data.
-fn is_first_start_only(name: &str) -> bool {
-    [
-        "ETCD_INITIAL_CLUSTER",
-        "ETCD_INITIAL_CLUSTER_STATE",
-        "ETCD_INITIAL_CLUSTER_TOKEN",
-        "ETCD_INITIAL_ADVERTISE_PEER_URLS",
-        "ETCD_FORCE_NEW_CLUSTER",
-    ]
-    .contains(&name)
 }
 
 /// The words of a list as `systemctl show` writes it: those with blanks in double quotes.
@@ -394,51 +395,6 @@ fn variables(assignments: &[String]) -> BTreeMap<String, String> {
     let pairs = assignments.iter().filter_map(|word| word.split_once('='));
     let etcd = pairs.filter(|(name, _)| name.starts_with("ETCD_"));
     etcd.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// The `ETCD_*` variables that systemd reads from the lines of an environment
-/// file: comments, single and double quotes, and backslashes as in
-/// systemd.exec(5); a value goes on after a backslash at the end of a line.
-fn environment(lines: &[String]) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut lines = lines.iter();
-    while let Some(line) = lines.next() {
-        let line = line.trim();
-        if line.starts_with(['#', ';']) {
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else { continue };
-        let mut value = value.to_owned();
-        while value.ends_with('\\') && !value.ends_with("\\\\") {
-            value.pop();
-            value += lines.next().map_or("", String::as_str);
-        }
-        if name.trim().starts_with("ETCD_") {
-            found.insert(name.trim().to_owned(), unquote(value.trim()));
-        }
-    }
-    found
-}
-
-fn unquote(value: &str) -> String {
-    let mut plain = String::new();
-    let mut quote = None;
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if c == open => quote = None,
-            (Some('\''), c) => plain.push(c),
-            (Some(_), '\\') => match chars.next() {
-                Some(c @ ('"' | '\\' | '`' | '$')) => plain.push(c),
-                Some(c) => plain.extend(['\\', c]),
-                None => plain.push('\\'),
-            },
-            (None, '\\') => plain.extend(chars.next()),
-            (_, c) => plain.push(c),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
@@ -501,23 +457,5 @@ mod tests {
         let bound = read("unit\tvpn.service\ntakes\tkv.service\t/opt/etcd\ntakes\tx.service\t/x");
         assert!(!bound.runs_etcd());
         assert_eq!(bound.takes_etcd_along(), Some("kv.service"));
-    }
-
-    #[test]
-    fn environment_files_are_read_as_systemd_reads_them() {
-        let text = "# ETCD_A=0\nETCD_A=1\n ETCD_B = \"x y\" \nETCD_C='a\\b'\nETCD_D=\"a\\\"b\\\\\"\n\
-                    PATH=/bin\nETCD_E=one\\\ntwo\nETCD_F=a#b\n;ETCD_G=1\nETCD_H=\"a\\nb\"";
-        let found = environment(&lines(text));
-        let expected = [
-            ("ETCD_A", "1"),
-            ("ETCD_B", "x y"),
-            ("ETCD_C", "a\\b"),
-            ("ETCD_D", "a\"b\\"),
-            ("ETCD_E", "onetwo"),
-            ("ETCD_F", "a#b"),
-            ("ETCD_H", "a\\nb"),
-        ];
-        let found: Vec<_> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        assert_eq!(found, expected);
     }
 }

@@ -54,8 +54,12 @@ pub enum Code {
     NotRestarted,
     /// refused: the cluster would lose quorum
     Quorum,
+    /// refused: nobody could say whether the cluster would keep quorum
+    QuorumUnknown,
     /// refused: the document does not fit what runs or lies on the node
     Mismatch,
+    /// a unit is masked on the node
+    Masked,
     // Errors: answers about the cluster and its certificates
     /// an endpoint, a member or the cluster is not healthy
     Unhealthy,
@@ -107,6 +111,8 @@ pub enum Code {
     Exposed,
     /// a process is older than its configuration, unit or binary
     Outdated,
+    /// a member has raised an alarm
+    Alarm,
     /// a member does not vote yet
     Learner,
     /// a member is far behind the others

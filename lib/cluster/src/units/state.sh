@@ -11,7 +11,7 @@ while IFS= read -r unit && [ "$unit" ]; do
     if [ -e "$units/.$unit.etcd-tools" ]; then echo left; fi
     if [ -f "$path" ]; then
         sum=$(sha256sum < "$path") || die "$path: reading it failed"
-        echo "file$tab${sum%% *}$tab$(stat -c %a "$path")"
+        echo "file$tab${sum%% *}$tab$(stat -L -c %a "$path")"
         lines text "$path"
     fi
     case $unit in
@@ -65,10 +65,10 @@ while IFS= read -r unit && [ "$unit" ]; do
         echo "disk$tab$(definition "$show")$tab$(authorities "$show")"
     else
         for file in $(get FragmentPath) $(get DropInPaths); do
-            [ -f "$file" ] && echo "changed${tab}unit$tab$(stat -c %.9Z "$file")"
+            [ -f "$file" ] && echo "changed${tab}unit$tab$(stat -L -c %.9Z "$file")"
         done
         ca_files "$show" | while IFS= read -r ca; do
-            [ -f "$ca" ] && echo "changed${tab}CA certificate$tab$(stat -c %.9Y "$ca")"
+            [ -f "$ca" ] && echo "changed${tab}CA certificate$tab$(stat -L -c %.9Y "$ca")"
         done
     fi
 done

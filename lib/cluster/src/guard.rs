@@ -1,0 +1,536 @@
+//! May these members go down? The one judgement on quorum.
+//!
+//! The voters are those of etcd's own member list, never the nodes of the document.
+//! Only what etcd says of itself, just now, makes a voter count as healthy.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use client::{Access, ClusterProbe, Problem, ProblemKind, Target};
+use etcd::quorum::quorum;
+use pipeline::document::{Document, Endpoint, Member, Node};
+use pipeline::{Code, ToolResult};
+use remote::{Fleet, fan_out};
+
+use crate::route::Route;
+use crate::units::{ETCD, NodeState, WantedUnit};
+
+/// How long one probe of a member may take.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Says what systemd has of the unit `$1`.
+const ACTIVE_STATE: &str = r#"systemctl show "$1" -p ActiveState | sed 's/^ActiveState=//'"#;
+
+/// A running cluster, seen from the nodes of a document.
+pub struct Cluster<'a> {
+    document: &'a Document,
+    fleet: &'a Fleet,
+    access: Access,
+    route: Route<'a>,
+    /// The way to members that the document's endpoints do not lead to, and their URLs.
+    others: RefCell<Option<(Vec<String>, Route<'a>)>>,
+}
+
+/// What is known of a voter, just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has served a linearizable read: it has a leader, and has caught up.
+    Up,
+    /// It says itself that it does not serve.
+    Sick(String),
+    /// Nothing of it runs.
+    Down,
+    /// Nobody could say; it may well be serving.
+    Unknown(String),
+}
+
+/// A voting member.
+#[derive(Debug, Clone)]
+pub struct Voter {
+    /// Its ID, in hex; empty when no member list is known.
+    pub id: String,
+    /// Its name; that of a member that has never started is its peer URL.
+    pub name: String,
+    /// The node of the document that it is.
+    pub node: Option<String>,
+    /// What is known of it.
+    pub standing: Standing,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// How many entries it is behind.
+    pub lag: Option<u64>,
+}
+
+/// The cluster at one moment.
+#[derive(Debug)]
+pub struct View {
+    /// The voting members; without a member list, the nodes of the document.
+    pub voters: Vec<Voter>,
+    /// Why there is no member list, when there is none, and whether waiting may help.
+    pub members_error: Option<(String, bool)>,
+    /// The alarms of all members, each with advice.
+    pub alarms: Vec<Problem>,
+}
+
+/// Why a member may not go down, or is not back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too few voters are known to be healthy. Says whether waiting may help.
+    #[error("{0}: pass --lose-quorum to proceed")]
+    Quorum(String, bool),
+    /// Nobody tells who the voters are. Says whether waiting may help.
+    #[error(
+        "cannot tell whether the cluster would keep quorum: {0}: or pass --lose-quorum to proceed"
+    )]
+    Unknown(String, bool),
+    /// Another member is not healthy. Says whether waiting may help.
+    #[error("the cluster is not healthy: {0}")]
+    Unhealthy(String, bool),
+    /// What was to be done to the member failed.
+    #[error("{0}")]
+    Failed(String),
+    /// It was done, and the cluster is not healthy after it.
+    #[error("{0}")]
+    NotBack(String),
+}
+
+impl Refusal {
+    /// The code of the result that reports it.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Quorum(..) => Code::Quorum,
+            Self::Unknown(..) => Code::QuorumUnknown,
+            Self::Unhealthy(..) => Code::Unhealthy,
+            Self::Failed(_) | Self::NotBack(_) => Code::RestartFailed,
+        }
+    }
+
+    /// Whether the same may be allowed a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Quorum(_, may_pass)
+            | Self::Unknown(_, may_pass)
+            | Self::Unhealthy(_, may_pass) => *may_pass,
+            Self::Failed(_) | Self::NotBack(_) => false,
+        }
+    }
+}
+
+impl<'a> Cluster<'a> {
+    /// The cluster of the nodes of `document`, reached through the ssh connections
+    /// of `fleet`. The client ports are those that the running processes in `states`
+    /// have, and of other nodes those of the document. Nothing is asked yet.
+    pub fn new(
+        document: &'a Document,
+        fleet: &'a Fleet,
+        access: Access,
+        states: &[NodeState<'_>],
+    ) -> Self {
+        let access = Access { timeout: PROBE, ..access };
+        let target = |node: &Node| {
+            let state = states.iter().find(|state| state.node.name == node.name);
+            let port = state.and_then(running_client_port);
+            let port = port.unwrap_or(document.settings(node).client_port);
+            Target { url: format!("https://{}:{port}", node.url_host()), node: Some(node.clone()) }
+        };
+        let targets = document.nodes.iter().map(target).collect();
+        let route = Route::new(targets, access.clone(), Some(fleet));
+        Self { document, fleet, access, route, others: RefCell::new(None) }
+    }
+
+    /// The nodes of the document.
+    pub(crate) fn document(&self) -> &'a Document {
+        self.document
+    }
+
+    /// Asks all members, those outside of the document among them.
+    pub async fn view(&self) -> Result<View, client::Error> {
+        let mut probe = self.route.probe(PROBE).await?;
+        self.probe_others(&mut probe).await?;
+        let voters = self.voters(&probe).await;
+        Ok(View {
+            alarms: probe
+                .problems
+                .iter()
+                .filter(|p| p.kind == ProblemKind::Alarm)
+                .cloned()
+                .collect(),
+            members_error: probe.health.members.is_empty().then(|| why_no_members(&probe)),
+            voters,
+        })
+    }
+
+    /// Adds to `probe` the endpoints of members that it does not have: those of no
+    /// node, and those whose client port is another than the document has.
+    async fn probe_others(&self, probe: &mut ClusterProbe) -> Result<(), client::Error> {
+        let answered = |member: &&Member| {
+            let mut endpoints = probe.health.endpoints.iter();
+            endpoints.any(|endpoint| {
+                endpoint.member_id.as_ref() == Some(&member.id)
+                    || endpoint.healthy && endpoint.member_id.is_none()
+            })
+        };
+        let missing: Vec<_> =
+            probe.health.members.iter().filter(|member| !answered(member)).cloned().collect();
+        let target = |member: &Member| {
+            let url = member.client_urls.first()?.clone();
+            Some(Target { url, node: self.node_of(member).cloned() })
+        };
+        let targets: Vec<_> = missing.iter().filter_map(target).collect();
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let urls: Vec<_> = targets.iter().map(|target| target.url.clone()).collect();
+        let route = match self.others.take() {
+            Some((known, route)) if known == urls => route,
+            _ => Route::new(targets, self.access.clone(), Some(self.fleet)),
+        };
+        let found = route.probe(PROBE).await;
+        self.others.replace(Some((urls, route)));
+        for endpoint in found?.health.endpoints {
+            let endpoints = &mut probe.health.endpoints;
+            // An answer is worth more than the failure at the document's port.
+            let old = endpoints
+                .iter()
+                .position(|old| endpoint.node.is_some() && old.node == endpoint.node);
+            match old {
+                Some(at) if endpoint.member_id.is_some() => endpoints[at] = endpoint,
+                Some(_) => {}
+                None => endpoints.push(endpoint),
+            }
+        }
+        Ok(())
+    }
+
+    /// The node of the document that `member` is: by its name, else by its peer URL.
+    fn node_of(&self, member: &Member) -> Option<&'a Node> {
+        let nodes = &self.document.nodes;
+        let named = nodes.iter().find(|node| node.name == member.name);
+        named.or_else(|| {
+            nodes.iter().find(|node| member.peer_urls.contains(&self.document.peer_url(node)))
+        })
+    }
+
+    async fn voters(&self, probe: &ClusterProbe) -> Vec<Voter> {
+        let health = &probe.health;
+        let of_node = |name: &str| {
+            health.endpoints.iter().find(|endpoint| endpoint.node.as_deref() == Some(name))
+        };
+        let found: Vec<(String, String, Option<&Node>, Option<&Endpoint>)> =
+            if health.members.is_empty() {
+                let node = |node: &'a Node| {
+                    (String::new(), node.name.clone(), Some(node), of_node(&node.name))
+                };
+                self.document.nodes.iter().map(node).collect()
+            } else {
+                let member = |member: &Member| {
+                    let mut endpoints = health.endpoints.iter();
+                    let own = endpoints.find(|e| e.member_id.as_ref() == Some(&member.id));
+                    let node = match own.and_then(|endpoint| endpoint.node.as_ref()) {
+                        Some(name) => self.document.nodes.iter().find(|node| node.name == *name),
+                        None => self.node_of(member),
+                    };
+                    let by_url = || {
+                        health.endpoints.iter().find(|e| member.client_urls.contains(&e.endpoint))
+                    };
+                    let endpoint =
+                        own.or_else(|| node.and_then(|node| of_node(&node.name))).or_else(by_url);
+                    let unnamed = || member.peer_urls.join(",");
+                    let name = Some(member.name.clone()).filter(|name| !name.is_empty());
+                    (member.id.clone(), name.unwrap_or_else(unnamed), node, endpoint)
+                };
+                health.members.iter().filter(|member| !member.is_learner).map(member).collect()
+            };
+        fan_out(self.fleet.jobs(), found, async |(id, name, node, endpoint)| Voter {
+            standing: self.standing(&id, node, endpoint).await,
+            is_leader: endpoint.is_some_and(|endpoint| endpoint.is_leader),
+            lag: endpoint.and_then(|endpoint| endpoint.raft_lag),
+            node: node.map(|node| node.name.clone()),
+            id,
+            name,
+        })
+        .await
+    }
+
+    /// What is known of the member `id`, which may be the node `node`, and `endpoint`
+    /// is what was heard of it.
+    async fn standing(
+        &self,
+        id: &str,
+        node: Option<&Node>,
+        endpoint: Option<&Endpoint>,
+    ) -> Standing {
+        let Some(endpoint) = endpoint else {
+            return Standing::Unknown("it has no client URL".into());
+        };
+        let told = endpoint.member_id.as_deref();
+        if told.is_some_and(|told| !id.is_empty() && told != id) {
+            return Standing::Unknown("another member answers in its place".into());
+        }
+        if endpoint.healthy {
+            return Standing::Up;
+        }
+        let why = endpoint.error.clone().unwrap_or_default();
+        if why == client::Error::NoLeader.to_string() {
+            return Standing::Sick(why);
+        }
+        // Only where nothing listens can systemd have the last word.
+        let Some(node) = node.filter(|_| told.is_none() && why.starts_with("connecting: ")) else {
+            return Standing::Unknown(why);
+        };
+        let unit = etcd_unit(node);
+        let active = self
+            .fleet
+            .on(node, async |_, host| host.run(ACTIVE_STATE, &[unit.as_str()], &[]).await)
+            .await;
+        match active.as_ref().map(|lines| lines.first().map_or("", String::as_str)) {
+            Ok("inactive" | "failed") => Standing::Down,
+            Ok("activating") => Standing::Sick(format!("{unit} is starting")),
+            Ok("deactivating") => Standing::Sick(format!("{unit} is stopping")),
+            Ok(_) => Standing::Unknown(why),
+            Err(error) => Standing::Unknown(format!("ssh: {error}")),
+        }
+    }
+
+    /// Hands leadership from the node `name` to the healthy voter that lags least;
+    /// without one, nothing is done. Gives the result to report.
+    pub(crate) async fn move_leader_from(
+        &self,
+        name: &str,
+        view: &View,
+    ) -> Result<Option<ToolResult>, Refusal> {
+        let followers = view.voters.iter().filter(|v| !v.is_leader && v.standing == Standing::Up);
+        let Some(successor) = followers.min_by_key(|voter| voter.lag) else { return Ok(None) };
+        let mut last = None;
+        for _ in 0..5 {
+            // Right after another change "unhealthy cluster" is a passing answer: ask again.
+            let id = successor.id.as_str();
+            if let Some(endpoint) = self.endpoint_of(name) {
+                last = endpoint.move_leader(id).await.err();
+            }
+            let now = self.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
+            let leader = now.voters.iter().find(|voter| voter.is_leader);
+            if leader.is_some_and(|leader| leader.node.as_deref() != Some(name)) {
+                let message = format!("leadership moved to {}", successor.name);
+                return Ok(Some(ToolResult::changed(Code::LeaderMoved, message).on(name)));
+            }
+        }
+        let why = last.map_or_else(|| "it is still the leader".into(), |error| error.to_string());
+        Err(Refusal::Failed(format!("moving leadership away: {why}")))
+    }
+
+    /// The endpoint of the node `name` that was found last.
+    fn endpoint_of(&self, name: &str) -> Option<client::Endpoint> {
+        let other = || self.others.borrow().as_ref().and_then(|(_, r)| r.endpoint_of(name));
+        self.route.endpoint_of(name).or_else(other)
+    }
+
+    /// Who among the healthy voters of `view` has no connection to `target`; a node
+    /// that does not tell is left out.
+    pub(crate) async fn cannot_reach(&self, target: &Voter, view: &View) -> Option<String> {
+        let others = view.voters.iter().filter(|v| v.id != target.id && v.standing == Standing::Up);
+        for voter in others {
+            let Some(node) = &voter.node else { continue };
+            let Some(endpoint) = self.endpoint_of(node) else { continue };
+            if endpoint.connected_to(&target.id).await == Ok(Some(false)) {
+                return Some(voter.name.clone());
+            }
+        }
+        None
+    }
+}
+
+/// The name of the unit that runs the member of `node`.
+fn etcd_unit(node: &Node) -> String {
+    let units = WantedUnit::of(node, None);
+    units.into_iter().find(WantedUnit::runs_etcd).map_or_else(|| ETCD.into(), |unit| unit.name)
+}
+
+/// The client port that the running etcd of a node listens on.
+fn running_client_port(state: &NodeState<'_>) -> Option<u16> {
+    let etcd = state.units.iter().find(|(wanted, state)| wanted.runs_etcd() || state.runs_etcd());
+    let urls = etcd?.1.running().get("ETCD_LISTEN_CLIENT_URLS")?;
+    urls.split(',').find_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
+}
+
+fn why_no_members(probe: &ClusterProbe) -> (String, bool) {
+    let of_endpoint = |endpoint: &Endpoint| {
+        let why = endpoint.error.as_ref()?;
+        Some(format!("{}: {why}", endpoint.node.as_ref().unwrap_or(&endpoint.endpoint)))
+    };
+    match (probe.cannot_tell(), &probe.unknown) {
+        (Some(why), Some(error)) => (why, !error.is_lasting()),
+        _ => (probe.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default(), true),
+    }
+}
+
+impl View {
+    /// Whether the nodes `going` may go down all at once. They may while those voters
+    /// that remain and are known to be healthy are a quorum; and where none of them
+    /// serves, and quorum is lost for certain, so that nothing more can be lost.
+    pub fn may_go(&self, going: &[&str]) -> Result<(), Refusal> {
+        let goes = |voter: &Voter| voter.node.as_deref().is_some_and(|node| going.contains(&node));
+        let (leaving, staying): (Vec<_>, Vec<_>) = self.voters.iter().partition(|v| goes(v));
+        if leaving.iter().all(|voter| voter.standing == Standing::Down) {
+            return Ok(());
+        }
+        let nothing_to_lose =
+            !leaving.iter().any(|voter| voter.may_serve()) && self.is_quorum_lost();
+        if nothing_to_lose {
+            return Ok(());
+        }
+        if let Some((why, may_pass)) = &self.members_error {
+            return Err(Refusal::Unknown(why.clone(), *may_pass));
+        }
+        let needed = quorum(self.voters.len());
+        let healthy: Vec<_> = staying
+            .iter()
+            .filter(|v| v.standing == Standing::Up)
+            .map(|v| v.name.as_str())
+            .collect();
+        if healthy.len() >= needed {
+            return Ok(());
+        }
+        let who = match &healthy[..] {
+            [] => "no healthy voter".to_owned(),
+            [one] => format!("only {one}"),
+            [some @ .., last] => format!("only {} and {last}", some.join(", ")),
+        };
+        let voters = match self.voters.len() {
+            1 => "1 voter".to_owned(),
+            count => format!("{count} voters"),
+        };
+        let others: Vec<_> = staying.iter().filter_map(|voter| voter.complaint()).collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", others.join("; ")),
+        };
+        let may_pass =
+            staying.iter().any(|v| matches!(v.standing, Standing::Sick(_) | Standing::Unknown(_)));
+        let message = format!("{who} would be left of {voters}, quorum is {needed}{others}");
+        Err(Refusal::Quorum(message, may_pass))
+    }
+
+    /// Whether even all those of whom nothing is known cannot make a quorum.
+    pub fn is_quorum_lost(&self) -> bool {
+        let may_serve = self.voters.iter().filter(|voter| voter.may_serve()).count();
+        may_serve < quorum(self.voters.len())
+    }
+
+    /// The voter that is the node `name`.
+    pub fn of_node(&self, name: &str) -> Option<&Voter> {
+        self.voters.iter().find(|voter| voter.node.as_deref() == Some(name))
+    }
+
+    /// Why the cluster is not healthy, the node `except` aside.
+    pub(crate) fn unhealthy(&self, except: &str) -> Result<(), Refusal> {
+        let sick: Vec<_> = self
+            .voters
+            .iter()
+            .filter(|voter| voter.node.as_deref() != Some(except))
+            .filter_map(|voter| Some((voter, voter.complaint()?)))
+            .collect();
+        let Some((_, why)) = sick.first() else { return Ok(()) };
+        let may_pass = sick.iter().any(|(voter, _)| voter.standing != Standing::Down);
+        Err(Refusal::Unhealthy(format!("{}{why}", self.lost()), may_pass))
+    }
+
+    /// Counts the voters where quorum is lost.
+    pub(crate) fn lost(&self) -> String {
+        let healthy = self.voters.iter().filter(|v| v.standing == Standing::Up).count();
+        let (voters, needed) = (self.voters.len(), quorum(self.voters.len()));
+        match self.members_error.is_none() && healthy < needed {
+            true => format!("quorum is lost, {healthy} of {voters} voters healthy: "),
+            false => String::new(),
+        }
+    }
+}
+
+impl Voter {
+    /// Whether it serves as far as anybody knows.
+    fn may_serve(&self) -> bool {
+        matches!(self.standing, Standing::Up | Standing::Unknown(_))
+    }
+
+    /// What is wrong with it, after its name.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        match &self.standing {
+            Standing::Up => None,
+            Standing::Down => Some(format!("{}: not running", self.name)),
+            Standing::Sick(why) | Standing::Unknown(why) => Some(format!("{}: {why}", self.name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A view of the voters a, b, c …, of which each letter says how it is.
+    fn view(standings: &str) -> View {
+        let voter = |(at, standing): (usize, char)| Voter {
+            id: at.to_string(),
+            name: format!("n{at}"),
+            node: Some(format!("n{at}")),
+            standing: match standing {
+                'u' => Standing::Up,
+                'd' => Standing::Down,
+                's' => Standing::Sick("no leader".into()),
+                _ => Standing::Unknown("ssh".into()),
+            },
+            is_leader: false,
+            lag: None,
+        };
+        let voters = standings.chars().enumerate().map(voter).collect();
+        View { voters, members_error: None, alarms: Vec::new() }
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_healthy_counts_as_quorum() {
+        for (standings, going, may) in [
+            ("uuu", "0", true),
+            ("uuu", "01", false),
+            ("uu?", "0", false),
+            ("uu?", "2", true),
+            ("uud", "0", false),
+            ("uud", "2", true),
+            ("uu", "0", false),
+            ("u", "0", false),
+            ("d", "0", true),
+            ("uuuuu", "01", true),
+            ("uuuu?", "01", false),
+            // Quorum is lost for certain: who does not serve may be restarted.
+            ("ssd", "0", true),
+            ("ssd", "01", true),
+            ("sss", "0", true),
+            // It may be that the others serve each other.
+            ("su?", "0", false),
+            ("s??", "0", false),
+            ("?dd", "0", false),
+            ("udd", "0", false),
+        ] {
+            let names: Vec<_> = going.chars().map(|at| format!("n{at}")).collect();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            assert_eq!(view(standings).may_go(&names).is_ok(), may, "{standings} {going}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_who_is_left_and_who_is_not_known() {
+        let why = |view: View, going: &str| view.may_go(&[going]).unwrap_err().to_string();
+        assert_eq!(
+            why(view("uu?"), "n0"),
+            "only n1 would be left of 3 voters, quorum is 2 (n2: ssh): pass --lose-quorum to proceed"
+        );
+        assert_eq!(
+            why(view("u"), "n0"),
+            "no healthy voter would be left of 1 voter, quorum is 1: pass --lose-quorum to proceed"
+        );
+        let unknown = View { members_error: Some(("denied".into(), false)), ..view("uuu") };
+        assert_eq!(
+            why(unknown, "n0"),
+            "cannot tell whether the cluster would keep quorum: denied: or pass --lose-quorum to \
+             proceed"
+        );
+    }
+}

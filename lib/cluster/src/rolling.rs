@@ -1,0 +1,212 @@
+//! One by one: taking members down, or down and up again, without an interruption.
+
+use std::time::Duration;
+
+use client::Problem;
+use pipeline::{Code, Run, ToolResult};
+use remote::fan_out;
+use tokio::time::{Instant, sleep};
+
+use crate::guard::{Cluster, Refusal, Standing, View};
+
+/// How long to wait between two looks at the cluster.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// What becomes of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is to be back before the next one goes.
+    Back,
+    /// It stays away.
+    Gone,
+}
+
+/// How the members are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// What becomes of each.
+    pub then: Then,
+    /// Proceed even if the cluster loses quorum.
+    pub lose_quorum: bool,
+    /// How long the cluster may take to be healthy before and after each.
+    pub limit: Duration,
+}
+
+/// Why not all members were taken.
+#[derive(Debug)]
+pub struct Interrupted<T> {
+    /// Those at which it failed; none where the gate refused before any harm.
+    pub failed: Vec<T>,
+    /// Why.
+    pub why: Refusal,
+    /// Those that were left alone.
+    pub left: Vec<T>,
+}
+
+/// Does `job` to the members on the nodes that `node` names for each of `targets`,
+/// one after the other: those that are not healthy first, the leader last, after
+/// leadership has moved off it. Before each, [`View::may_go`] has to allow it and all
+/// other voters have to be healthy; after each, it has to be back as `policy` says,
+/// and all to be healthy that were before; then `done` is called. Stops at the first
+/// that fails.
+///
+/// Where quorum is lost for certain, nothing more can be lost, and one alone would
+/// not be ready: all that do not serve are taken at once.
+pub async fn one_by_one<T>(
+    run: &Run,
+    cluster: &Cluster<'_>,
+    policy: Policy,
+    mut targets: Vec<T>,
+    node: impl Fn(&T) -> String,
+    job: impl AsyncFn(&T) -> Result<(), Refusal>,
+    done: impl Fn(&T),
+) -> Result<(), Interrupted<T>> {
+    let mut alarms = None;
+    while !targets.is_empty() {
+        let interrupted = |failed, why, left| Err(Interrupted { failed, why, left });
+        let (next, view) = match gate(cluster, policy, &targets, &node).await {
+            Ok(next) => next,
+            Err(why) => return interrupted(Vec::new(), why, targets),
+        };
+        let before = alarms.get_or_insert_with(|| {
+            warn_of_alarms(run, &view);
+            view.alarms.clone()
+        });
+        let mut taken = Vec::new();
+        for at in (0..targets.len()).rev().filter(|at| next.contains(at)) {
+            taken.insert(0, targets.remove(at));
+        }
+        let one = async {
+            if let [only] = &taken[..]
+                && view.of_node(&node(only)).is_some_and(|voter| voter.is_leader)
+                && let Some(moved) = cluster.move_leader_from(&node(only), &view).await?
+            {
+                run.report(moved);
+            }
+            let all = fan_out(taken.len(), taken.iter().collect(), async |one: &T| job(one).await);
+            let ended: Result<Vec<()>, _> = all.await.into_iter().collect();
+            ended?;
+            let names: Vec<String> = taken.iter().map(&node).collect();
+            after(cluster, policy, &view, &names, before).await
+        };
+        if let Err(why) = one.await {
+            return interrupted(taken, why, targets);
+        }
+        taken.iter().for_each(&done);
+    }
+    Ok(())
+}
+
+/// An alarm keeps nobody from mending what raised it.
+fn warn_of_alarms(run: &Run, view: &View) {
+    for alarm in &view.alarms {
+        let result = ToolResult::warning(Code::Alarm, &alarm.message);
+        run.report(match &alarm.node {
+            Some(node) => result.on(node),
+            None => result,
+        });
+    }
+}
+
+/// Waits until one of `targets` may go; gives its place, or those of all that do not
+/// serve where nothing is left to lose.
+async fn gate<T>(
+    cluster: &Cluster<'_>,
+    policy: Policy,
+    targets: &[T],
+    node: &impl Fn(&T) -> String,
+) -> Result<(Vec<usize>, View), Refusal> {
+    let deadline = Instant::now() + policy.limit;
+    loop {
+        let view = cluster.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        let standing = |target: &T| view.of_node(&node(target)).map(|voter| &voter.standing);
+        let serves = |target: &T| standing(target) == Some(&Standing::Up);
+        // What is sick, or is no voter, costs nothing; the leader goes last.
+        let rank = |at: &usize| {
+            let voter = view.of_node(&node(&targets[*at]));
+            (serves(&targets[*at]), voter.is_some_and(|voter| voter.is_leader))
+        };
+        let first = (0..targets.len()).min_by_key(rank).unwrap_or_default();
+        let name = node(&targets[first]);
+        let allowed = view.may_go(&[&name]).and_then(|()| match serves(&targets[first]) {
+            true => view.unhealthy(&name),
+            false => Ok(()),
+        });
+        match allowed {
+            Ok(()) if view.is_quorum_lost() => {
+                let sick = (0..targets.len()).filter(|at| !serves(&targets[*at]));
+                let sick: Vec<_> =
+                    sick.filter(|at| view.may_go(&[&node(&targets[*at])]).is_ok()).collect();
+                return Ok((if sick.is_empty() { vec![first] } else { sick }, view));
+            }
+            Ok(()) => return Ok((vec![first], view)),
+            Err(_) if policy.lose_quorum => return Ok((vec![first], view)),
+            Err(why) if !why.may_pass() || Instant::now() >= deadline => return Err(why),
+            Err(_) => sleep(INTERVAL).await,
+        }
+    }
+}
+
+/// Waits until the nodes `taken` are what they should be, and all voters are healthy
+/// that were so in `before`.
+async fn after(
+    cluster: &Cluster<'_>,
+    policy: Policy,
+    before: &View,
+    taken: &[String],
+    alarms: &[Problem],
+) -> Result<(), Refusal> {
+    let deadline = Instant::now() + policy.limit;
+    loop {
+        let now = cluster.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        let Some(why) = not_well(cluster, policy, before, &now, taken, alarms).await else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            return Err(Refusal::NotBack(why));
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+fn named(problem: &Problem) -> String {
+    let node = problem.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+    node + &problem.message
+}
+
+async fn not_well(
+    cluster: &Cluster<'_>,
+    policy: Policy,
+    before: &View,
+    now: &View,
+    taken: &[String],
+    alarms: &[Problem],
+) -> Option<String> {
+    if let Some(alarm) = now.alarms.iter().find(|alarm| !alarms.contains(alarm)) {
+        return Some(named(alarm));
+    }
+    for voter in &now.voters {
+        let name = voter.node.as_deref().unwrap_or_default();
+        let is_taken = taken.iter().any(|taken| taken == name);
+        let was_up =
+            before.voters.iter().any(|old| old.name == voter.name && old.standing == Standing::Up);
+        let must_be_up = if is_taken { policy.then == Then::Back } else { was_up };
+        if must_be_up && let Some(complaint) = voter.complaint() {
+            // Without quorum nobody can be well.
+            let lost = policy.lose_quorum && policy.then == Then::Gone;
+            if !lost {
+                return Some(format!("{}{complaint}", now.lost()));
+            }
+        }
+        if is_taken
+            && policy.then == Then::Back
+            && !voter.id.is_empty()
+            && let Some(other) = cluster.cannot_reach(voter, now).await
+        {
+            let url = cluster.document().nodes.iter().find(|node| node.name == name);
+            let url = url.map(|node| cluster.document().peer_url(node)).unwrap_or_default();
+            return Some(format!("{other} has no connection to {} ({url})", voter.name));
+        }
+    }
+    None
+}
