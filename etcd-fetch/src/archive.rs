@@ -18,7 +18,7 @@ const BINARIES: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
 /// Those without which it is not a release.
 const REQUIRED: [&str; 2] = ["etcd", "etcdctl"];
 
-/// The name of the only folder in the archive, as `etcd-v3.5.16-linux-amd64`.
+/// The name of the only folder in the archive, e.g. `etcd-v3.5.16-linux-amd64`.
 pub(crate) fn folder(version: Version, arch: Arch) -> String {
     format!("etcd-{version}-linux-{arch}")
 }
@@ -32,13 +32,13 @@ pub(crate) fn inspect(path: &Path, folder: &str) -> Result<Vec<Binary>> {
     let mut binaries: Vec<Binary> = Vec::new();
     walk(path, folder, |name, content| {
         let first = binaries.iter().all(|binary| binary.name != name);
-        ensure!(first, "{folder}/{name}: it is there twice");
+        ensure!(first, "{folder}/{name}: it appears twice");
         binaries.push(Binary { name: name.into(), sha256: copy(name, content, &mut io::sink())? });
         Ok(())
     })?;
     for name in REQUIRED {
         let found = binaries.iter().any(|binary| binary.name == name);
-        ensure!(found, "{folder}/{name}: not in it: not a release of etcd");
+        ensure!(found, "{folder}/{name}: missing: not a release of etcd");
     }
     binaries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(binaries)
@@ -53,7 +53,7 @@ pub(crate) fn unpack(path: &Path, folder: &str, binaries: &[Binary], target: &Pa
         };
         pipeline::disk::write_with(&target.join(name), 0o755, |file| {
             let sha256 = copy(name, content, file)?;
-            ensure!(sha256 == binary.sha256, "the archive was changed meanwhile: run it again");
+            ensure!(sha256 == binary.sha256, "the archive changed in the meantime: run again");
             Ok(())
         })
     })

@@ -32,7 +32,7 @@ impl Cache {
         self.folder.exists()
     }
 
-    /// The place of `file`.
+    /// The path of `file`.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
@@ -100,7 +100,7 @@ impl Cache {
         disk::write(&self.note(file), note.as_bytes(), 0o644)
     }
 
-    /// The place of the note on what is in `file`: in the form of `sha256sum`,
+    /// The path of the note on what is in `file`: in the form of `sha256sum`,
     /// first the archive, then its binaries.
     fn note(&self, file: &str) -> PathBuf {
         self.path(&format!("{file}.binaries"))

@@ -87,8 +87,8 @@ fn given(tool: &Fetch, run: &Run) -> Result<Option<Choice>> {
         (None, version) => version.map(|version| (version, "cluster.version")),
     };
     match other.filter(|(other, _)| *other != version) {
-        Some((other, place)) => Err(Error::usage(format!(
-            "--for-kubernetes {kubernetes} takes {version}, but {place} says {other}: \
+        Some((other, location)) => Err(Error::usage(format!(
+            "--for-kubernetes {kubernetes} takes {version}, but {location} says {other}: \
              pass one of them"
         ))
         .into()),

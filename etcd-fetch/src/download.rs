@@ -18,7 +18,7 @@ const TEXT_BYTES: usize = 1 << 20;
 pub(crate) struct Remote<'a> {
     /// The mirror.
     pub(crate) mirror: &'a Mirror,
-    /// The release, as `v3.5.16`.
+    /// The release, e.g. `v3.5.16`.
     pub(crate) version: &'a str,
     /// The name of the file.
     pub(crate) file: &'a str,
@@ -31,9 +31,9 @@ struct Go {
 }
 
 impl Remote<'_> {
-    /// Its place, for people.
-    pub(crate) fn place(&self) -> String {
-        self.mirror.place(self.version, self.file)
+    /// Its location, for people.
+    pub(crate) fn location(&self) -> String {
+        self.mirror.location(self.version, self.file)
     }
 
     /// Its size, where the mirror tells it. An error when it is not there.
@@ -70,8 +70,8 @@ impl Remote<'_> {
         if go.sha256 != expected {
             remove(partial)?;
             bail!(
-                "{}: SHA-256 is {}, expected {expected}: damaged or tampered with, not kept",
-                self.place(),
+                "{}: SHA-256 is {}, expected {expected}: damaged or tampered with: discarded",
+                self.location(),
                 go.sha256
             );
         }
@@ -119,7 +119,7 @@ impl Remote<'_> {
     }
 
     fn refused(&self, why: &str) -> MirrorError {
-        MirrorError { kind: Kind::Refused, message: format!("{}: {why}", self.place()) }
+        MirrorError { kind: Kind::Refused, message: format!("{}: {why}", self.location()) }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Fetched {
 pub(crate) struct Package {
     /// Its architecture.
     pub(crate) arch: Arch,
-    /// Its place.
+    /// Its path.
     pub(crate) path: PathBuf,
     /// Its SHA-256, in hex.
     pub(crate) sha256: String,
@@ -104,7 +104,7 @@ impl Fetcher<'_> {
         };
         if self.offline {
             let path = self.cache.path(&target.file);
-            bail!("{}: {why}: run it once without --offline", path.display());
+            bail!("{}: {why}: run once without --offline", path.display());
         }
         self.fetch_from_mirror(target, held)
     }
@@ -118,7 +118,7 @@ impl Fetcher<'_> {
         }
         let path = self.cache.path(&target.file);
         if held.is_some() {
-            let message = format!("{}: damaged, to be fetched again", path.display());
+            let message = format!("{}: damaged: fetching it again", path.display());
             self.run.report(ToolResult::warning(Code::Damaged, message));
         }
         let version = self.version.to_string();
@@ -132,7 +132,7 @@ impl Fetcher<'_> {
             Ok(binaries) => binaries,
             Err(error) => {
                 remove(&partial)?;
-                return Err(error.context(remote.place()));
+                return Err(error.context(remote.location()));
             }
         };
         self.cache.keep_binaries(&target.file, &expected, &binaries)?;
@@ -170,8 +170,8 @@ impl Fetcher<'_> {
     fn known_sum(&self, target: &Target) -> Result<Option<String>> {
         let listing = self.cache.sums()?;
         let listed = listing.and_then(|listing| sums::listed(&listing, &target.file));
-        let place = self.cache.path(SUMS).display().to_string();
-        match agreed(target, listed, &place) {
+        let location = self.cache.path(SUMS).display().to_string();
+        match agreed(target, listed, &location) {
             // Another mirror may list what the user expects.
             Err(_) if !self.offline => Ok(None),
             sum => sum,
@@ -189,11 +189,11 @@ impl Fetcher<'_> {
             Err(error) => return Err(error),
         };
         let listed = listing.as_ref().and_then(|listing| sums::listed(listing, &target.file));
-        match agreed(target, listed, &remote.place())? {
+        match agreed(target, listed, &remote.location())? {
             Some(sum) => Ok((listing, sum)),
             None => bail!(
                 "{}: no line for {}: the mirror has no {} for {}",
-                remote.place(),
+                remote.location(),
                 target.file,
                 self.version,
                 target.arch
@@ -209,11 +209,11 @@ impl Fetcher<'_> {
     }
 }
 
-/// The sum that the pin and the list at `place` agree on; none when there is neither.
-fn agreed(target: &Target, listed: Option<String>, place: &str) -> Result<Option<String>> {
+/// The sum that the pin and the list at `location` agree on; none when there is neither.
+fn agreed(target: &Target, listed: Option<String>, location: &str) -> Result<Option<String>> {
     match (target.pin, listed) {
         (Some(pin), Some(listed)) if pin != listed => {
-            bail!("{place}: {} is {listed}, but --sha256 says {pin}", target.file)
+            bail!("{location}: {} is {listed}, but --sha256 says {pin}", target.file)
         }
         (pin, listed) => Ok(listed.or(pin.map(str::to_owned))),
     }
@@ -228,7 +228,7 @@ impl Package {
     /// What the document says of it.
     pub(crate) fn archive(&self) -> Result<Archive> {
         let local = self.path.to_str().with_context(|| {
-            format!("{}: not UTF-8 text: give another --cache", self.path.display())
+            format!("{}: not UTF-8 text: pass another --cache", self.path.display())
         })?;
         Ok(Archive {
             arch: self.arch,

@@ -1,7 +1,7 @@
 //! `etcd-fetch`: downloads, verifies and caches a release of etcd.
 //!
 //! An archive is trusted because its SHA-256 is the one in the mirror's
-//! `SHA256SUMS`, the one that the user pins, or both; it is computed anew on
+//! `SHA256SUMS`, the one that the user pins, or both; it is computed again on
 //! every run. The archives themselves are not signed by etcd.
 
 mod archive;

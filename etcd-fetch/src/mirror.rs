@@ -81,7 +81,7 @@ pub(crate) struct Mirror {
 
 /// A file of a mirror, opened.
 pub(crate) struct Source<'a> {
-    /// The place in the file at which it begins: the one asked for, or 0.
+    /// The offset in the file at which it begins: the one asked for, or 0.
     pub(crate) start: u64,
     /// The size of the whole file, where the mirror tells it.
     pub(crate) total: Option<u64>,
@@ -123,8 +123,8 @@ impl Mirror {
         }
     }
 
-    /// The place of `file` of the release `version`, for people: without a password.
-    pub(crate) fn place(&self, version: &str, file: &str) -> String {
+    /// The location of `file` of the release `version`, for people: without a password.
+    pub(crate) fn location(&self, version: &str, file: &str) -> String {
         match &self.location {
             Location::Folder(folder) => folder.join(version).join(file).display().to_string(),
             Location::Site(base) => shown(&below(base, version, file)),
@@ -160,19 +160,19 @@ fn below(base: &Url, version: &str, file: &str) -> Url {
 }
 
 fn open_file(path: PathBuf, offset: u64) -> Result<Source<'static>, MirrorError> {
-    let place = path.display().to_string();
+    let location = path.display().to_string();
     let failed = |error: io::Error| MirrorError {
         kind: match error.kind() {
             io::ErrorKind::NotFound => Kind::Missing,
             _ => Kind::Refused,
         },
-        message: format!("{place}: opening: {error}"),
+        message: format!("{location}: opening: {error}"),
     };
     let mut file = File::open(&path).map_err(failed)?;
     let total = file.metadata().map_err(failed)?.len();
     let start = if offset <= total { offset } else { 0 };
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    Ok(Source { start, total: Some(total), content: Content::File(file, place) })
+    Ok(Source { start, total: Some(total), content: Content::File(file, location) })
 }
 
 impl Source<'_> {
@@ -180,7 +180,7 @@ impl Source<'_> {
     pub(crate) fn copy(self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match self.content {
             Content::Body(body) => body.copy(sink),
-            Content::File(mut file, place) => pieces(&mut file, &place, sink),
+            Content::File(mut file, location) => pieces(&mut file, &location, sink),
         }
     }
 }
@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn a_mirror_is_a_folder_or_a_site() {
-        let place = |text: &str| {
+        let location = |text: &str| {
             let location = text.parse::<Location>()?;
-            Ok(Mirror::new(location, Duration::ZERO).place("v3.5.16", "SHA256SUMS"))
+            Ok(Mirror::new(location, Duration::ZERO).location("v3.5.16", "SHA256SUMS"))
         };
         for (text, expected) in [
             ("mirror", Ok("mirror/v3.5.16/SHA256SUMS")),
@@ -225,7 +225,7 @@ mod tests {
             ("http://", Err("empty host")),
         ] {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
-            assert_eq!(place(text), expected, "{text}");
+            assert_eq!(location(text), expected, "{text}");
         }
     }
 }

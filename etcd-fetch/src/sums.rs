@@ -53,14 +53,14 @@ pub(crate) fn pinned(pins: &[Pin], archs: &BTreeSet<Arch>) -> Result<BTreeMap<Ar
         let arch = *pin.arch.as_ref().or(only).ok_or_else(|| {
             let names: Vec<_> = archs.iter().map(|arch| arch.name()).collect();
             Error::usage(format!(
-                "--sha256: {}: give one for each, as {}={}",
+                "--sha256: {}: pass one for each, e.g. {}={}",
                 names.join(" and "),
                 names.first().unwrap_or(&"amd64"),
                 pin.sum
             ))
         })?;
         if sums.insert(arch, pin.sum.clone()).is_some_and(|other| other != pin.sum) {
-            return Err(Error::usage(format!("--sha256: two different ones for {arch}")).into());
+            return Err(Error::usage(format!("--sha256: two different sums for {arch}")).into());
         }
     }
     Ok(sums)
@@ -94,11 +94,11 @@ mod tests {
         assert_eq!((each[&Arch::Amd64].as_str(), each[&Arch::Arm64].len()), (A, 64));
         assert_eq!(
             pinned(&pins(&[A]), &two).unwrap_err().to_string(),
-            format!("--sha256: amd64 and arm64: give one for each, as amd64={A}")
+            format!("--sha256: amd64 and arm64: pass one for each, e.g. amd64={A}")
         );
         assert_eq!(
             pinned(&pins(&[A, &format!("arm64={B}")]), &one).unwrap_err().to_string(),
-            "--sha256: two different ones for arm64"
+            "--sha256: two different sums for arm64"
         );
         assert_eq!(
             "amd64=12".parse::<Pin>().unwrap_err(),

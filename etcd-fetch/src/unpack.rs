@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use etcd::Version;
@@ -11,6 +11,7 @@ use pipeline::{Code, Error, Run, ToolResult, disk};
 
 use crate::archive;
 use crate::cache::Cache;
+use crate::download::remove;
 use crate::fetch::Package;
 
 /// The architecture of this machine. An error when etcd has no release for it.
@@ -39,16 +40,20 @@ pub(crate) fn unpack(
         return Ok(());
     };
     let mut missing = find_missing(&package.binaries, folder)?;
-    let _lock = if missing.is_empty() || run.check() {
+    let stale = stale_temps(&package.binaries, folder);
+    let _lock = if run.check() || (missing.is_empty() && stale.is_empty()) {
         None
     } else {
         let lock = cache.unpack_lock()?;
-        // Another process may have unpacked them in the meantime.
+        // Another process may have been at work in the meantime.
         missing = find_missing(&package.binaries, folder)?;
+        for path in stale_temps(&package.binaries, folder) {
+            remove(&path)?;
+        }
         Some(lock)
     };
     if missing.is_empty() {
-        let message = format!("{shown}: holds {version} already");
+        let message = format!("{shown}: already holds {version}");
         run.report(ToolResult::unchanged(Code::Unpacked, message));
         return Ok(());
     }
@@ -67,6 +72,12 @@ pub(crate) fn unpack(
         format!("{shown}: unpacked {names} of {version}"),
     ));
     Ok(())
+}
+
+/// The temporary files that an interrupted run left in `folder`.
+fn stale_temps(binaries: &[Binary], folder: &Path) -> Vec<PathBuf> {
+    let temps = binaries.iter().map(|binary| disk::beside(&folder.join(&binary.name)));
+    temps.filter(|path| path.symlink_metadata().is_ok()).collect()
 }
 
 /// Those of `binaries` that are not in `folder`, executable by everybody.

@@ -20,13 +20,13 @@ pub(crate) struct Web {
 
 /// The answer to a request.
 pub(crate) struct Body<'a> {
-    /// The place in the file at which it begins.
+    /// The offset in the file at which it begins.
     pub(crate) start: u64,
     /// The size of the whole file, where the server tells it.
     pub(crate) total: Option<u64>,
     web: &'a Web,
     response: Response,
-    place: String,
+    location: String,
 }
 
 impl Web {
@@ -54,14 +54,14 @@ impl Web {
 
     /// Asks for `url` from `offset` on; a server that cannot do that gives all of it.
     pub(crate) fn get(&self, url: Url, offset: u64) -> Result<Body<'_>, MirrorError> {
-        let place = shown(&url);
+        let location = shown(&url);
         let mut request = self.client.get(url.clone());
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
         // The timers of a request must be made inside of the runtime.
         let sent = self.runtime.block_on(async { request.send().await });
-        let response = sent.map_err(|error| self.failed(&place, &error))?;
+        let response = sent.map_err(|error| self.failed(&location, &error))?;
         let (start, total) = match response.status() {
             StatusCode::OK => (0, response.content_length()),
             StatusCode::PARTIAL_CONTENT if offset > 0 && starts_at(&response, offset) => {
@@ -70,37 +70,39 @@ impl Web {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
                 return self.get(url, 0);
             }
-            status => return Err(refused(&place, status)),
+            status => return Err(refused(&location, status)),
         };
-        Ok(Body { start, total, web: self, response, place })
+        Ok(Body { start, total, web: self, response, location })
     }
 
-    fn failed(&self, place: &str, error: &reqwest::Error) -> MirrorError {
+    fn failed(&self, location: &str, error: &reqwest::Error) -> MirrorError {
         let doing = if error.is_connect() { "connecting" } else { "downloading" };
         let root = root(error);
         if error.is_timeout() {
             let seconds = self.timeout.as_secs();
             return MirrorError {
                 kind: Kind::Stalled,
-                message: format!("{place}: {doing}: nothing came for {seconds} s: run it again"),
+                message: format!(
+                    "{location}: {doing}: no data for {seconds} s: run again to resume"
+                ),
             };
         }
         let lasting = error.is_redirect() || error.is_builder() || root.is::<rustls::Error>();
         MirrorError {
             kind: if lasting { Kind::Refused } else { Kind::Unreachable },
-            message: format!("{place}: {doing}: {root}"),
+            message: format!("{location}: {doing}: {root}"),
         }
     }
 }
 
-fn refused(place: &str, status: StatusCode) -> MirrorError {
+fn refused(location: &str, status: StatusCode) -> MirrorError {
     let kind = match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Kind::Unreachable,
         _ if status.is_server_error() => Kind::Unreachable,
         _ => Kind::Refused,
     };
-    MirrorError { kind, message: format!("{place}: downloading: {status}") }
+    MirrorError { kind, message: format!("{location}: downloading: {status}") }
 }
 
 /// Whether a partial answer says that it begins at `offset`.
@@ -123,7 +125,7 @@ impl Body<'_> {
     pub(crate) fn copy(mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let next = |response: &mut Response| {
             let chunk = self.web.runtime.block_on(response.chunk());
-            chunk.map_err(|error| self.web.failed(&self.place, &error))
+            chunk.map_err(|error| self.web.failed(&self.location, &error))
         };
         while let Some(bytes) = next(&mut self.response)? {
             sink(&bytes)?;

@@ -114,17 +114,17 @@ fn unit_paths(settings: &NodeSettings) -> impl Iterator<Item = (&'static str, &s
 
 fn check_paths(node: &Node, settings: &NodeSettings) -> Result<()> {
     for (key, path) in unit_paths(settings) {
-        let place = format!("{}: settings.{key}: {path:?}", node.name);
+        let setting = format!("{}: settings.{key}: {path:?}", node.name);
         if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@:,=~".contains(&b)) {
             return Err(Error::bad_input(format!(
-                "{place}: expected letters, digits and any of ._-+@:,=~ only: \
+                "{setting}: expected letters, digits and any of ._-+@:,=~ only: \
                  others have a meaning in a systemd unit"
             ))
             .into());
         }
         if ["/tmp", "/var/tmp", "/dev", "/proc", "/sys"].iter().any(|of| under(path, of)) {
             return Err(Error::bad_input(format!(
-                "{place}: the unit gives etcd no access there: choose a folder such as /var/lib/etcd"
+                "{setting}: the unit gives etcd no access there: choose a folder such as /var/lib/etcd"
             ))
             .into());
         }

@@ -8,21 +8,21 @@ use pipeline::{Code, ToolResult};
 
 /// The environment file `text` with `variables` set in it: in place of those of
 /// the same name, or after all others. One with an empty value is left out: etcd
-/// takes it for not set, and warns of it.
+/// takes it as not set, and warns about it.
 pub fn set(text: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut left = variables.clone();
+    let mut remaining = variables.clone();
     let mut lines = Vec::new();
     for line in text.lines() {
         let own = variable(line).and_then(|name| variables.get_key_value(name));
         match own {
             Some((name, value)) => {
-                left.remove(name);
+                remaining.remove(name);
                 lines.extend(assignment(name, value));
             }
             None => lines.push(line.to_owned()),
         }
     }
-    lines.extend(left.iter().filter_map(|(name, value)| assignment(name, value)));
+    lines.extend(remaining.iter().filter_map(|(name, value)| assignment(name, value)));
     lines.join("\n") + "\n"
 }
 
@@ -41,8 +41,8 @@ fn variable(line: &str) -> Option<&str> {
 ///
 /// etcd ignores a variable that it does not know, and the next minor version one
 /// that it gives up: warnings. With one setting in both its old and its new form
-/// etcd 3.6 does not start (`setFeatureGatesFromExperimentalFlags` in etcd's
-/// server/embed): an error.
+/// etcd 3.6 does not start (`SetFeatureGatesFromExperimentalFlags` in etcd's
+/// server/embed), and none does with a feature gate that it does not know: errors.
 pub fn problems(text: &str, variables: &BTreeMap<String, String>, minor: Minor) -> Vec<ToolResult> {
     let set = environment::parse(text);
     let problem = |name: &String| {
@@ -51,20 +51,29 @@ pub fn problems(text: &str, variables: &BTreeMap<String, String>, minor: Minor) 
             Some(ToolResult::warning(code, message))
         };
         if let Some(advice) = settings::instead_of_unknown(name, minor) {
-            let what = format!("etcd {minor} does not know it and ignores it");
+            let what = format!("unknown to etcd {minor}, which ignores it");
             return warning(Code::UnknownVariable, what, advice);
+        }
+        if name == settings::FEATURE_GATES {
+            let unknown = settings::unknown_features(&set[name], minor).join(", ");
+            let message = format!(
+                "settings.env: {name}: etcd {minor} refuses to start with a feature that it does \
+                 not know: remove {unknown}"
+            );
+            let refused = ToolResult::error(Code::UnknownFeature, message);
+            return Some(refused).filter(|_| !unknown.is_empty());
         }
         if minor == Minor::V3_6
             && let Some(other) = other_form(name, &set)
         {
             let message = format!(
-                "settings.env: {name}: etcd 3.6 does not start with it beside {other}: \
+                "settings.env: {name}: etcd 3.6 refuses to start if {other} is set too: \
                  set only {other}"
             );
             return Some(ToolResult::error(Code::ConflictingVariables, message));
         }
         let advice = settings::instead_of_deprecated(name, minor)?;
-        let what = format!("etcd {minor} is the last to know it");
+        let what = format!("deprecated, and ignored from etcd {} on", minor.next());
         warning(Code::DeprecatedVariable, what, advice)
     };
     variables.keys().filter(|name| set.contains_key(*name)).filter_map(problem).collect()
@@ -107,25 +116,24 @@ mod tests {
         for (minor, name, advice) in [
             (Minor::V3_7, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "set ETCD_CORRUPT_CHECK_TIME"),
             (Minor::V3_5, "ETCD_CORRUPT_CHECK_TIME", "set ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
-            (Minor::V3_5, "ETCD_QUOTA_BACKEND_BYTE", "check its name"),
+            (Minor::V3_5, "ETCD_QUOTA_BACKEND_BYTE", "check the name"),
         ] {
             assert_eq!(
                 reported("", name, minor),
                 [format!(
                     "Warning unknown-variable settings.env: {name}: \
-                     etcd {minor} does not know it and ignores it: {advice}"
+                     unknown to etcd {minor}, which ignores it: {advice}"
                 )]
             );
         }
         assert_eq!(
             reported("", "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", Minor::V3_6),
             ["Warning deprecated-variable settings.env: ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME: \
-                 etcd 3.6 is the last to know it: set ETCD_CORRUPT_CHECK_TIME"]
+                 deprecated, and ignored from etcd 3.7 on: set ETCD_CORRUPT_CHECK_TIME"]
         );
         for (minor, name) in [
             (Minor::V3_5, "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
             (Minor::V3_6, "ETCD_CORRUPT_CHECK_TIME"),
-            (Minor::V3_7, "ETCD_FEATURE_GATES"),
             (Minor::V3_7, "ETCD_DISCOVERY_SRV"),
         ] {
             assert_eq!(reported("", name, minor), [] as [&str; 0], "{name} {minor}");
@@ -153,7 +161,7 @@ mod tests {
                 reported(text, name, Minor::V3_6),
                 [format!(
                     "Error conflicting-variables settings.env: {name}: \
-                     etcd 3.6 does not start with it beside {other}: set only {other}"
+                     etcd 3.6 refuses to start if {other} is set too: set only {other}"
                 )]
             );
         }

@@ -27,7 +27,7 @@ const BUILT_IN: [(&str, &str); 2] = [
 pub struct Templates {
     registry: Handlebars<'static>,
     /// How errors call [`CONFIG`] and [`UNIT`]: by the path of the user's file.
-    places: [String; 2],
+    sources: [String; 2],
 }
 
 impl Templates {
@@ -35,32 +35,32 @@ impl Templates {
     /// place. A folder with neither is an error.
     pub fn load(folder: Option<&Path>) -> Result<Self> {
         let mut registry = strict_registry();
-        let mut places = [CONFIG, UNIT].map(str::to_owned);
+        let mut sources = [CONFIG, UNIT].map(str::to_owned);
         let mut found = false;
-        for ((name, built_in), place) in BUILT_IN.into_iter().zip(&mut places) {
+        for ((name, built_in), source) in BUILT_IN.into_iter().zip(&mut sources) {
             let own = folder.map(|folder| own_template(&folder.join(name))).transpose()?.flatten();
             if let (Some(folder), Some(_)) = (folder, &own) {
-                *place = folder.join(name).display().to_string();
+                *source = folder.join(name).display().to_string();
                 found = true;
             }
             registry
                 .register_template_string(name, own.as_deref().unwrap_or(built_in))
-                .map_err(|error| parse_error(place, &error))?;
+                .map_err(|error| parse_error(source, &error))?;
         }
         if let Some(folder) = folder.filter(|_| !found) {
             let folder = folder.display();
             bail!(Error::usage(format!(
-                "--templates {folder}: neither {CONFIG} nor {UNIT} is there"
+                "--templates {folder}: contains neither {CONFIG} nor {UNIT}"
             )));
         }
-        Ok(Self { registry, places })
+        Ok(Self { registry, sources })
     }
 
-    /// Renders the template `name`. An error has the template's place and line.
+    /// Renders the template `name`. An error has the template's path and line.
     pub fn render(&self, name: &str, data: &Data) -> Result<String> {
         let text = self.registry.render(name, data);
         text.map_err(|error| {
-            let [config, unit] = &self.places;
+            let [config, unit] = &self.sources;
             render_error(if name == CONFIG { config } else { unit }, &error)
         })
     }
@@ -83,8 +83,8 @@ fn strict_registry() -> Handlebars<'static> {
     registry
 }
 
-/// `{{#if}}` and `{{#unless}}` that take an unknown key for an error: those of
-/// the library take it for false, even in strict mode.
+/// `{{#if}}` and `{{#unless}}` that treat an unknown key as an error: those of
+/// the library treat it as false, even in strict mode.
 struct StrictIf {
     holds: bool,
 }
@@ -129,19 +129,19 @@ fn quote(
     Ok(out.write(&etcd::environment::quote(&text))?)
 }
 
-fn parse_error(place: &str, error: &TemplateError) -> anyhow::Error {
+fn parse_error(source: &str, error: &TemplateError) -> anyhow::Error {
     let line = error.pos().map(|(line, _)| format!(":{line}")).unwrap_or_default();
     let what = match error.reason() {
         // The library's own text lists the rules of its grammar.
         TemplateErrorReason::InvalidSyntax(_) => {
-            "not handlebars: an expression or a block is not closed before this place".into()
+            "not handlebars: an expression or a block is not closed before this point".into()
         }
         reason => reason.to_string(),
     };
-    anyhow!("{place}{line}: parsing: {what}")
+    anyhow!("{source}{line}: parsing: {what}")
 }
 
-fn render_error(place: &str, error: &RenderError) -> anyhow::Error {
+fn render_error(source: &str, error: &RenderError) -> anyhow::Error {
     let line = error.line_no.map(|line| format!(":{line}")).unwrap_or_default();
     let what = match error.reason() {
         RenderErrorReason::MissingVariable(Some(key)) => {
@@ -155,5 +155,5 @@ fn render_error(place: &str, error: &RenderError) -> anyhow::Error {
         RenderErrorReason::HelperNotFound(name) => format!("no such helper: {name}"),
         reason => reason.to_string(),
     };
-    anyhow!("{place}{line}: rendering: {what}")
+    anyhow!("{source}{line}: rendering: {what}")
 }

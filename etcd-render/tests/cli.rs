@@ -231,7 +231,7 @@ fn a_variable_that_etcd_would_ignore_is_named() {
     assert_eq!(
         ran.stderr,
         "etcd-render: etcd-01: warning: settings.env: ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME: \
-         etcd 3.7 does not know it and ignores it: set ETCD_CORRUPT_CHECK_TIME\n\
+         unknown to etcd 3.7, which ignores it: set ETCD_CORRUPT_CHECK_TIME\n\
          etcd-render: etcd-01: rendered for etcd 3.7\n"
     );
     assert_eq!(ran.document()["results"][0]["code"], "unknown-variable");
@@ -245,7 +245,7 @@ fn a_variable_that_keeps_etcd_from_starting_is_refused() {
         &document("v3.6.16", env).to_string(),
         3,
         "etcd-render: etcd-01: settings.env: ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK: \
-         etcd 3.6 does not start with it beside ETCD_FEATURE_GATES: set only ETCD_FEATURE_GATES\n",
+         etcd 3.6 refuses to start if ETCD_FEATURE_GATES is set too: set only ETCD_FEATURE_GATES\n",
     );
 }
 
@@ -274,8 +274,8 @@ fn a_template_of_the_users_replaces_the_one_of_its_name() {
         &document("v3.5.16", json!({})).to_string(),
         2,
         &format!(
-            "etcd-render: --templates {place}: neither etcd.conf.hbs nor etcd.service.hbs \
-             is there\n"
+            "etcd-render: --templates {place}: contains neither etcd.conf.hbs nor \
+             etcd.service.hbs\n"
         ),
     );
     let template = "A={{address}}{{#if (gte etcdMinor 5)}}&<new>{{/if}}\n";

@@ -1,5 +1,5 @@
 //! What is rendered, byte for byte: `tests/golden/MINOR/FAMILY.conf`, and
-//! `tests/golden/NAME.service`. `UPDATE_GOLDEN=1` writes them anew.
+//! `tests/golden/NAME.service`. `UPDATE_GOLDEN=1` writes them again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,7 +30,7 @@ fn compare(name: &str, text: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
     }
-    assert_eq!(text, fs::read_to_string(&path).unwrap(), "{name}: UPDATE_GOLDEN=1 writes it anew");
+    assert_eq!(text, fs::read_to_string(&path).unwrap(), "{name}: UPDATE_GOLDEN=1 writes it again");
 }
 
 fn document(version: &str, addresses: [&str; 3], settings: Value) -> Value {
@@ -86,6 +86,29 @@ fn every_setting() {
         let out = rendered(&document);
         compare(&format!("{minor}/settings.conf"), config(&out));
         compare("settings.service", unit(&out));
+    }
+}
+
+/// What each minor version says of variables in the form of another, and of what
+/// none knows: `golden/MINOR/foreign.stderr`.
+#[test]
+fn foreign_variables() {
+    let settings = json!({"env": {
+        "ETCD_DEBUG": "true",
+        "ETCD_ENABLE_V2": "true",
+        "ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT": "500",
+        "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "false",
+        "ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL": "10s",
+        "ETCD_FEATURE_GATES": "InitialCorruptCheck=false,PriorityRequest=true,Typo=true",
+        "ETCD_MAX_LEARNERS": "2",
+        "ETCD_QUOTA_BACKEND_BYTE": "1",
+    }});
+    for (minor, version) in RELEASES {
+        let document = document(version, FAMILIES[0].1, settings.clone()).to_string();
+        let run = render(&["--only", "etcd-01"], &document, Path::new("/"));
+        compare(&format!("{minor}/foreign.stderr"), &run.stderr);
+        let starts = ["3.4", "3.5"].contains(&minor);
+        assert_eq!(run.code, if starts { 0 } else { 3 }, "{minor}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! The schema and the man pages are those of the code, and the help is one
-//! that a terminal can show. `UPDATE_DOCS=1` writes them anew.
+//! that a terminal can show. `UPDATE_DOCS=1` writes them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -2,24 +2,24 @@
 
 use serde_json::json;
 
-use crate::support::{NODES, Place, noise, release, run, size};
+use crate::support::{NODES, Sandbox, noise, release, run, size};
 
 const DOCUMENT: &str = r#"{"apiVersion": "etcd-tools/v1", "cluster": {"version": "v3.5.16"},
     "nodes": [{"name": "a", "address": "10.0.0.1"}]}"#;
 
 #[test]
 fn the_document_says_what_was_fetched() {
-    let place = Place::new(&["v3.5.16"]);
-    let ran = place.run(&place.mirror(), &["v3.5.16"]);
-    let said = format!("v3.5.16 for amd64: fetched {} from {}", size(), place.mirror());
-    ran.said(0, &[&format!("etcd-fetch: {said}")]);
+    let sandbox = Sandbox::new(&["v3.5.16"]);
+    let ran = sandbox.run(&sandbox.mirror(), &["v3.5.16"]);
+    let message = format!("v3.5.16 for amd64: fetched {} from {}", size(), sandbox.mirror());
+    ran.prints(0, &[&format!("etcd-fetch: {message}")]);
     let document = ran.document();
     assert_eq!(document["cluster"], json!({"version": "v3.5.16"}));
     assert_eq!(
         document["release"],
         json!({"version": "v3.5.16", "archives": [{
             "arch": "amd64",
-            "local": place.cached("v3.5.16", "amd64"),
+            "local": sandbox.cached("v3.5.16", "amd64"),
             "sha256": pipeline::disk::sha256(&release("v3.5.16", "amd64")),
             "sizeBytes": release("v3.5.16", "amd64").len(),
             "binaries": [
@@ -32,13 +32,13 @@ fn the_document_says_what_was_fetched() {
     assert_eq!(
         document["results"],
         json!([{"tool": "etcd-fetch", "severity": "info", "code": "fetched",
-                "message": said, "changed": true}])
+                "message": message, "changed": true}])
     );
 }
 
 #[test]
 fn the_version_comes_from_the_first_that_has_one() {
-    let place = Place::new(&["v3.4.45", "v3.5.16", "v3.5.33", "v3.6.16", "v3.7.3"]);
+    let sandbox = Sandbox::new(&["v3.4.45", "v3.5.16", "v3.5.33", "v3.6.16", "v3.7.3"]);
     for (args, stdin, version, reason) in [
         (vec!["3.5.16"], NODES, "v3.5.16", ""),
         (vec!["v3.5.33"], DOCUMENT, "v3.5.33", ""),
@@ -48,7 +48,7 @@ fn the_version_comes_from_the_first_that_has_one() {
         (vec!["--for-kubernetes=v1.36.1"], NODES, "v3.6.16", " (for Kubernetes 1.36)"),
         (vec!["--for-kubernetes=1.37", "3.7.3"], NODES, "v3.7.3", " (for Kubernetes 1.37)"),
     ] {
-        let ran = run(place.command(&place.mirror(), &args), stdin);
+        let ran = run(sandbox.command(&sandbox.mirror(), &args), stdin);
         assert_eq!(ran.exit, 0, "{args:?}: {ran:?}");
         assert!(ran.stderr.ends_with(&format!("{reason}\n")), "{args:?}: {ran:?}");
         assert!(ran.stderr.contains(&format!(": {version} for amd64: ")), "{args:?}: {ran:?}");
@@ -59,7 +59,7 @@ fn the_version_comes_from_the_first_that_has_one() {
 
 #[test]
 fn contradictions_are_usage_errors_and_nothing_is_done() {
-    let place = Place::new(&["v3.5.1", "v3.5.16"]);
+    let sandbox = Sandbox::new(&["v3.5.1", "v3.5.16"]);
     for (args, stdin, expected) in [
         (
             vec!["3.5"],
@@ -103,28 +103,28 @@ fn contradictions_are_usage_errors_and_nothing_is_done() {
              see etcd-fetch --help",
         ),
     ] {
-        let ran = run(place.command(&place.mirror(), &args), stdin);
-        ran.said(2, &[&format!("etcd-fetch: {expected}")]);
+        let ran = run(sandbox.command(&sandbox.mirror(), &args), stdin);
+        ran.prints(2, &[&format!("etcd-fetch: {expected}")]);
     }
     let version = DOCUMENT.replace("v3.5.16", "v3.5.99999999999");
-    run(place.command(&place.mirror(), &[]), &version).said(
+    run(sandbox.command(&sandbox.mirror(), &[]), &version).prints(
         65,
         &["etcd-fetch: stdin: cluster.version: \"v3.5.99999999999\": \
            expected a version such as v3.5.16"],
     );
-    assert!(!place.path("cache").exists());
+    assert!(!sandbox.path("cache").exists());
 }
 
 #[test]
 fn an_old_release_is_a_warning() {
-    let place = Place::new(&["v3.4.45", "v3.5.1", "v3.5.10"]);
+    let sandbox = Sandbox::new(&["v3.4.45", "v3.5.1", "v3.5.10"]);
     for (version, code, expected) in [
         ("v3.4.45", "unsupported-version", "no longer maintained by the etcd project"),
         ("v3.5.1", "unsafe-version", "known to corrupt data"),
         ("v3.5.10", "old-version", "too old for Kubernetes, which needs v3.5.11 or later"),
     ] {
-        let ran = place.run(&place.mirror(), &[version, "--allow-unsafe-version", "--quiet"]);
-        ran.said(0, &[&format!("etcd-fetch: warning: {version}: {expected}")]);
+        let ran = sandbox.run(&sandbox.mirror(), &[version, "--allow-unsafe-version", "--quiet"]);
+        ran.prints(0, &[&format!("etcd-fetch: warning: {version}: {expected}")]);
         let first = &ran.document()["results"][0];
         assert_eq!((&first["severity"], &first["code"]), (&json!("warning"), &json!(code)));
     }
@@ -132,15 +132,15 @@ fn an_old_release_is_a_warning() {
 
 #[test]
 fn each_architecture_of_the_selected_nodes_has_its_archive() {
-    let place = Place::new(&["v3.6.16"]);
+    let sandbox = Sandbox::new(&["v3.6.16"]);
     let nodes = r#"{"apiVersion": "etcd-tools/v1", "nodes": [
         {"name": "a", "address": "10.0.0.1", "arch": "s390x"},
         {"name": "b", "address": "10.0.0.2"},
         {"name": "c", "address": "10.0.0.3", "arch": "amd64"}]}"#;
-    let mirror = place.mirror();
-    let sums = place.path("mirror/v3.6.16/SHA256SUMS");
-    let ran = run(place.command(&mirror, &["v3.6.16", "--quiet"]), nodes);
-    ran.said(
+    let mirror = sandbox.mirror();
+    let sums = sandbox.path("mirror/v3.6.16/SHA256SUMS");
+    let ran = run(sandbox.command(&mirror, &["v3.6.16", "--quiet"]), nodes);
+    ran.prints(
         3,
         &[&format!(
             "etcd-fetch: {}: no line for etcd-v3.6.16-linux-s390x.tar.gz: \
@@ -148,13 +148,13 @@ fn each_architecture_of_the_selected_nodes_has_its_archive() {
             sums.display()
         )],
     );
-    assert!(place.cached("v3.6.16", "amd64").exists(), "the other one is not left out");
+    assert!(sandbox.cached("v3.6.16", "amd64").exists(), "the other one is not left out");
     assert!(ran.document().get("release").is_none());
     assert!(ran.document().get("cluster").is_none());
 
-    place.publish("v3.6.16", "s390x", &release("v3.6.16", "s390x"));
-    let ran = run(place.command(&mirror, &["v3.6.16"]), nodes);
-    ran.said(
+    sandbox.publish("v3.6.16", "s390x", &release("v3.6.16", "s390x"));
+    let ran = run(sandbox.command(&mirror, &["v3.6.16"]), nodes);
+    ran.prints(
         0,
         &[
             &format!("etcd-fetch: v3.6.16 for amd64: in the cache, {}", size()),
@@ -166,20 +166,20 @@ fn each_architecture_of_the_selected_nodes_has_its_archive() {
         archives.iter().map(|archive| archive["arch"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(archs(&ran.document()), ["amd64", "s390x"]);
-    let only = run(place.command(&mirror, &["v3.6.16", "--only", "b"]), nodes);
+    let only = run(sandbox.command(&mirror, &["v3.6.16", "--only", "b"]), nodes);
     assert_eq!(archs(&only.document()), ["amd64"]);
-    let again = run(place.command(&mirror, &["--only", "b"]), &ran.stdout);
+    let again = run(sandbox.command(&mirror, &["--only", "b"]), &ran.stdout);
     assert_eq!(archs(&again.document()), ["amd64", "s390x"], "those of the other nodes stay");
 }
 
 #[test]
 fn an_empty_pipe_is_a_stage_that_failed() {
-    let place = Place::new(&["v3.5.16"]);
+    let sandbox = Sandbox::new(&["v3.5.16"]);
     for args in [vec!["v3.5.16"], vec!["v3.5.16", "--unpack", "bin"]] {
-        run(place.command(&place.mirror(), &args), "").said(
+        run(sandbox.command(&sandbox.mirror(), &args), "").prints(
             66,
             &["etcd-fetch: stdin: no document: an earlier stage failed, or nothing was piped in"],
         );
     }
-    assert!(!place.path("cache").exists());
+    assert!(!sandbox.path("cache").exists());
 }

@@ -84,18 +84,18 @@ pub fn file_name(version: &str, arch: &str) -> String {
 }
 
 /// A folder for one test: a mirror, a cache, and whatever else.
-pub struct Place {
+pub struct Sandbox {
     folder: TempDir,
 }
 
-impl Place {
+impl Sandbox {
     /// With a mirror that has `versions`, for amd64.
     pub fn new(versions: &[&str]) -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let sandbox = Self { folder: tempfile::tempdir().unwrap() };
         for version in versions {
-            place.publish(version, "amd64", &release(version, "amd64"));
+            sandbox.publish(version, "amd64", &release(version, "amd64"));
         }
-        place
+        sandbox
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -106,12 +106,12 @@ impl Place {
         self.path("mirror").to_str().unwrap().into()
     }
 
-    /// The place of the archive in the mirror.
+    /// The path of the archive in the mirror.
     pub fn published(&self, version: &str, arch: &str) -> PathBuf {
         self.path("mirror").join(version).join(file_name(version, arch))
     }
 
-    /// The place of the archive in the cache.
+    /// The path of the archive in the cache.
     pub fn cached(&self, version: &str, arch: &str) -> PathBuf {
         self.path("cache").join(version).join(file_name(version, arch))
     }
@@ -127,7 +127,7 @@ impl Place {
         fs::write(&sums, text).unwrap();
     }
 
-    /// The tool with this place's cache, and nothing of the caller's environment.
+    /// The tool with this sandbox's cache, and nothing of the caller's environment.
     pub fn command(&self, mirror: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-fetch"));
         command.env_clear().env("HOME", self.path("home")).current_dir(self.folder.path());
@@ -174,11 +174,11 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Asserts the exit code and all that was said.
+    /// Asserts the exit code and all that it printed.
     #[track_caller]
-    pub fn said(&self, exit: i32, lines: &[&str]) -> &Self {
-        let said: Vec<_> = self.stderr.lines().collect();
-        assert_eq!((self.exit, said), (exit, lines.to_vec()));
+    pub fn prints(&self, exit: i32, lines: &[&str]) -> &Self {
+        let printed: Vec<_> = self.stderr.lines().collect();
+        assert_eq!((self.exit, printed), (exit, lines.to_vec()));
         self
     }
 }
@@ -239,7 +239,7 @@ impl Request {
         self.headers.get("range").map(String::as_str)
     }
 
-    /// The place at which the range begins.
+    /// The sandbox at which the range begins.
     pub fn offset(&self) -> usize {
         let range = self.range().and_then(|range| range.strip_prefix("bytes="));
         range.and_then(|range| range.strip_suffix('-')).map_or(0, |from| from.parse().unwrap())
@@ -286,9 +286,9 @@ impl Server {
         Self { address, requests }
     }
 
-    /// One that serves the mirror of `place`, as it should.
-    pub fn of(place: &Place) -> Self {
-        let root = place.path("mirror");
+    /// One that serves the mirror of `sandbox`, as it should.
+    pub fn of(sandbox: &Sandbox) -> Self {
+        let root = sandbox.path("mirror");
         Self::start(move |request, out| serve(&root, request, out))
     }
 

@@ -30,6 +30,16 @@ pub const PEER_KEY: &str = "peer.key";
 /// server/storage). The data directory itself may be a mount point.
 pub const MEMBER: &str = "member";
 
+/// Where etcd keeps its write-ahead log: in `wal_dir`, when it has a folder of its
+/// own, else in `data_dir`. etcd makes this folder under another name and renames
+/// it (`Create` in etcd's server/storage/wal), so it is never one of ours itself.
+pub fn wal_folder(data_dir: &str, wal_dir: Option<&str>) -> String {
+    match wal_dir {
+        Some(wal_dir) => format!("{wal_dir}/wal"),
+        None => format!("{data_dir}/{MEMBER}/wal"),
+    }
+}
+
 /// The environment file of the unit, in the folder of the configuration.
 pub fn config_file(config_dir: &str) -> String {
     format!("{config_dir}/etcd.conf")
@@ -244,6 +254,8 @@ mod tests {
     fn paths_are_made_of_their_folder() {
         assert_eq!(config_file("/etc/etcd"), "/etc/etcd/etcd.conf");
         assert_eq!(member_mark("/etc/etcd"), "/etc/etcd/etcd.member");
+        assert_eq!(wal_folder("/var/lib/etcd", None), "/var/lib/etcd/member/wal");
+        assert_eq!(wal_folder("/var/lib/etcd", Some("/mnt/log")), "/mnt/log/wal");
         assert_eq!(staged("/etc/etcd/etcd.conf"), "/etc/etcd/.etcd.conf.etcd-tools");
         assert_eq!(staged("/motd"), "/.motd.etcd-tools");
     }

@@ -108,6 +108,34 @@ const GATES: [(&str, &str); 6] = [
     ("TXN_MODE_WRITE_WITH_SHARED_BUFFER", "TxnModeWriteWithSharedBuffer"),
 ];
 
+/// The feature gates, with the first minor version that knows them
+/// (`DefaultEtcdServerFeatureGates` in etcd's server/features of v3.7.3, and the two
+/// that stand for many in pkg/featuregate).
+const FEATURES: [(Minor, &str); 11] = [
+    (Minor::V3_6, "AllAlpha"),
+    (Minor::V3_6, "AllBeta"),
+    (Minor::V3_6, "CompactHashCheck"),
+    (Minor::V3_6, "InitialCorruptCheck"),
+    (Minor::V3_6, "LeaseCheckpoint"),
+    (Minor::V3_6, "LeaseCheckpointPersist"),
+    (Minor::V3_6, "SetMemberLocalAddr"),
+    (Minor::V3_6, "StopGRPCServiceOnDefrag"),
+    (Minor::V3_6, "TxnModeWriteWithSharedBuffer"),
+    (Minor::V3_7, "FastLeaseKeepAlive"),
+    (Minor::V3_7, "PriorityRequest"),
+];
+
+/// The feature gates in `gates`, a value of [`FEATURE_GATES`] such as
+/// `CompactHashCheck=true`, that etcd `minor` does not know. With one of them etcd
+/// does not start (`SetFromMap` in etcd's pkg/featuregate).
+pub fn unknown_features(gates: &str, minor: Minor) -> Vec<&str> {
+    let is_known =
+        |name: &str| FEATURES.iter().any(|(since, known)| *since <= minor && *known == name);
+    let names = gates.split(',').filter(|gate| !gate.is_empty());
+    let names = names.map(|gate| gate.split('=').next().unwrap_or(gate).trim());
+    names.filter(|name| !is_known(name)).collect()
+}
+
 /// Whether etcd `minor` knows the variable `name`, such as `ETCD_DATA_DIR`.
 /// `minor` is one of [`Minor::KNOWN`].
 pub fn is_known(name: &str, minor: Minor) -> bool {
@@ -141,8 +169,8 @@ fn instead(name: &str, minor: Minor) -> String {
     }
     match name {
         FEATURE_GATES => format!("set the {EXPERIMENTAL}… of each feature"),
-        _ if is_known_within(name, |_, _| true) => "leave it out".into(),
-        _ => "check its name".into(),
+        _ if is_known_within(name, |_, _| true) => "remove it".into(),
+        _ => "check the name".into(),
     }
 }
 
@@ -223,10 +251,10 @@ mod tests {
             ),
             (Minor::V3_5, "ETCD_CORRUPT_CHECK_TIME", "set ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME"),
             (Minor::V3_4, FEATURE_GATES, "set the ETCD_EXPERIMENTAL_… of each feature"),
-            (Minor::V3_6, "ETCD_PROXY_DIAL_TIMEOUT", "leave it out"),
-            (Minor::V3_7, "ETCD_DISCOVERY", "leave it out"),
-            (Minor::V3_4, "ETCD_EXPERIMENTAL_MEMORY_MLOCK", "leave it out"),
-            (Minor::V3_5, "ETCD_QUOTA_BACKEND_BYTE", "check its name"),
+            (Minor::V3_6, "ETCD_PROXY_DIAL_TIMEOUT", "remove it"),
+            (Minor::V3_7, "ETCD_DISCOVERY", "remove it"),
+            (Minor::V3_4, "ETCD_EXPERIMENTAL_MEMORY_MLOCK", "remove it"),
+            (Minor::V3_5, "ETCD_QUOTA_BACKEND_BYTE", "check the name"),
         ] {
             assert_eq!(instead_of_unknown(name, minor).as_deref(), Some(advice), "{name}");
         }
@@ -242,8 +270,18 @@ mod tests {
             Some("set CompactHashCheck in ETCD_FEATURE_GATES")
         );
         assert_eq!(advice(gate, Minor::V3_5), None);
-        assert_eq!(advice("ETCD_ENABLE_V2", Minor::V3_5).as_deref(), Some("leave it out"));
+        assert_eq!(advice("ETCD_ENABLE_V2", Minor::V3_5).as_deref(), Some("remove it"));
         assert_eq!(advice("ETCD_NAME", Minor::V3_7), None);
+    }
+
+    #[test]
+    fn each_minor_knows_its_features() {
+        let gates = "CompactHashCheck=true, FastLeaseKeepAlive=false,,Compact=true,AllAlpha";
+        assert_eq!(unknown_features(gates, Minor::V3_6), ["FastLeaseKeepAlive", "Compact"]);
+        assert_eq!(unknown_features(gates, Minor::V3_7), ["Compact"]);
+        for (_, gate) in GATES {
+            assert_eq!(unknown_features(gate, Minor::V3_6), [""; 0]);
+        }
     }
 
     #[test]

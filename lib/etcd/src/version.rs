@@ -94,7 +94,7 @@ impl Minor {
     }
 
     /// The minor version after this one.
-    pub(crate) const fn next(self) -> Self {
+    pub const fn next(self) -> Self {
         Self { major: self.major, minor: self.minor + 1 }
     }
 }

@@ -74,6 +74,8 @@ pub enum Code {
     Template,
     /// etcd would not start with these variables together
     ConflictingVariables,
+    /// etcd would not start with a feature gate that it does not know
+    UnknownFeature,
     /// the command line does not fit the document
     Usage,
     /// the input is not valid
