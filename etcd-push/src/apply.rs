@@ -105,14 +105,14 @@ impl<'a> Plan<'a> {
             let size = archive.size_bytes.to_string();
             let binaries = names(archive);
             input.line(&["release", &release.dir, &size, &archive.sha256, &binaries]);
-            input.file(&archive.local);
+            input.file(&archive.local, archive.size_bytes);
         }
         for WantedFile { file, sha256, size } in &self.files {
             let owner = format!("{}:{}", file.owner, file.group);
             input.line(&["file", &file.path, &size.to_string(), sha256, &file.mode, &owner]);
             match (&file.content, &file.local) {
                 (Some(content), _) => input.bytes(content.as_bytes()),
-                (_, Some(local)) => input.file(local),
+                (_, Some(local)) => input.file(local, *size),
                 _ => {}
             }
         }
@@ -267,9 +267,9 @@ impl Lines {
         self.bytes.extend_from_slice(bytes);
     }
 
-    fn file(&mut self, path: &str) {
+    fn file(&mut self, path: &str, size: u64) {
         self.done.push(Input::Bytes(std::mem::take(&mut self.bytes)));
-        self.done.push(Input::File(PathBuf::from(path)));
+        self.done.push(Input::File { path: PathBuf::from(path), size });
     }
 
     fn done(mut self) -> Vec<Input> {

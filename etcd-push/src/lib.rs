@@ -8,14 +8,21 @@ mod apply;
 mod manifest;
 mod state;
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use anyhow::Result;
+use cluster::{Held, Lease};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Common, Run, Tool, ToolResult};
-use remote::{Asked, Error, Fleet, SshArgs, fan_out, locked};
+use remote::{Error, Fleet, SshArgs, fan_out};
 
 use crate::apply::Plan;
 use crate::manifest::Manifest;
+
+/// How long a step on a node may take, e.g. to sync what was written.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// Push files to hosts over SSH, atomically, only what differs
 ///
@@ -54,40 +61,34 @@ impl Push {
     async fn push(&self, run: &Run, manifests: &[Manifest<'_>]) -> Result<()> {
         let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));
-        let of = |node: &Node| manifests.iter().find(|m| m.node.name == node.name);
-        let lock = (!self.common.check).then_some("etcd-push");
-        let asked = fleet
-            .ask(run.nodes(), lock, state::SCRIPT, &[], |node| {
-                of(node).map(|m| m.questions(self.common.check, self.verify)).unwrap_or_default()
-            })
-            .await;
-        // Another operator on one node is reason enough to leave all of them alone.
-        let locked = locked(&asked);
+        let of: HashMap<_, _> = manifests.iter().map(|m| (m.node.name.as_str(), m)).collect();
+        let queries = |node: &Node| match of.get(node.name.as_str()) {
+            Some(manifest) => vec![manifest.query(self.common.check, self.verify)],
+            None => Vec::new(),
+        };
+        let Some(lease) = Lease::take(&fleet, run, "etcd-push", queries).await else {
+            return Ok(());
+        };
         progress.label(format!("writing to {} nodes", manifests.len()));
-        fan_out(fleet.jobs(), asked, async |(node, asked)| match asked {
-            Ok(asked) => {
-                if let Some(manifest) = of(node).filter(|_| !locked) {
-                    self.finish(run, manifest, &asked).await;
-                }
-                if let Some(lock) = asked.lock {
-                    lock.release().await;
-                }
+        fan_out(fleet.jobs(), lease.selected.iter().collect(), async |held: &Held| {
+            if let Some(manifest) = of.get(held.node.name.as_str()) {
+                self.finish(run, manifest, held).await;
             }
-            Err(error) => run.report(error.on(&node.name)),
         })
         .await;
+        lease.release().await;
         Ok(())
     }
 
-    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, asked: &Asked) {
+    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, held: &Held<'_>) {
         let name = &manifest.node.name;
         let done = async {
-            let state = state::State::read(&asked.answer)?;
+            let state = state::State::read(held.answers.first().map_or(&[], Vec::as_slice))?;
             let plan = Plan::new(manifest, &state)?;
             if self.common.check {
                 plan.show(run, manifest, &state);
             } else if !plan.is_empty() {
-                asked.host.change(apply::SCRIPT, &plan.input()).await?;
+                held.host.change(apply::SCRIPT, &[], &plan.input(), SILENCE).await?;
                 run.report(ToolResult::changed(Code::Pushed, plan.summary()).on(name));
             }
             Ok(plan)

@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 use pipeline::document::{Archive, Binary, File, Node, Release};
 use pipeline::{Error, Run, disk};
-use remote::Input;
+use remote::Query;
+
+use crate::state;
 
 /// Where releases are unpacked on a node, each in a folder of its own.
 const RELEASES: &str = "/usr/local/lib/etcd-tools";
@@ -132,7 +134,7 @@ impl Manifest<'_> {
     /// What `state.sh` is asked: one line a thing, its parts separated by tabs.
     /// With `texts` it gives the texts of the files that differ, for a diff; with
     /// `verify` it hashes the binaries of the release.
-    pub(crate) fn questions(&self, texts: bool, verify: bool) -> Vec<Input> {
+    pub(crate) fn query(&self, texts: bool, verify: bool) -> Query {
         let mut lines = String::new();
         for user in &self.node.users {
             lines += &format!("user\t{}\n", user.name);
@@ -153,7 +155,7 @@ impl Manifest<'_> {
                 }
             }
         }
-        vec![Input::Bytes(lines.into_bytes())]
+        Query { script: state::SCRIPT, input: lines.into_bytes() }
     }
 
     /// What there is, for people: `9 files, 3 folders, release v3.5.16`.

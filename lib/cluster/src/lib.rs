@@ -2,9 +2,12 @@
 //!
 //! [`units`] tells what runs on a node and starts and stops it; [`route`] leads to
 //! the client ports of the members; [`guard`] judges whether members may go down, and
-//! [`rolling`] takes them one by one.
+//! [`rolling`] takes them one by one. [`Lease`] holds the locks of all nodes.
 
 pub mod guard;
+mod lease;
 pub mod rolling;
 pub mod route;
 pub mod units;
+
+pub use lease::{Held, Lease};

@@ -6,7 +6,7 @@ mod change;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::document::{Node, Unit, UnitStatus};
-use remote::{Error, Fleet, Host, Input, Lock};
+use remote::{Error, Fleet, Host, Lock, Query, Reply};
 
 pub use change::{Changes, JobResult};
 pub use etcd::layout::UNIT as ETCD;
@@ -89,22 +89,23 @@ pub async fn query<'a>(
     lock: Option<&str>,
     wanted: impl Fn(&Node) -> Vec<WantedUnit>,
 ) -> Vec<(&'a Node, Result<NodeState<'a>, Error>)> {
-    let asked = fleet.ask(nodes, lock, SCRIPT, &[], |node| vec![input(&wanted(node))]).await;
-    let state = |(node, asked): (&'a Node, Result<remote::Asked, Error>)| {
+    let asked = fleet
+        .query(nodes, lock, |node| vec![Query { script: SCRIPT, input: input(&wanted(node)) }]);
+    let state = |(node, asked): (&'a Node, Result<Reply, Error>)| {
         let state = asked.and_then(|asked| {
-            let states = UnitState::read(&asked.answer)?;
+            let states = UnitState::read(asked.answers.first().map_or(&[], Vec::as_slice))?;
             let units = wanted(node).into_iter().zip(states).collect();
             Ok(NodeState { node, host: asked.host, lock: asked.lock, units })
         });
         (node, state)
     };
-    asked.into_iter().map(state).collect()
+    asked.await.into_iter().map(state).collect()
 }
 
 /// What [`SCRIPT`] reads to tell the states of `units`.
-pub fn input(units: &[WantedUnit]) -> Input {
+pub fn input(units: &[WantedUnit]) -> Vec<u8> {
     let names: String = units.iter().map(|unit| format!("{}\n", unit.name)).collect();
-    Input::Bytes(format!("{names}\n").into_bytes())
+    format!("{names}\n").into_bytes()
 }
 
 /// What a node has of one unit, as [`SCRIPT`] tells it.

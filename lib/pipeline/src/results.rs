@@ -37,6 +37,8 @@ pub enum Code {
     NoPermission,
     /// another operator is at work on the node
     Locked,
+    /// the lock of the node was lost while the tool worked: it stopped there
+    LockLost,
     /// the connection ended before the work on the node did
     ConnectionLost,
     /// the work on the node failed

@@ -1,6 +1,6 @@
 //! Many hosts at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::args::SshArgs;
 use crate::error::Error;
-use crate::host::{Host, Input};
-use crate::lock::Lock;
+use crate::host::{Host, Query, Reply};
+use crate::lock::Claim;
 use crate::master;
 
 /// sshd drops handshakes beyond `MaxStartups`, 10 by default; all of ours may
@@ -36,9 +36,11 @@ impl Fleet {
         {
             let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
         }
+        let folder = master::folder()?;
+        master::tidy(&folder);
         Ok(Self {
             args: args.clone(),
-            folder: master::folder()?,
+            folder,
             jobs: jobs.into(),
             handshakes: Semaphore::new(HANDSHAKES),
         })
@@ -46,39 +48,40 @@ impl Fleet {
 
     /// Connects to `node`, through the connection that is already there if one is.
     pub async fn connect(&self, node: &Node) -> Result<Host, Error> {
-        let socket = master::socket(&self.folder, &self.args.target(node));
-        match master::resume(&socket).await {
-            Some(session) => Ok(self.host(session, true)),
-            None => self.reconnect(node).await,
+        let pointer = master::pointer(&self.folder, &self.args.target(node));
+        match master::resume(&pointer, None).await {
+            Some(connection) => Ok(self.host(connection, true)),
+            None => self.reconnect(node, None).await,
         }
     }
 
-    fn host(&self, session: Session, resumed: bool) -> Host {
-        Host { session: Arc::new(session), folder: self.folder.clone(), resumed }
+    fn host(&self, (session, socket): (Session, PathBuf), resumed: bool) -> Host {
+        let folder = self.folder.clone();
+        Host { session: Arc::new(session), folder, socket, resumed, token: None }
     }
 
-    async fn reconnect(&self, node: &Node) -> Result<Host, Error> {
+    /// Connects to `node` through another connection than that of the socket `dead`.
+    async fn reconnect(&self, node: &Node, dead: Option<&Path>) -> Result<Host, Error> {
         let target = self.args.target(node);
-        let socket = master::socket(&self.folder, &target);
+        let pointer = master::pointer(&self.folder, &target);
         let _one = self.handshakes.acquire().await;
-        let session = master::launch(&socket, &target).await?;
-        Ok(self.host(session, false))
+        let connection = master::launch(&pointer, &target, dead).await?;
+        Ok(self.host(connection, false))
     }
 
     /// Connects to `node` and does `job`, which must be safe to do twice: when
-    /// a connection of an earlier tool turns out to be dead, as after a reboot of
-    /// the host, it is made anew and the job done again.
+    /// a connection that was there before turns out to be dead, as after a reboot of
+    /// the host, it is made again and the job done again.
     pub async fn on<'a, T>(
         &self,
         node: &'a Node,
         job: impl AsyncFn(&'a Node, Host) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let host = self.connect(node).await?;
-        let resumed = host.resumed;
+        let (resumed, socket) = (host.resumed, host.socket.clone());
         match job(node, host).await {
             Err(Error::ConnectionLost(_)) if resumed => {
-                master::discard(&master::socket(&self.folder, &self.args.target(node)));
-                job(node, self.reconnect(node).await?).await
+                job(node, self.reconnect(node, Some(&socket)).await?).await
             }
             done => done,
         }
@@ -94,31 +97,21 @@ impl Fleet {
         fan_out(self.jobs, nodes, async |node| (node, self.on(node, &job).await)).await
     }
 
-    /// Asks all `nodes` at once what their state is: runs `script` with `args`
-    /// and what `input` gives for the node. With `lock`, the name of a tool,
-    /// the locks of the hosts are taken at the same time.
+    /// Asks all `nodes` at once what `queries` gives for each, in one exchange. With `lock`,
+    /// the name of a tool, the locks of the hosts are taken first; on each host that is
+    /// before its state is read. The results are in the order of the nodes.
     ///
-    /// When another operator has the lock of one host, none is to be touched:
-    /// see [`locked`].
-    pub async fn ask<'a>(
+    /// When another operator has the lock of one host, none is to be touched.
+    pub async fn query<'a>(
         &self,
         nodes: Vec<&'a Node>,
         lock: Option<&str>,
-        script: &str,
-        args: &[&str],
-        input: impl Fn(&Node) -> Vec<Input>,
-    ) -> Vec<(&'a Node, Result<Asked, Error>)> {
+        queries: impl Fn(&Node) -> Vec<Query>,
+    ) -> Vec<(&'a Node, Result<Reply, Error>)> {
+        let claim = lock.map(Claim::of);
         self.each(nodes, async |node, host| {
-            let lock = async {
-                match lock {
-                    Some(tool) => host.lock(tool).await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let input = input(node);
-            let answer = host.run(script, args, &input);
-            let (lock, answer) = futures::future::try_join(lock, answer).await?;
-            Ok(Asked { host, lock, answer })
+            let claim = claim.as_ref().map(|claim| claim.on(&node.name));
+            host.query(claim.as_ref(), &queries(node)).await
         })
         .await
     }
@@ -127,21 +120,6 @@ impl Fleet {
     pub fn jobs(&self) -> usize {
         self.jobs
     }
-}
-
-/// A host that answered [`Fleet::ask`].
-pub struct Asked {
-    /// The host.
-    pub host: Host,
-    /// Its lock, if that was asked for.
-    pub lock: Option<Lock>,
-    /// The lines that the script wrote.
-    pub answer: Vec<String>,
-}
-
-/// Whether another operator is at work on one of the hosts that were asked.
-pub fn locked(asked: &[(&Node, Result<Asked, Error>)]) -> bool {
-    asked.iter().any(|(_, asked)| matches!(asked, Err(Error::Locked(_))))
 }
 
 /// Does `job` on all `items`, `jobs` at once; the results are in the order of the items.

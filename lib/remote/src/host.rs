@@ -1,58 +1,74 @@
-//! One host: running a script on it.
+//! One host: running scripts on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use openssh::{ForwardType, Session, Stdio};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use openssh::{ForwardType, Session, Socket, Stdio};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::Error;
-use crate::lock::has_ended;
+use crate::exchange::{BEGIN, Ended, Exchange, Input, MAX_SILENCE, after_begin, not_begun};
+use crate::lock::{Claim, Lock, PATIENCE, Refused, has_ended};
 
 /// Becomes root if need be, then runs the script that is the first argument.
 const AS_ROOT: &str =
     r#"if [ "$(id -u)" = 0 ]; then exec sh -c "$@"; else exec sudo -n -- sh -c "$@"; fi"#;
 
-/// What goes before every script. The marks separate its answer from what the
-/// user's shell prints when it starts.
-const BEFORE: &str = r#"echo @etcd-tools-begin; echo @etcd-tools-begin >&2
-LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; export PATH; umask 077
-die() { printf '%s\n' "$*" >&2; exit 1; }
-"#;
-const BEGIN: &str = "@etcd-tools-begin\n";
-/// What goes before a script that changes something. Without the main lock of
-/// the host nobody comes here, so whoever still works is left of a run that was
-/// killed, or cut off from the host.
-const ALONE: &str = r#"work=/run/etcd-tools.work
-exec 8>>$work || die "$work: opening it failed"
-tries=100
-until flock -n 8; do
-    read -r pid group < $work
-    if [ "/proc/$pid/fd/8" -ef $work ]; then kill -- "-$group" 2>/dev/null; fi
-    [ $((tries -= 1)) -gt 0 ] || die "the script of a killed run does not end: see process $pid"
-    sleep 0.1
-done
-echo "$$ $(cut -d ' ' -f 5 /proc/$$/stat)" > $work
-"#;
-/// What goes after it: without this mark the answer is not complete.
-const AFTER: &str = "\necho @etcd-tools-end\n";
-const END: &str = "@etcd-tools-end\n";
+/// Goes before every script. The marks separate its answer from what the user's shell
+/// prints when it starts.
+const PROLOGUE: &str = include_str!("scripts/prologue.sh");
+/// What every script can call.
+const HELPERS: &str = include_str!("scripts/helpers.sh");
+/// Goes before a script that changes something.
+const FENCE: &str = include_str!("scripts/fence.sh");
+/// Answers queries, under the lock or without it.
+const SESSION: &str = include_str!("scripts/session.sh");
+/// Goes after every script: without this mark its answer is not complete.
+const EPILOGUE: &str = "\necho @etcd-tools-end\n";
+/// Ends the answer to one of several queries.
+const NEXT: &str = "@etcd-tools-next";
+/// What [`FENCE`] says when another has the lock, or nobody.
+const LOST: &str = "lock lost: ";
+
+const SAME_HOST: &str = "it is the same host as another node of the document";
+
+/// How long the connection may take to start a script, or to say whether it lives.
+const RESPONSE: Duration = Duration::from_secs(30);
+
+/// How long it may take to close a forwarded port.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// A connected host.
+#[derive(Clone)]
 pub struct Host {
     pub(crate) session: Arc<Session>,
     pub(crate) folder: PathBuf,
+    /// The control socket of the connection.
+    pub(crate) socket: PathBuf,
     /// Whether the connection was there before, and may have died since.
     pub(crate) resumed: bool,
+    /// Of the lock that this process holds on the host.
+    pub(crate) token: Option<String>,
 }
 
-/// A part of what a script reads from stdin.
+/// A question about the state of a host.
 #[derive(Debug, Clone)]
-pub enum Input {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// The content of this file, which is on this machine.
-    File(PathBuf),
+pub struct Query {
+    /// A POSIX `sh` script that changes nothing, and reads its stdin to the end.
+    pub script: &'static str,
+    /// What it reads.
+    pub input: Vec<u8>,
+}
+
+/// What a host answered to queries.
+pub struct Reply {
+    /// The host.
+    pub host: Host,
+    /// Its lock, if that was asked for.
+    pub lock: Option<Lock>,
+    /// The lines that each query's script wrote, in the order of the queries.
+    pub answers: Vec<Vec<String>>,
 }
 
 impl Host {
@@ -61,91 +77,174 @@ impl Host {
     /// `die WHY` ends it with an error message.
     ///
     /// Gives the lines that it wrote to stdout. A script that does not exit
-    /// with 0 is [`Error::CommandFailed`] with the last line of its stderr.
+    /// with 0 is [`Error::CommandFailed`] with the last line of its stderr. Neither side
+    /// may be silent for more than five minutes.
     pub async fn run(
         &self,
         script: &str,
         args: &[&str],
         input: &[Input],
     ) -> Result<Vec<String>, Error> {
-        let mut child = self.spawn(script, args).await?;
-        let (stdin, stdout, stderr) =
-            (child.stdin().take(), child.stdout().take(), child.stderr().take());
-        let (fed, out, err) = tokio::join!(feed(stdin, input), drain(stdout), drain(stderr));
-        fed?;
-        let ended = child.wait().await;
-        let said = after_begin(&err).trim_end();
-        let why = said.lines().last().unwrap_or_default().trim().to_owned();
-        match ended {
-            Ok(status) if status.success() => {
-                let answer = after_begin(&out);
-                let answer = answer
-                    .strip_suffix(END)
-                    .ok_or_else(|| Error::ConnectionLost("the answer is cut off".into()))?;
-                Ok(answer.lines().map(str::to_owned).collect())
-            }
-            Ok(_) if !out.contains(BEGIN) => Err(not_begun(&err)),
-            Ok(status) if why.is_empty() => {
-                Err(Error::CommandFailed(format!("the script ended with {status}")))
-            }
-            Ok(_) => Err(Error::CommandFailed(why)),
-            Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(not_begun(&err))
-            }
-            Err(error) => Err(self.lost(error).await),
-        }
+        let ended = self.exchange(script, args, input, false, MAX_SILENCE).await?;
+        Ok(ended.answer.lines().map(str::to_owned).collect())
     }
 
-    /// The same as [`Host::run`], for a script that changes something: one that
-    /// a killed run has left at work on the host is ended first, with SIGTERM.
-    /// Only the holder of the [lock](Host::lock) may call it. A child that is to outlive
-    /// the script, or has a process group of its own, must close its descriptor 8.
-    pub async fn change(&self, script: &str, input: &[Input]) -> Result<Vec<String>, Error> {
-        self.run(&format!("{ALONE}{script}"), &[], input).await
-    }
-
-    /// Starts `script` as root; see [`Host::run`].
-    pub(crate) async fn spawn(
+    /// The same as [`Host::run`], for a script that changes something, with `silence` as
+    /// the longest time that it may say and read nothing. Only who holds the lock of the
+    /// host may call it: see [`Reply`]. The host checks that, too, and refuses with
+    /// [`Error::LockLost`] before `script` begins. A child that is to outlive the script,
+    /// or has a process group of its own, must close its descriptor 8.
+    pub async fn change(
         &self,
         script: &str,
         args: &[&str],
-    ) -> Result<openssh::Child<Arc<Session>>, Error> {
-        let script = format!("{BEFORE}{script}{AFTER}");
+        input: &[Input],
+        silence: Duration,
+    ) -> Result<Vec<String>, Error> {
+        let Some(token) = &self.token else {
+            return Err(Error::LockLost("this run does not hold it".into()));
+        };
+        let args: Vec<_> = std::iter::once(token.as_str()).chain(args.iter().copied()).collect();
+        match self.exchange(&format!("{FENCE}{script}"), &args, input, false, silence).await {
+            Ok(ended) => Ok(ended.answer.lines().map(str::to_owned).collect()),
+            Err(Error::CommandFailed(why)) => Err(match why.strip_prefix(LOST) {
+                Some(why) => Error::LockLost(why.to_owned()),
+                None => Error::CommandFailed(why),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the host `queries` in one exchange. With `claim` its lock is taken before, and
+    /// what an interrupted run left at work on it is ended; [`Error::Locked`] says who has
+    /// the lock. A holder that was killed on this machine is not an error: the host is
+    /// given the time to notice.
+    pub(crate) async fn query(
+        &self,
+        claim: Option<&Claim>,
+        queries: &[Query],
+    ) -> Result<Reply, Error> {
+        let mut args = match claim {
+            Some(claim) => vec![claim.holder.clone(), claim.token.clone()],
+            None => vec![String::new(), String::new()],
+        };
+        args.push(HELPERS.to_owned());
+        let mut input = Vec::new();
+        for query in queries {
+            args.extend([query.input.len().to_string(), query.script.to_owned()]);
+            input.push(Input::Bytes(query.input.clone()));
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.exchange(SESSION, &args, &input, claim.is_some(), MAX_SILENCE).await?;
+            let mut lines = ended.answer.lines();
+            let mut host = self.clone();
+            if let Some(claim) = claim {
+                let line = lines.next().unwrap_or_default();
+                if let Some((token, holder)) =
+                    line.strip_prefix("busy ").and_then(|busy| busy.split_once(' '))
+                {
+                    match claim.refused(token, holder) {
+                        Refused::ByTheDead if Instant::now() < deadline => {
+                            sleep(Duration::from_millis(200)).await;
+                            continue;
+                        }
+                        Refused::SameHost => return Err(Error::CommandFailed(SAME_HOST.into())),
+                        _ => return Err(Error::Locked(holder.to_owned())),
+                    }
+                }
+                host.token = Some(claim.token.clone());
+            }
+            let answers = answers(lines);
+            let lock = claim.map(|_| Lock::hold(ended.child, ended.stdin));
+            return Ok(Reply { host, lock, answers });
+        }
+    }
+
+    async fn exchange(
+        &self,
+        script: &str,
+        args: &[&str],
+        input: &[Input],
+        keep_stdin: bool,
+        silence: Duration,
+    ) -> Result<Ended, Error> {
+        let script = format!("{PROLOGUE}{HELPERS}{script}{EPILOGUE}");
         let mut command = self.session.clone().arc_command("/bin/sh");
         command.args(["-c", AS_ROOT, "etcd-tools", &script, "etcd-tools"]).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        match command.spawn().await {
-            Ok(child) => Ok(child),
-            Err(error) => Err(self.lost(error).await),
+        let child = match timeout(RESPONSE, command.spawn()).await {
+            Ok(Ok(child)) => child,
+            Ok(Err(error)) => return Err(self.lost(error).await),
+            Err(_) => return Err(Error::silent(RESPONSE)),
+        };
+        let exchange = Exchange::begin(child);
+        let Exchange { child, stdin, out, err, complete } =
+            exchange.run(input, keep_stdin, silence).await?;
+        if complete {
+            return Ok(Ended { child, stdin, answer: after_begin(&out).to_owned() });
         }
+        drop(stdin);
+        let ended = match timeout(RESPONSE, child.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => return Err(Error::silent(RESPONSE)),
+        };
+        let why = after_begin(&err).trim_end().lines().last().unwrap_or_default().trim();
+        Err(match ended {
+            Ok(status) if status.success() => {
+                Error::ConnectionLost("the answer is incomplete: run again".into())
+            }
+            Ok(_) if !out.contains(BEGIN) => not_begun(&err),
+            Ok(status) if why.is_empty() => {
+                Error::CommandFailed(format!("the script ended with {status}"))
+            }
+            Ok(_) => Error::CommandFailed(why.to_owned()),
+            Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                not_begun(&err)
+            }
+            Err(error) => self.lost(error).await,
+        })
     }
 
     /// Makes the port `port` of the host's loopback reachable through a unix
     /// socket on this machine, for as long as the result lives.
     pub async fn forward(&self, port: u16) -> Result<Forward, Error> {
-        remove_sockets_of_the_killed(&self.folder);
+        self.forward_to("127.0.0.1", port).await
+    }
+
+    /// Makes the port `port` of `address`, as the host reaches it, reachable through a
+    /// unix socket on this machine, for as long as the result lives. Whether anything
+    /// listens there shows when the socket is used: its connection is closed.
+    pub async fn forward_to(&self, address: &str, port: u16) -> Result<Forward, Error> {
         let name = format!("f{}-{:x}", std::process::id(), fastrand::u32(..));
-        let socket = self.folder.join(name);
+        let forward = Forward {
+            session: self.session.clone(),
+            socket: self.folder.join(name),
+            address: address.to_owned(),
+            port,
+        };
         let made = self.session.request_port_forward(
             ForwardType::Local,
-            socket.as_path(),
-            (std::net::Ipv4Addr::LOCALHOST, port),
+            forward.socket.as_path(),
+            forward.target(),
         );
-        match made.await {
-            Ok(()) => Ok(Forward(socket)),
-            Err(error) => Err(self.lost(error).await),
+        match timeout(RESPONSE, made).await {
+            Ok(Ok(())) => Ok(forward),
+            Ok(Err(error)) => Err(self.lost(error).await),
+            Err(_) => Err(Error::silent(RESPONSE)),
         }
     }
 
     /// A failure of the connection, or of the remote process while the connection lives.
     async fn lost(&self, error: openssh::Error) -> Error {
-        let alive = self.session.check().await.is_ok();
+        let alive = matches!(timeout(RESPONSE, self.session.check()).await, Ok(Ok(())));
         let ended = matches!(error, openssh::Error::RemoteProcessTerminated);
         let why = format!("{:#}", anyhow::Error::from(error));
         match (alive, ended) {
             (true, _) => Error::CommandFailed(format!("the script was killed: {why}")),
             (false, true) => Error::ConnectionLost(
-                "the host went away in the middle of the work: once it is back, run this again"
+                "whether the work on the host ended is not known: once it is reachable, run again"
                     .into(),
             ),
             (false, false) => Error::ConnectionLost(why),
@@ -153,25 +252,61 @@ impl Host {
     }
 }
 
-/// A forwarded port.
-pub struct Forward(PathBuf);
+/// A forwarded port. It is closed when this is dropped.
+pub struct Forward {
+    session: Arc<Session>,
+    socket: PathBuf,
+    address: String,
+    port: u16,
+}
 
 impl Forward {
     /// The unix socket on this machine that leads to it.
     pub fn socket(&self) -> &Path {
-        &self.0
+        &self.socket
+    }
+
+    fn target(&self) -> Socket<'static> {
+        Socket::TcpSocket { host: self.address.clone().into(), port: self.port }
+    }
+
+    fn close(&self) {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+            return;
+        };
+        runtime.block_on(async {
+            let socket = self.socket.as_path();
+            let closed = self.session.close_port_forward(ForwardType::Local, socket, self.target());
+            let _ = timeout(CLOSE, closed).await;
+        });
     }
 }
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        // The forward itself goes with the connection; without its file nobody reaches it.
-        let _ = std::fs::remove_file(&self.0);
+        // Without its file nobody reaches it, whatever becomes of the rest.
+        let _ = std::fs::remove_file(&self.socket);
+        // The runtime may be about to end: it cannot be relied on.
+        std::thread::scope(|scope| scope.spawn(|| self.close()).join().unwrap_or_default());
     }
 }
 
-/// Removes what [`Forward`] could not.
-fn remove_sockets_of_the_killed(folder: &Path) {
+/// The answers to several queries.
+fn answers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
+    let mut answers = Vec::new();
+    let mut answer = Vec::new();
+    for line in lines {
+        if line == NEXT {
+            answers.push(std::mem::take(&mut answer));
+        } else {
+            answer.push(line.to_owned());
+        }
+    }
+    answers
+}
+
+/// Removes the sockets of forwarded ports that ended processes have left in `folder`.
+pub(crate) fn remove_stale_forwards(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix('f').and_then(|name| name.split_once('-'));
@@ -179,54 +314,4 @@ fn remove_sockets_of_the_killed(folder: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-async fn feed(stdin: Option<openssh::ChildStdin>, input: &[Input]) -> Result<(), Error> {
-    let Some(mut stdin) = stdin else { return Ok(()) };
-    for part in input {
-        let sent = match part {
-            Input::Bytes(bytes) => stdin.write_all(bytes).await,
-            Input::File(path) => {
-                let mut file = tokio::fs::File::open(path).await.map_err(|error| {
-                    Error::CommandFailed(format!("{}: opening: {error}", path.display()))
-                })?;
-                tokio::io::copy_buf(
-                    &mut tokio::io::BufReader::with_capacity(256 << 10, &mut file),
-                    &mut stdin,
-                )
-                .await
-                .map(drop)
-            }
-        };
-        // A script that has failed reads no more; its exit and stderr say why.
-        if sent.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-async fn drain(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(mut stream) = stream {
-        // What was read before a failure is still worth having.
-        let _ = stream.read_to_end(&mut bytes).await;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-pub(crate) fn after_begin(text: &str) -> &str {
-    text.split_once(BEGIN).map_or("", |(_, rest)| rest)
-}
-
-/// The script did not even begin: sudo, or the shell, refused.
-pub(crate) fn not_begun(stderr: &str) -> Error {
-    let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
-    let last = last.unwrap_or("the login shell ended before the script began").trim();
-    if last.contains("sudo") {
-        return Error::NoPermission(format!(
-            "{last}: log in as root, or let the user run sudo without a password"
-        ));
-    }
-    Error::CommandFailed(last.to_owned())
 }

@@ -9,6 +9,7 @@
 
 mod args;
 mod error;
+mod exchange;
 mod fleet;
 mod host;
 mod lock;
@@ -16,6 +17,7 @@ mod master;
 
 pub use args::SshArgs;
 pub use error::Error;
-pub use fleet::{Asked, Fleet, fan_out, locked};
-pub use host::{Forward, Host, Input};
+pub use exchange::Input;
+pub use fleet::{Fleet, fan_out};
+pub use host::{Forward, Host, Query, Reply};
 pub use lock::Lock;

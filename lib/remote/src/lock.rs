@@ -7,100 +7,101 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, User, getuid};
 use openssh::{ChildStdin, Session};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
 
-use crate::error::Error;
-use crate::host::{Host, not_begun};
+/// How often the holder of a lock shows that it lives; the host waits 30 s for it.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a lock is waited for whose holder has died: longer than the heartbeats may
+/// stay away.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(35);
+/// How long the host may take to free a lock.
+const RELEASE: Duration = Duration::from_secs(10);
 
-/// Holds the lock for as long as a sign of life comes on stdin. When the
-/// holder dies its connection closes; when its machine or the network dies,
-/// the signs stay away for 30 s.
-const SCRIPT: &str = r#"
-command -v flock >/dev/null || die "flock: not found: install util-linux"
-exec 9>>/run/etcd-tools.lock || die "/run/etcd-tools.lock: opening it failed"
-if ! flock -n 9; then printf 'busy %s\n' "$(head -n 1 /run/etcd-tools.lock)"; exit 0; fi
-printf '%s\n' "$1" > /run/etcd-tools.lock
-echo locked
-while [ -n "$(timeout 30 dd bs=1 count=1 2>/dev/null 9>&-)" ]; do :; done
-"#;
+/// Who wants the lock of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    /// For the operator who finds a host locked.
+    pub holder: String,
+    /// Tells this run from all others.
+    run: String,
+    /// Tells this claim from all others, also from those of this run on other nodes: a
+    /// script that changes something runs only while the host's lock has it.
+    pub token: String,
+}
 
-/// How long a lock is waited for whose holder has died: longer than the signs
-/// of life may stay away.
-const PATIENCE: Duration = Duration::from_secs(35);
+impl Claim {
+    /// The claim of a run of `tool`, e.g. `etcd-push`.
+    pub(crate) fn of(tool: &str) -> Self {
+        let run = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        Self { holder: holder(tool), token: run.clone(), run }
+    }
+
+    /// The claim of the same run on the node `name`.
+    pub(crate) fn on(&self, name: &str) -> Self {
+        let node = &pipeline::disk::sha256(name.as_bytes())[..16];
+        Self { token: format!("{}-{node}", self.run), ..self.clone() }
+    }
+
+    /// What it means that a host is locked by `holder`, with `token`.
+    pub(crate) fn refused(&self, token: &str, holder: &str) -> Refused {
+        if token == self.token || is_dead(holder) {
+            Refused::ByTheDead
+        } else if token.starts_with(&self.run) {
+            Refused::SameHost
+        } else {
+            Refused::ByAnother
+        }
+    }
+}
+
+/// Why a host is locked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its holder has ended, or this run holds it through a connection that was lost. The
+    /// host will notice.
+    ByTheDead,
+    /// It is another node of this run.
+    SameHost,
+    /// Somebody is at work there.
+    ByAnother,
+}
 
 /// The lock of a host. It is freed by [`Lock::release`], or when this process dies.
 pub struct Lock {
     child: openssh::Child<Arc<Session>>,
-    signs: JoinHandle<ChildStdin>,
+    heartbeat: JoinHandle<Option<ChildStdin>>,
     stop: Arc<Notify>,
 }
 
-impl Host {
-    /// Takes the lock of the host for `tool`; [`Error::Locked`] says who has it.
-    /// A holder that was killed on this machine is not an error: the host is
-    /// given the time to notice.
-    pub async fn lock(&self, tool: &str) -> Result<Lock, Error> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.try_lock(tool).await {
-                Err(Error::Locked(holder)) if is_dead(&holder) && Instant::now() < deadline => {
-                    sleep(Duration::from_millis(200)).await;
-                }
-                tried => return tried,
-            }
-        }
-    }
-
-    async fn try_lock(&self, tool: &str) -> Result<Lock, Error> {
-        let mut child = self.spawn(SCRIPT, &[&holder(tool)]).await?;
-        let (stdin, stdout, stderr) =
-            (child.stdin().take(), child.stdout().take(), child.stderr().take());
-        let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(Error::Ssh("no stdin or stdout of the lock's process".into()));
-        };
-        let mut lines = BufReader::new(stdout).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if line == "locked" {
-                let stop = Arc::new(Notify::new());
-                let signs = tokio::spawn(give_signs(stdin, stop.clone()));
-                return Ok(Lock { child, signs, stop });
-            }
-            if let Some(holder) = line.strip_prefix("busy ") {
-                return Err(Error::Locked(holder.to_owned()));
-            }
-        }
-        let mut said = String::new();
-        if let Some(stderr) = stderr {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                said = line;
-            }
-        }
-        match self.session.check().await {
-            Ok(()) => Err(not_begun(&said)),
-            Err(_) => Err(Error::ConnectionLost("while taking the lock".into())),
-        }
-    }
-}
-
 impl Lock {
+    /// The lock that the process `child` holds for as long as heartbeats come on `stdin`.
+    pub(crate) fn hold(child: openssh::Child<Arc<Session>>, stdin: Option<ChildStdin>) -> Self {
+        let stop = Arc::new(Notify::new());
+        let heartbeat = tokio::spawn(heartbeat(stdin, stop.clone()));
+        Self { child, heartbeat, stop }
+    }
+
     /// Frees the lock, and returns when the host has freed it.
     pub async fn release(self) {
         self.stop.notify_one();
-        drop(self.signs.await);
-        let _ = self.child.wait().await;
+        let freed = async {
+            drop(self.heartbeat.await);
+            let _ = self.child.wait().await;
+        };
+        // A host that does not answer frees it when the heartbeats stay away.
+        let _ = tokio::time::timeout(RELEASE, freed).await;
     }
 }
 
-async fn give_signs(mut stdin: ChildStdin, stop: Arc<Notify>) -> ChildStdin {
-    let mut clock = tokio::time::interval(Duration::from_secs(5));
+async fn heartbeat(stdin: Option<ChildStdin>, stop: Arc<Notify>) -> Option<ChildStdin> {
+    let mut stdin = stdin?;
+    let mut clock = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
-            () = stop.notified() => return stdin,
-            _ = clock.tick() => if stdin.write_all(b".").await.is_err() { return stdin },
+            () = stop.notified() => return Some(stdin),
+            _ = clock.tick() => if stdin.write_all(b".").await.is_err() { return Some(stdin) },
         }
     }
 }
@@ -132,6 +133,18 @@ fn this_machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_told_from_that_of_the_same_run_on_another_node() {
+        let run = Claim::of("etcd-push");
+        let (one, two) = (run.on("etcd-01"), run.on("etcd-02"));
+        let other = Claim::of("etcd-push").on("etcd-01");
+        let cases =
+            [(&one, Refused::ByTheDead), (&two, Refused::SameHost), (&other, Refused::ByAnother)];
+        for (holder, expected) in cases {
+            assert_eq!(one.refused(&holder.token, &holder.holder), expected);
+        }
+    }
 
     #[test]
     fn a_holder_is_dead_when_its_process_on_this_machine_has_ended() {

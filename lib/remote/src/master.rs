@@ -4,22 +4,37 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::unistd::geteuid;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, geteuid};
 use openssh::Session;
 use pipeline::disk;
 use tokio::process::Command;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::args::Target;
 use crate::error::Error;
+use crate::host::remove_stale_forwards;
 
 /// How long a connection that nobody uses stays.
 const PERSIST: &str = "ControlPersist=60";
+/// How long the login at a host may take when ssh asks nothing.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How long another process may take for it; a person may have to answer there.
+const LAUNCH: Duration = Duration::from_secs(300);
+/// How long a connection on this machine may take to say that it is alive.
+const ALIVE: Duration = Duration::from_secs(10);
+/// How long a socket may be without a listener when its ssh starts.
+const STARTING: Duration = Duration::from_secs(60);
+/// How many digits of a hash tell one target from another: the path of a socket is short.
+const HASH_DIGITS: usize = 12;
 /// How often a handshake is tried that the host dropped for being one of too many.
 const ATTEMPTS: u32 = 4;
 
@@ -54,83 +69,169 @@ pub(crate) fn folder() -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// The control socket of `target`.
-pub(crate) fn socket(folder: &Path, target: &Target) -> PathBuf {
-    folder.join(&disk::sha256(format!("{target:?}").as_bytes())[..16])
+/// Where the control socket of `target` is found: a link to the socket of the newest
+/// connection. Each has a socket of its own, since one that ends removes its socket.
+pub(crate) fn pointer(folder: &Path, target: &Target) -> PathBuf {
+    folder.join(&disk::sha256(format!("{target:?}").as_bytes())[..HASH_DIGITS])
 }
 
-/// The connection behind `socket`, when there is one that answers.
-pub(crate) async fn resume(socket: &Path) -> Option<Session> {
-    if !socket.exists() {
+/// The connection behind `pointer`, when there is one that answers and whose socket is
+/// not `dead`.
+pub(crate) async fn resume(pointer: &Path, dead: Option<&Path>) -> Option<(Session, PathBuf)> {
+    let socket = pointer.with_file_name(fs::read_link(pointer).ok()?);
+    if Some(socket.as_path()) == dead || !socket.exists() {
         return None;
     }
-    let session = Session::resume_mux(socket.into(), None);
-    session.check().await.is_ok().then_some(session)
+    let session = Session::resume_mux(socket.clone().into(), None);
+    let alive = timeout(ALIVE, session.check()).await;
+    matches!(alive, Ok(Ok(()))).then_some((session, socket))
 }
 
-/// Makes the connection behind `socket`. Another process that does the same is
-/// waited for, and its connection is taken.
-pub(crate) async fn launch(socket: &Path, target: &Target) -> Result<Session, Error> {
-    let lock = socket.with_extension("lock");
-    let waiting = tokio::task::spawn_blocking(move || disk::Lock::wait(&lock));
-    let failed = |why: String| Error::Ssh(why);
-    let lock = waiting
-        .await
-        .map_err(|error| failed(error.to_string()))?
-        .map_err(|error| failed(format!("{error:#}")))?;
-    if let Some(session) = resume(socket).await {
-        return Ok(session);
+/// Makes the connection behind `pointer`. Another process that does the same is
+/// waited for, and its connection is taken, unless its socket is `dead`.
+pub(crate) async fn launch(
+    pointer: &Path,
+    target: &Target,
+    dead: Option<&Path>,
+) -> Result<(Session, PathBuf), Error> {
+    let lock = LaunchLock::wait(&pointer.with_extension("lock")).await?;
+    if let Some(found) = resume(pointer, dead).await {
+        return Ok(found);
     }
+    let name = pointer.file_name().unwrap_or_default().to_string_lossy();
+    let socket = pointer.with_file_name(format!("{name}-{:08x}", fastrand::u32(..)));
     let mut attempt = 1;
     loop {
-        let _ = fs::remove_file(socket);
-        let Err(said) = handshake(socket, target, &lock, true).await? else { break };
-        let error = classify(&said);
+        let Err(stderr) = handshake(&socket, target, &lock, true).await? else { break };
+        let error = classify(&stderr);
         match error {
-            Error::Unreachable(_) if dropped(&said) && attempt < ATTEMPTS => {
+            Error::Unreachable(_) if dropped(&stderr) && attempt < ATTEMPTS => {
                 // A bastion drops handshakes beyond its MaxStartups: spread them.
                 let pause = 100 * u64::from(attempt) + fastrand::u64(..400);
-                tokio::time::sleep(Duration::from_millis(pause)).await;
+                sleep(Duration::from_millis(pause)).await;
                 attempt += 1;
             }
             // Only now let ssh ask, for a passphrase or whether to trust the host key.
             Error::NoPermission(_) | Error::HostKey(_) if File::open("/dev/tty").is_ok() => {
                 let _one = TERMINAL.lock().await;
-                if let Err(said) = handshake(socket, target, &lock, false).await? {
-                    return Err(classify(&said));
+                if let Err(stderr) = handshake(&socket, target, &lock, false).await? {
+                    return Err(classify(&stderr));
                 }
                 break;
             }
             error => return Err(error),
         }
     }
-    Ok(Session::resume_mux(socket.into(), None))
+    point(pointer, &socket)
+        .map_err(|error| Error::Ssh(format!("{}: linking: {error}", pointer.display())))?;
+    Ok((Session::resume_mux(socket.clone().into(), None), socket))
 }
 
-/// Forgets a connection that has turned out to be dead.
-pub(crate) fn discard(socket: &Path) {
-    let _ = fs::remove_file(socket);
+/// Lets `pointer` lead to `socket`, at once and for whoever comes.
+fn point(pointer: &Path, socket: &Path) -> io::Result<()> {
+    let new = pointer.with_extension("new");
+    let _ = fs::remove_file(&new);
+    std::os::unix::fs::symlink(socket.file_name().unwrap_or_default(), &new)?;
+    fs::rename(&new, pointer)
+}
+
+/// Removes from `folder` what ended processes have left there: locks, and sockets and
+/// links that lead nowhere.
+pub(crate) fn tidy(folder: &Path) {
+    let old = |path: &Path| {
+        let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STARTING))
+    };
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "lock") {
+            drop(LaunchLock::try_take(&path));
+        } else if path.is_symlink() && !path.exists() {
+            // Whoever is about to replace it has the lock.
+            if let Ok(Some(_lock)) = LaunchLock::try_take(&path.with_extension("lock"))
+                && !path.exists()
+            {
+                let _ = fs::remove_file(&path);
+            }
+        } else if !path.is_symlink() && old(&path) && is_dead_socket(&path) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+    remove_stale_forwards(folder);
+}
+
+/// Whether nobody listens on the socket `path`.
+fn is_dead_socket(path: &Path) -> bool {
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    std::os::unix::net::UnixStream::connect(path).err().is_some_and(refused)
+}
+
+/// Held while a connection is made. Its file goes with it.
+struct LaunchLock {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+impl LaunchLock {
+    /// Takes the lock, and waits while another process makes the connection.
+    async fn wait(path: &Path) -> Result<Self, Error> {
+        let deadline = Instant::now() + LAUNCH;
+        loop {
+            match Self::try_take(path) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
+                Ok(None) => {
+                    let what = "another process has been connecting for too long";
+                    return Err(Error::Ssh(format!("{}: {what}", path.display())));
+                }
+                Err(error) => {
+                    return Err(Error::Ssh(format!("{}: locking: {error}", path.display())));
+                }
+            }
+        }
+    }
+
+    fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, error)) => return Err(error.into()),
+        };
+        // The one who had it may have removed it.
+        let same = fs::metadata(path).is_ok_and(|at_path| {
+            file.metadata()
+                .is_ok_and(|ours| (ours.ino(), ours.dev()) == (at_path.ino(), at_path.dev()))
+        });
+        Ok(same.then(|| Self { file, path: path.to_owned() }))
+    }
+}
+
+impl Drop for LaunchLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Starts the master; it goes to the background once it is connected. The
-/// inner error is what ssh said when it could not connect.
+/// inner error is what ssh wrote to stderr when it could not connect.
 async fn handshake(
     socket: &Path,
     target: &Target,
-    lock: &disk::Lock,
+    lock: &LaunchLock,
     batch: bool,
 ) -> Result<Result<(), String>, Error> {
     let failed = |error: io::Error| Error::Ssh(format!("starting ssh: {error}"));
     // A file and not a pipe: the master keeps its stderr for as long as it lives.
-    let said_path = socket.with_extension("log");
-    let said = File::options()
+    let log_path = socket.with_extension("log");
+    let log = File::options()
         .create(true)
         .truncate(true)
         .read(true)
         .write(true)
-        .open(&said_path)
+        .open(&log_path)
         .map_err(failed)?;
-    let _ = fs::remove_file(&said_path);
+    let _ = fs::remove_file(&log_path);
     // When this process is killed, ssh goes on: the shell holds the lock, which is its
     // stdin, until then. Else the next run would make a second connection.
     let mut ssh = Command::new("sh");
@@ -161,34 +262,48 @@ async fn handshake(
     }
     ssh.arg("--").arg(&target.host);
     let stderr =
-        if batch { Stdio::from(said.try_clone().map_err(failed)?) } else { Stdio::inherit() };
-    ssh.stdin(lock.share().map_err(failed)?).stdout(Stdio::null()).stderr(stderr);
-    let status = ssh.status().await.map_err(failed)?;
+        if batch { Stdio::from(log.try_clone().map_err(failed)?) } else { Stdio::inherit() };
+    ssh.stdin(lock.file.try_clone().map_err(failed)?).stdout(Stdio::null()).stderr(stderr);
+    let status = if batch {
+        // A group of its own, to end with it.
+        let mut child = ssh.process_group(0).spawn().map_err(failed)?;
+        let Ok(status) = timeout(HANDSHAKE, child.wait()).await else {
+            if let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()) {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
+            let _ = child.wait().await;
+            let what = format!("the login did not end within {} s", HANDSHAKE.as_secs());
+            return Err(Error::Unreachable(what));
+        };
+        status.map_err(failed)?
+    } else {
+        ssh.status().await.map_err(failed)?
+    };
     match status.code() {
         Some(0) => return Ok(Ok(())),
         Some(NOT_FOUND) => return Err(Error::Ssh("not found: install the OpenSSH client".into())),
         _ => {}
     }
-    let (mut said, mut text) = (said, Vec::new());
-    said.rewind().and_then(|()| said.read_to_end(&mut text)).map_err(failed)?;
+    let (mut log, mut text) = (log, Vec::new());
+    log.rewind().and_then(|()| log.read_to_end(&mut text)).map_err(failed)?;
     Ok(Err(String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// Whether the host, or a jump host, closed the connection in the handshake.
-fn dropped(said: &str) -> bool {
+fn dropped(stderr: &str) -> bool {
     ["kex_exchange_identification", "Connection closed by", "Connection reset by"]
         .iter()
-        .any(|sign| said.contains(sign))
+        .any(|sign| stderr.contains(sign))
 }
 
 /// The kind of failure, from what ssh wrote to stderr: it has no other way to tell.
-fn classify(said: &str) -> Error {
-    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+fn classify(stderr: &str) -> Error {
+    let lines: Vec<_> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let with = |sign: &str| lines.iter().find(|line| line.contains(sign)).map(|l| l.to_string());
-    let last = lines.last().map_or("ssh said nothing", |line| line);
+    let last = lines.last().map_or("ssh gave no reason", |line| line);
     let last = last.strip_prefix("ssh: ").unwrap_or(last).to_owned();
     if last.ends_with("UNKNOWN port 65535") {
-        // A master that outlives its command keeps what the jump's own ssh says to itself.
+        // A master that outlives its command keeps the jump's own stderr to itself.
         return Error::Unreachable(
             "the jump host (ProxyJump or ProxyCommand) closed the connection: \
              log in with ssh to see why"
@@ -229,7 +344,7 @@ mod tests {
                  checking.\r\nHost key verification failed.\r\n",
                 "host key verification failed: No ED25519 host key is known for \
                  192.168.1.100 and you have requested strict checking: compare it with the \
-                 host's, then mend known_hosts (ssh-keygen -R, ssh-keyscan)",
+                 host's, then fix known_hosts (ssh-keygen -R, ssh-keyscan)",
             ),
             (
                 "root@192.168.1.100: Permission denied (publickey,password).\r\n",
@@ -250,10 +365,10 @@ mod tests {
                  Connection closed by 192.168.1.100 port 22\r\n",
                 "cannot connect: Connection closed by 192.168.1.100 port 22",
             ),
-            ("", "cannot connect: ssh said nothing"),
+            ("", "cannot connect: ssh gave no reason"),
         ];
-        for (said, expected) in cases {
-            assert_eq!(classify(said).to_string(), expected);
+        for (stderr, expected) in cases {
+            assert_eq!(classify(stderr).to_string(), expected);
         }
     }
 }

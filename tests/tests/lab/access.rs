@@ -149,7 +149,7 @@ fn host_keys_that_are_wrong_or_unknown() {
     lab.write("wrong_config", &config("wrong"));
     let ran = lab.bash("etcd-push --ssh-config wrong_config < files.json").exits(3).says(&format!(
         "etcd-push: etcd-02: host key verification failed: Offending ED25519 key in \
-         {folder}/wrong:2: compare it with the host's, then mend known_hosts (ssh-keygen -R, \
+         {folder}/wrong:2: compare it with the host's, then fix known_hosts (ssh-keygen -R, \
          ssh-keyscan)"
     ));
     assert_eq!(errors(&ran), [("etcd-02".into(), "host-key".into())]);
@@ -163,7 +163,7 @@ fn host_keys_that_are_wrong_or_unknown() {
     lab.bash("etcd-push --ssh-config unknown_config < files.json").exits(3).says(
         "etcd-push: etcd-02: host key verification failed: No ED25519 host key is known for \
          192.168.1.101 and you have requested strict checking: compare it with the host's, \
-         then mend known_hosts (ssh-keygen -R, ssh-keyscan)",
+         then fix known_hosts (ssh-keygen -R, ssh-keyscan)",
     );
     assert_ne!(lab.on("etcd-02", motd), "hello\n");
 }

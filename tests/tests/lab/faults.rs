@@ -18,7 +18,8 @@ const STATE: &str = "find /etc/etcd /etc/systemd /usr/local /var/lib/etcd ! -typ
 const LEFTOVERS: &str = "find /etc /usr/local /var /srv /root -name '.*etcd-tools*'; \
                          pgrep -f '[e]tcd-tools-begin'; \
                          flock -n /run/etcd-tools.lock true || echo locked";
-const GONE: &str = "the host went away in the middle of the work: once it is back, run this again";
+const GONE: &str =
+    "whether the work on the host ended is not known: once it is reachable, run again";
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than three keepalives and an attempt to connect; a frozen host must not cost more.
 const KEEPALIVE: Duration = Duration::from_secs(30);

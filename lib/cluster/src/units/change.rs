@@ -1,5 +1,7 @@
 //! What is done to the units of a node, and how it ended.
 
+use std::time::Duration;
+
 use pipeline::disk;
 use remote::{Error, Host, Input};
 use serde_json::Value;
@@ -82,7 +84,8 @@ impl Changes {
         }
         self.line(&["end"]);
         let mut results: Vec<JobResult> = Vec::new();
-        for line in host.change(SCRIPT, &[Input::Bytes(self.0)]).await? {
+        let input = [Input::Bytes(self.0)];
+        for line in host.change(SCRIPT, &[], &input, Duration::from_secs(3600)).await? {
             let parts: Vec<_> = line.split('\t').collect();
             match (&parts[..], results.last_mut()) {
                 (["ended", unit, code, active, sub], _) => results.push(JobResult {

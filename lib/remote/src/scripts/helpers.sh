@@ -1,0 +1,1 @@
+die() { printf '%s\n' "$*" >&2; exit 1; }
