@@ -142,8 +142,8 @@ fn absurd_values() {
     refused(
         &file(r#""path": "/k", "mode": "0600", "content": "-----BEGIN PRIVATE KEY-----\nM""#),
         65,
-        &["stdin: nodes[0].files[0].content: holds a private key: name the key's file in local \
-           instead"],
+        &["stdin: nodes[0].files[0].content: contains a private key: keep it in a file, and name \
+           that in a file's local instead"],
     );
     refused(
         &document(r#"{"name": "a", "address": 9}"#),

@@ -11,12 +11,17 @@ pub mod document;
 mod error;
 mod exit;
 mod nodelist;
+mod original;
+mod place;
 mod read;
 mod results;
 mod run;
+#[cfg(test)]
+mod sample;
+mod secrets;
 pub mod terminal;
+mod tree;
 mod units;
-mod unknown;
 mod validate;
 
 pub use cli::{Common, command};
@@ -26,5 +31,6 @@ pub use exit::Exit;
 pub use read::{Input, parse};
 pub use results::{Code, Severity, ToolResult};
 pub use run::{Run, Tool, run};
+pub use secrets::has_private_key;
 pub use units::{parse_duration, rfc3339};
-pub use validate::is_dns_name;
+pub use validate::{is_dns_name, unit_name};

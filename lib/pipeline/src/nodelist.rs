@@ -1,12 +1,16 @@
 //! The node list: the smallest form of the document.
 
-use crate::Error;
 use crate::document::{Cluster, Document, Node};
+use crate::place::shown;
+use crate::{Error, secrets};
 
 /// Reads lines of `hostname:address:name`, as `k8s-master-01:192.168.1.100:etcd-01`.
 ///
 /// An IPv6 address stands in brackets; `#` starts a comment; blank lines are skipped.
 pub(crate) fn parse(text: &str) -> Result<Document, Error> {
+    if secrets::has_private_key(text) {
+        return Err(Error::bad_input("stdin: a private key, not a cluster document"));
+    }
     let mut nodes = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -15,9 +19,10 @@ pub(crate) fn parse(text: &str) -> Result<Document, Error> {
         }
         nodes.push(node(line).ok_or_else(|| {
             Error::bad_input(format!(
-                "stdin:{}: {line:?}: expected hostname:address:name (IPv6 in brackets), \
+                "stdin:{}: {}: expected hostname:address:name (IPv6 in brackets), \
                  or a JSON document",
-                at + 1
+                at + 1,
+                shown(line)
             ))
         })?);
     }

@@ -1,15 +1,16 @@
 //! What makes each `main.rs` one call.
 
 use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use clap::error::ErrorKind;
 
 use crate::document::{Document, Node};
+use crate::original::Original;
 use crate::read::{self, Input};
-use crate::unknown::Unknown;
 use crate::{Code, Common, Error, Exit, Severity, ToolResult, cli, results, terminal};
 
 /// A tool: its command line, and the one job it does on a document.
@@ -45,7 +46,7 @@ pub struct Run {
     pub common: Common,
     tool: String,
     found: Mutex<Vec<ToolResult>>,
-    unknown: Unknown,
+    original: Original,
     writes_document: bool,
 }
 
@@ -53,19 +54,19 @@ impl Run {
     /// Records what was done or found, and says it on stderr.
     pub fn report(&self, mut result: ToolResult) {
         result.tool.clone_from(&self.tool);
-        // A message is one line, whatever a library or a host put into it.
-        result.message = one_line(&result.message);
+        // A message is one line, whatever a library or a host put into it, for
+        // those, too, who take it out of the document.
+        result.message = terminal::line(&one_line(&result.message)).into_owned();
         if !self.common.quiet || result.severity != Severity::Info {
             terminal::say(&format!("{}: {}", self.tool, result.line()));
         }
-        self.found.lock().unwrap_or_else(|e| e.into_inner()).push(result);
+        self.found().push(result);
     }
 
     /// Says more on stderr about what was reported, indented, unless `--quiet`.
     pub fn detail(&self, text: &str) {
         if !self.common.quiet && !text.is_empty() {
-            let lines: Vec<_> = text.lines().map(|line| format!("    {line}")).collect();
-            terminal::say(&lines.join("\n"));
+            terminal::say_indented(text);
         }
     }
 
@@ -77,13 +78,12 @@ impl Run {
     /// The places in `document.nodes` of the nodes to work on: those of `--only`,
     /// and with `--keep-going` only those without errors.
     pub fn selected(&self) -> Vec<usize> {
-        let failed = |node: &Node| {
-            self.document.results.iter().any(|r| {
-                r.severity == Severity::Error && r.node.as_deref() == Some(node.name.as_str())
-            })
-        };
+        let errors = self.document.results.iter().filter(|r| r.severity == Severity::Error);
+        let failed: HashSet<_> = errors.filter_map(|r| r.node.as_deref()).collect();
         let only = &self.common.only;
-        let wanted = |node: &Node| (only.is_empty() || only.contains(&node.name)) && !failed(node);
+        let wanted = |node: &Node| {
+            (only.is_empty() || only.contains(&node.name)) && !failed.contains(node.name.as_str())
+        };
         let nodes = self.document.nodes.iter().enumerate();
         nodes.filter(|(_, node)| wanted(node)).map(|(at, _)| at).collect()
     }
@@ -95,8 +95,9 @@ impl Run {
 
     /// Whether an error was reported for `node` in this run.
     pub fn failed(&self, node: &str) -> bool {
-        let found = self.found.lock().unwrap_or_else(|e| e.into_inner());
-        found.iter().any(|r| r.severity == Severity::Error && r.node.as_deref() == Some(node))
+        self.found()
+            .iter()
+            .any(|r| r.severity == Severity::Error && r.node.as_deref() == Some(node))
     }
 
     /// Writes no document at the end: this run has nothing to pass on.
@@ -104,10 +105,16 @@ impl Run {
         self.writes_document = false;
     }
 
+    fn found(&self) -> MutexGuard<'_, Vec<ToolResult>> {
+        self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn check_only(&self) -> Result<(), Error> {
         for name in &self.common.only {
             if !self.document.nodes.iter().any(|node| node.name == *name) {
-                return Err(Error::usage(format!("--only: {name:?} is no node of the document")));
+                return Err(Error::usage(format!(
+                    "--only: {name:?} is not a node in the document"
+                )));
             }
         }
         Ok(())
@@ -115,13 +122,11 @@ impl Run {
 
     /// Adds this run's results to the document, in the order of the nodes.
     fn finish(&mut self) -> Exit {
-        let mut found = std::mem::take(&mut *self.found.lock().unwrap_or_else(|e| e.into_inner()));
-        let nodes = &self.document.nodes;
-        found.sort_by_key(|result| {
-            let name = result.node.as_deref();
-            name.and_then(|name| nodes.iter().position(|node| node.name == name))
-                .unwrap_or(nodes.len())
-        });
+        let mut found = std::mem::take(&mut *self.found());
+        let nodes = self.document.nodes.iter().enumerate();
+        let places: HashMap<_, _> = nodes.map(|(at, node)| (node.name.as_str(), at)).collect();
+        let place = |name: &String| places.get(name.as_str()).copied();
+        found.sort_by_key(|result| result.node.as_ref().and_then(place).unwrap_or(usize::MAX));
         let exit = results::exit_of(&found, self.selected().len());
         let earlier = &self.document.results;
         let failed = earlier.iter().any(|r| r.severity == Severity::Error);
@@ -135,15 +140,14 @@ impl Run {
         }
     }
 
-    fn write(&self) -> Result<(), Error> {
+    fn write(self) -> Result<(), Error> {
         if !self.writes_document {
             return Ok(());
         }
         let bug = |error| Error { exit: Exit::Bug, message: format!("stdout: {error}") };
-        let mut value = serde_json::to_value(&self.document).map_err(bug)?;
-        self.unknown.put_back(&mut value);
+        let value = self.original.with_changes_of(&self.document).map_err(bug)?;
         let text = serde_json::to_string_pretty(&value).map_err(bug)?;
-        terminal::print(&(text + "\n"))
+        terminal::print_json(&(text + "\n"))
     }
 }
 
@@ -256,7 +260,7 @@ fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
         None if tool.works_without_document() => Input {
             document: Document::of_nodes(Vec::new()),
             warnings: Vec::new(),
-            unknown: Unknown::default(),
+            original: Original::default(),
         },
         None => {
             return Err(Error::no_input(
@@ -278,7 +282,7 @@ fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
         common: tool.common().clone(),
         tool: name.to_owned(),
         found: Mutex::default(),
-        unknown: input.unknown,
+        original: input.original,
         writes_document: tool.writes_document(),
     };
     run.check_only()?;

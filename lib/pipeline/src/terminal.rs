@@ -1,4 +1,8 @@
-//! What people see: lines on stderr, and progress where stderr is a terminal.
+//! What people see: lines on stderr, tables on stdout, and progress where stderr
+//! is a terminal.
+//!
+//! All text leaves a tool through this module, which makes visible what a terminal
+//! would act on: much of it comes from documents and from hosts.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -8,19 +12,93 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::{Error, Exit};
+use crate::{Error, Exit, secrets};
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
+/// Whether a terminal shows `c` as nothing or acts on it: C0 and C1 controls, what
+/// changes the direction of text, line separators, and characters without width.
+/// A tab is none of them.
+pub(crate) fn is_hidden(c: char) -> bool {
+    (c.is_control() && c != '\t')
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` as one line without [hidden](is_hidden) characters: they are written as
+/// `\n`, `\u{1b}`. A private key is not shown.
+pub fn line(text: &str) -> Cow<'_, str> {
+    if secrets::has_private_key(text) {
+        return "(not shown: it contains a private key)".into();
+    }
+    if !text.contains(is_hidden) {
+        return text.into();
+    }
+    let visible = |c: char| match is_hidden(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(visible).collect::<String>().into()
+}
+
+/// The same for each line of `text`, which stay lines of their own.
+pub fn lines(text: &str) -> String {
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON of the same value as `json`, without hidden characters. JSON itself
+/// demands that for C0 controls only.
+fn json(json: &str) -> Cow<'_, str> {
+    let is_hidden = |c: char| is_hidden(c) && c != '\n';
+    if !json.contains(is_hidden) {
+        return json.into();
+    }
+    let mut visible = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_hidden(c) {
+            true => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    visible += &format!("\\u{unit:04x}");
+                }
+            }
+            false => visible.push(c),
+        }
+    }
+    visible.into()
+}
+
 /// Writes a line to stderr, above any progress. A closed stderr is not an error.
-pub fn say(line: &str) {
+pub fn say(text: &str) {
+    to_stderr(&line(text));
+}
+
+/// Writes the lines of `text` to stderr, indented, above any progress.
+pub(crate) fn say_indented(text: &str) {
+    // The lines of a key do not look like one.
+    let text = if secrets::has_private_key(text) { line(text) } else { text.into() };
+    let indented: Vec<_> = text.lines().map(|text| format!("    {}", line(text))).collect();
+    to_stderr(&indented.join("\n"));
+}
+
+fn to_stderr(text: &str) {
     BARS.suspend(|| {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
     });
 }
 
-/// Writes `text` to stdout. A failure is [`Exit::NotDelivered`].
+/// Writes `text`, lines for people, to stdout. A failure is [`Exit::NotDelivered`].
 pub fn print(text: &str) -> Result<(), Error> {
+    to_stdout(&lines(text))
+}
+
+/// Writes a document to stdout. A failure is [`Exit::NotDelivered`].
+pub(crate) fn print_json(text: &str) -> Result<(), Error> {
+    to_stdout(&json(text))
+}
+
+fn to_stdout(text: &str) -> Result<(), Error> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Error {
         exit: Exit::NotDelivered,
@@ -62,7 +140,7 @@ impl Progress {
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::new_spinner(),
         };
-        let bar = BARS.add(bar).with_message(label);
+        let bar = BARS.add(bar).with_message(line(&label.into()).into_owned());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -79,12 +157,45 @@ impl Progress {
 
     /// Changes the label.
     pub fn label(&self, label: impl Into<Cow<'static, str>>) {
-        self.0.set_message(label);
+        self.0.set_message(line(&label.into()).into_owned());
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_hidden_reaches_a_terminal() {
+        let cases = [
+            ("plain, ä 漢 …\ttabs", "plain, ä 漢 …\ttabs"),
+            ("\u{1b}[31mred\u{7}", "\\u{1b}[31mred\\u{7}"),
+            ("one\ntwo\r", "one\\ntwo\\r"),
+            ("\u{9b}31m C1", "\\u{9b}31m C1"),
+            ("a\u{202e}b\u{2066}c", "a\\u{202e}b\\u{2066}c"),
+            ("\u{2028}\u{feff}\u{200d}", "\\u{2028}\\u{feff}\\u{200d}"),
+            ("\u{e0041}", "\\u{e0041}"),
+            ("-----BEGIN RSA PRIVATE KEY-----", "(not shown: it contains a private key)"),
+        ];
+        for (text, visible) in cases {
+            assert_eq!(line(text), visible);
+            assert_eq!(line(&line(text)), visible, "it is the same when it is done twice");
+        }
+        assert_eq!(lines("a\u{1b}\nb\n"), "a\\u{1b}\nb\n");
+    }
+
+    #[test]
+    fn a_document_is_the_same_value_without_hidden_characters() {
+        let value = serde_json::json!({"a\u{202e}": "\u{1b}\u{9b}\u{7f}\n\u{e0041}\"\\"});
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let visible = json(&text);
+        assert!(visible.chars().all(|c| c == '\n' || !is_hidden(c)), "{visible}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&visible).unwrap(), value);
     }
 }

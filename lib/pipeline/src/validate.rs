@@ -1,11 +1,20 @@
 //! What a document must fulfil before any tool acts on it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use etcd::layout::{self, Folders};
 
-use crate::document::{Document, File, Node, NodeSettings};
-use crate::{Code, Severity, ToolResult};
+use crate::document::{Document, File, Node, NodeSettings, Settings};
+use crate::place::shown;
+use crate::terminal::is_hidden;
+use crate::{Code, ToolResult};
+
+/// The size of a path in Linux, with the byte that ends it (limits.h).
+const PATH_MAX: usize = 4096;
+
+/// Where the settings of all members stand.
+const CLUSTER: &str = "cluster.settings";
 
 /// Everything that is wrong with `document`, each with its JSON path.
 pub(crate) fn problems(document: &Document) -> Vec<String> {
@@ -13,16 +22,20 @@ pub(crate) fn problems(document: &Document) -> Vec<String> {
     if document.nodes.is_empty() {
         found.add("nodes", "no nodes");
     }
-    found.unique(document, "name", |node| Some(node.name.as_str()));
-    found.unique(document, "address", |node| Some(node.address.as_str()));
-    found.unique(document, "hostname", |node| node.hostname.as_deref());
+    found.unique(document, "name", |node| Some((node.name.clone(), &node.name)));
+    found.unique(document, "address", |node| Some((host(&node.address), &node.address)));
+    found.unique(document, "hostname", |node| {
+        node.hostname.as_ref().map(|name| (name.to_lowercase(), name))
+    });
+    found.unique(document, "ssh.host", |node| {
+        let ssh = node.ssh.as_ref()?;
+        ssh.host.as_ref().map(|name| (format!("{} {:?}", host(name), ssh.port), name))
+    });
     for (at, node) in document.nodes.iter().enumerate() {
         found.node(document, node, &format!("nodes[{at}]"));
     }
     if let Some(cluster) = &document.cluster {
-        for (name, value) in &cluster.settings.env {
-            found.variable("cluster.settings.env", name, value);
-        }
+        found.settings(CLUSTER, &cluster.settings);
         found.version("cluster.version", cluster.version.as_deref());
     }
     found.version("release.version", document.release.as_ref().map(|r| r.version.as_str()));
@@ -33,11 +46,11 @@ pub(crate) fn problems(document: &Document) -> Vec<String> {
             let path = format!("{path}.binaries[{at}]");
             found.sha256(&path, &binary.sha256);
             if !is_word(&binary.name) {
-                found.add(format!("{path}.name"), format!("{:?}: not a file name", binary.name));
+                found.wrong(format!("{path}.name"), &binary.name, "not a file name");
             }
         }
     }
-    found.0
+    found.lines
 }
 
 /// What is allowed and yet worth a word.
@@ -55,11 +68,10 @@ pub(crate) fn warnings(document: &Document) -> Vec<ToolResult> {
         if document.nodes.iter().any(|node| Some(of(document, node)) != first) {
             warnings.push(ToolResult::warning(
                 Code::DifferentTiming,
-                format!("{key} is not the same on all members: elections may not settle"),
+                format!("{key} differs between members: elections may not settle"),
             ));
         }
     }
-    debug_assert!(warnings.iter().all(|w| w.severity == Severity::Warning));
     warnings
 }
 
@@ -71,29 +83,63 @@ fn election(document: &Document, node: &Node) -> u32 {
     document.settings(node).election_timeout_ms
 }
 
+/// Why folders and user cannot become etcd's own, each with the key of its setting.
+fn etcds_own(settings: &NodeSettings) -> Vec<(&'static str, String)> {
+    let folders = Folders {
+        data: &settings.data_dir,
+        wal: settings.wal_dir.as_deref(),
+        config: &settings.config_dir,
+        certs: &settings.cert_dir,
+        bin: &settings.bin_dir,
+    };
+    let mut problems = folders.problems();
+    problems.extend(layout::user_problem(&settings.user));
+    // What is too long to be one was shown before, shortened.
+    problems.retain(|(_, why)| why.len() < PATH_MAX);
+    problems
+}
+
+/// How one address is always written: two spellings of it are the same host.
+fn host(address: &str) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().to_string(),
+        Err(_) => address.to_lowercase(),
+    }
+}
+
 #[derive(Default)]
-struct Problems(Vec<String>);
+struct Problems {
+    lines: Vec<String>,
+    known: HashSet<String>,
+}
 
 impl Problems {
     fn add(&mut self, path: impl AsRef<str>, what: impl AsRef<str>) {
-        self.0.push(format!("{}: {}", path.as_ref(), what.as_ref()));
+        let line = format!("{}: {}", path.as_ref(), what.as_ref());
+        // What is wrong with the cluster's settings is found again on each node.
+        if self.known.insert(line.clone()) {
+            self.lines.push(line);
+        }
     }
 
+    fn wrong(&mut self, path: impl AsRef<str>, value: &str, what: &str) {
+        self.add(path, format!("{}: {what}", shown(value)));
+    }
+
+    /// `of` gives what must differ between any two nodes, and how it is written.
     fn unique<'a>(
         &mut self,
         document: &'a Document,
         key: &str,
-        of: impl Fn(&'a Node) -> Option<&'a str>,
+        of: impl Fn(&'a Node) -> Option<(String, &'a String)>,
     ) {
         let mut seen = HashMap::new();
         for (at, node) in document.nodes.iter().enumerate() {
-            let Some(value) = of(node) else { continue };
-            if let Some(first) = seen.insert(value, at) {
-                self.add(
-                    format!("nodes[{at}].{key}"),
-                    format!("{value:?} is also nodes[{first}].{key}"),
-                );
-                seen.insert(value, first);
+            let Some((value, written)) = of(node) else { continue };
+            let first = *seen.entry(value).or_insert(at);
+            if first != at {
+                let what = format!("is also nodes[{first}].{key}");
+                self.add(format!("nodes[{at}].{key}"), format!("{} {what}", shown(written)));
             }
         }
     }
@@ -101,30 +147,30 @@ impl Problems {
     fn node(&mut self, document: &Document, node: &Node, path: &str) {
         // Names of folders are made of it: "..", and hidden ones, are none.
         if !is_word(&node.name) || node.name.starts_with('.') {
-            self.add(
-                format!("{path}.name"),
-                format!("{:?}: expected letters, digits, '.', '_' and '-'", node.name),
-            );
+            let what = "expected letters, digits, '.', '_' and '-'";
+            self.wrong(format!("{path}.name"), &node.name, what);
         }
         if node.ip().is_none() && !is_dns_name(&node.address) {
-            self.add(
-                format!("{path}.address"),
-                format!("{:?}: neither an IP address nor a DNS name", node.address),
-            );
+            let what = "neither an IP address nor a DNS name";
+            self.wrong(format!("{path}.address"), &node.address, what);
         }
         if let Some(hostname) = node.hostname.as_deref().filter(|name| !is_dns_name(name)) {
-            self.add(format!("{path}.hostname"), format!("{hostname:?}: not a host name"));
+            self.wrong(format!("{path}.hostname"), hostname, "not a host name");
         }
         if let Some(ssh) = &node.ssh {
             for (key, value) in [("host", &ssh.host), ("user", &ssh.user)] {
                 // ssh would take it for an option.
-                if let Some(value) = value.as_deref().filter(|v| v.is_empty() || v.starts_with('-'))
-                {
-                    self.add(format!("{path}.ssh.{key}"), format!("{value:?}: not a {key}"));
+                let bad = |v: &&str| v.is_empty() || v.starts_with('-') || v.contains(is_blank);
+                if let Some(value) = value.as_deref().filter(bad) {
+                    self.wrong(format!("{path}.ssh.{key}"), value, &format!("not a {key}"));
                 }
             }
         }
-        self.settings(document, node, path);
+        if node.ssh.as_ref().is_some_and(|ssh| ssh.port == Some(0)) {
+            self.add(format!("{path}.ssh.port"), "0 is not a port");
+        }
+        self.settings(&format!("{path}.settings"), &node.settings);
+        self.together(document, node, path);
         let mut seen = HashMap::new();
         for (at, directory) in node.directories.iter().enumerate() {
             let path = format!("{path}.directories[{at}]");
@@ -141,7 +187,7 @@ impl Problems {
         for (at, user) in node.users.iter().enumerate() {
             let path = format!("{path}.users[{at}]");
             if !is_user(&user.name) {
-                self.add(format!("{path}.name"), format!("{:?}: not a user name", user.name));
+                self.wrong(format!("{path}.name"), &user.name, "not a user name");
             }
             self.once(&mut seen, format!("{path}.name"), &user.name);
             self.absolute(&format!("{path}.home"), &user.home);
@@ -149,50 +195,69 @@ impl Problems {
         let mut seen = HashMap::new();
         for (at, unit) in node.units.iter().enumerate() {
             let path = format!("{path}.units[{at}].name");
-            let (stem, kind) = unit.name.rsplit_once('.').unwrap_or_default();
-            if !is_word(stem.replace('@', "").as_str()) || !["service", "timer"].contains(&kind) {
-                self.add(&path, format!("{:?}: expected NAME.service or NAME.timer", unit.name));
+            if let Err(what) = unit_name(&unit.name) {
+                self.wrong(&path, &unit.name, &what);
             }
             self.once(&mut seen, path, &unit.name);
         }
     }
 
-    fn settings(&mut self, document: &Document, node: &Node, path: &str) {
-        for (name, value) in &node.settings.env {
-            self.variable(&format!("{path}.settings.env"), name, value);
+    /// What is wrong with each of the `settings` that stand at `path`.
+    fn settings(&mut self, path: &str, settings: &Settings) {
+        for (name, value) in &settings.env {
+            self.variable(&format!("{path}.env"), name, value);
         }
-        let settings = document.settings(node);
         for (key, value) in [
-            ("dataDir", Some(&settings.data_dir)),
-            ("walDir", settings.wal_dir.as_ref()),
-            ("configDir", Some(&settings.config_dir)),
-            ("certDir", Some(&settings.cert_dir)),
-            ("binDir", Some(&settings.bin_dir)),
+            ("dataDir", &settings.data_dir),
+            ("walDir", &settings.wal_dir),
+            ("configDir", &settings.config_dir),
+            ("certDir", &settings.cert_dir),
+            ("binDir", &settings.bin_dir),
         ] {
             if let Some(value) = value {
-                self.absolute(&format!("{path}.settings.{key}"), value);
+                self.absolute(&format!("{path}.{key}"), value);
             }
         }
-        if !is_user(&settings.user) {
-            self.add(
-                format!("{path}.settings.user"),
-                format!("{:?}: not a user name", settings.user),
-            );
+        if let Some(user) = settings.user.as_ref().filter(|user| !is_user(user)) {
+            self.wrong(format!("{path}.user"), user, "not a user name");
         }
-        self.etcds_own(&settings, path);
+        for (key, port) in [("clientPort", settings.client_port), ("peerPort", settings.peer_port)]
+        {
+            if port == Some(0) {
+                self.add(format!("{path}.{key}"), "0 is not a port");
+            }
+        }
+    }
+
+    /// What is wrong with settings that depend on each other, where they meet on a node.
+    fn together(&mut self, document: &Document, node: &Node, path: &str) {
+        let own = &node.settings;
+        let place = |own: bool| if own { format!("{path}.settings") } else { CLUSTER.into() };
+        let settings = document.settings(node);
+        for (key, why) in etcds_own(&settings) {
+            let own = match key {
+                "dataDir" => own.data_dir.is_some(),
+                "walDir" => own.wal_dir.is_some(),
+                "configDir" => own.config_dir.is_some(),
+                "certDir" => own.cert_dir.is_some(),
+                "binDir" => own.bin_dir.is_some(),
+                _ => own.user.is_some(),
+            };
+            self.add(format!("{}.{key}", place(own)), why);
+        }
         if settings.client_port == settings.peer_port {
-            self.add(
-                format!("{path}.settings.peerPort"),
-                format!("{} is also the client port", settings.peer_port),
-            );
+            let place = place(own.client_port.is_some() || own.peer_port.is_some());
+            let what = format!("{} is also the client port", settings.peer_port);
+            self.add(format!("{place}.peerPort"), what);
         }
         let (heartbeat, election) = (settings.heartbeat_interval_ms, settings.election_timeout_ms);
         if heartbeat == 0 || u64::from(election) < 5 * u64::from(heartbeat) || election > 50_000 {
+            let timed = own.heartbeat_interval_ms.is_some() || own.election_timeout_ms.is_some();
             self.add(
-                format!("{path}.settings.electionTimeoutMs"),
+                format!("{}.electionTimeoutMs", place(timed)),
                 format!(
                     "{election} with a heartbeat of {heartbeat}: \
-                     etcd wants 5 times the heartbeat at least, and 50000 at most"
+                     etcd requires at least 5 times the heartbeat, and at most 50000"
                 ),
             );
         }
@@ -203,22 +268,15 @@ impl Problems {
         let octal =
             (3..=4).contains(&mode.len()) && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
         if !octal {
-            self.add(
-                format!("{path}.mode"),
-                format!("{mode:?}: expected an octal string such as \"0640\""),
-            );
+            let what = "expected an octal string such as \"0640\"";
+            self.wrong(format!("{path}.mode"), mode, what);
         } else if mode.len() == 4 && !mode.starts_with('0') {
-            self.add(
-                format!("{path}.mode"),
-                format!("{mode:?}: expected permission bits only, \"0000\" to \"0777\""),
-            );
+            let what = "expected permission bits only, \"0000\" to \"0777\"";
+            self.wrong(format!("{path}.mode"), mode, what);
         }
         for (key, name) in [("owner", owner), ("group", group)] {
             if !is_user(name) {
-                self.add(
-                    format!("{path}.{key}"),
-                    format!("{name:?}: not the name of a user or group"),
-                );
+                self.wrong(format!("{path}.{key}"), name, "not the name of a user or group");
             }
         }
     }
@@ -234,50 +292,30 @@ impl Problems {
         if let Some(sum) = &file.sha256 {
             self.sha256(path, sum);
         }
-        if file.content.as_ref().is_some_and(|text| text.contains("PRIVATE KEY-----")) {
-            self.add(
-                format!("{path}.content"),
-                "holds a private key: name the key's file in local instead",
-            );
-        }
     }
 
     fn version(&mut self, path: &str, text: Option<&str>) {
         if let Some((text, Err(why))) = text.map(|text| (text, text.parse::<etcd::Version>())) {
-            self.add(path, format!("{text:?}: {why}"));
-        }
-    }
-
-    /// What becomes etcd's own is nothing that anybody else needs.
-    fn etcds_own(&mut self, settings: &NodeSettings, path: &str) {
-        let folders = Folders {
-            data: &settings.data_dir,
-            wal: settings.wal_dir.as_deref(),
-            config: &settings.config_dir,
-            certs: &settings.cert_dir,
-            bin: &settings.bin_dir,
-        };
-        for (key, why) in folders.problems().into_iter().chain(layout::user_problem(&settings.user))
-        {
-            self.add(format!("{path}.settings.{key}"), why);
+            self.wrong(path, text, &why);
         }
     }
 
     fn sha256(&mut self, path: &str, sum: &str) {
         if !is_sha256(sum) {
-            let what = format!("{sum:?}: expected 64 lower-case hex digits");
-            self.add(format!("{path}.sha256"), what);
+            self.wrong(format!("{path}.sha256"), sum, "expected 64 lower-case hex digits");
         }
     }
 
     fn absolute(&mut self, path: &str, place: &str) {
         let mut parts = place.split('/').skip(1);
         if !place.starts_with('/') || place.len() < 2 {
-            self.add(path, format!("{place:?}: expected an absolute path"));
+            self.wrong(path, place, "expected an absolute path");
         } else if parts.any(|part| ["", ".", ".."].contains(&part)) {
-            self.add(path, format!("{place:?}: expected a path without '..', '.' and '//'"));
-        } else if place.chars().any(char::is_control) {
-            self.add(path, format!("{place:?}: expected a path without control characters"));
+            self.wrong(path, place, "expected a path without '..', '.' and '//'");
+        } else if place.contains(|c| is_hidden(c) || c == '\t') {
+            self.wrong(path, place, "expected a path without control characters");
+        } else if place.len() >= PATH_MAX || place.split('/').any(|name| name.len() > 255) {
+            self.wrong(path, place, "longer than a path or a file's name can be");
         }
     }
 
@@ -285,10 +323,10 @@ impl Problems {
         let tail = name.strip_prefix("ETCD_").unwrap_or_default();
         let good = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
         if tail.is_empty() || !tail.bytes().all(good) {
-            self.add(path, format!("{name:?}: expected a name such as \"ETCD_LOGGER\""));
+            self.wrong(path, name, "expected a name such as \"ETCD_LOGGER\"");
         }
         if value.chars().any(char::is_control) {
-            self.add(path, format!("{name}: expected a value of one line"));
+            self.add(path, format!("{}: expected a value of one line", shown(name)));
         }
         if name == "ETCD_CONFIG_FILE" {
             self.add(path, "ETCD_CONFIG_FILE makes etcd ignore every other setting");
@@ -297,7 +335,7 @@ impl Problems {
 
     fn once<'a>(&mut self, seen: &mut HashMap<&'a str, String>, path: String, key: &'a str) {
         match seen.get(key) {
-            Some(first) => self.add(&path, format!("{key:?} is also {first}")),
+            Some(first) => self.add(&path, format!("{} is also {first}", shown(key))),
             None => drop(seen.insert(key, path)),
         }
     }
@@ -305,7 +343,7 @@ impl Problems {
 
 fn is_word(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    !text.is_empty() && !text.starts_with('-') && text.bytes().all(good)
+    (1..=255).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(good)
 }
 
 /// Whether `text` can be a DNS name, underscores allowed; an IPv4 address is none.
@@ -318,6 +356,32 @@ pub fn is_dns_name(text: &str) -> bool {
         && !text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
+/// Checks the name of a systemd unit, such as `etcd.service` or `etcd@a.service`,
+/// for clap and for the document: gives it back, or what is expected.
+///
+/// systemd.unit(5): 255 characters at most, a known suffix, and at most one `@`,
+/// which parts a template from its instance. Backslashes, by which systemd writes
+/// other characters, and templates without an instance are left out.
+pub fn unit_name(text: &str) -> Result<String, String> {
+    const KINDS: [&str; 9] =
+        ["service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice"];
+    let good = |part: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b":_.-".contains(&b);
+        !part.is_empty() && part.bytes().all(good)
+    };
+    let (stem, kind) = text.rsplit_once('.').unwrap_or_default();
+    let (template, instance) = stem.split_once('@').unwrap_or((stem, "none"));
+    let named = good(template) && good(instance) && !text.starts_with(['-', '.']);
+    match named && KINDS.contains(&kind) && text.len() <= 255 {
+        true => Ok(text.into()),
+        false => Err("expected the name of a unit, such as etcd.service".into()),
+    }
+}
+
+fn is_blank(c: char) -> bool {
+    is_hidden(c) || c.is_whitespace()
+}
+
 fn is_user(text: &str) -> bool {
     text.len() <= 32 && is_word(text)
 }
@@ -328,6 +392,7 @@ fn is_sha256(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::unit_name;
     use crate::parse;
 
     fn problems(node: &str) -> Vec<String> {
@@ -346,6 +411,8 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_with_its_path() {
         let sum = "0".repeat(64);
+        let too_long =
+            format!(".path: \"/{}…\": longer than a path or a file's name can be", "a".repeat(59));
         let cases = [
             (r#""path": "/a", "mode": "0640", "content": """#.to_string(), None),
             (format!(r#""path": "/a", "mode": "640", "local": "b", "sha256": "{sum}""#), None),
@@ -394,9 +461,8 @@ mod tests {
                 Some(".sha256: \"12\": expected 64 lower-case hex digits"),
             ),
             (
-                r#""path": "/a", "mode": "0640", "content": "-----BEGIN EC PRIVATE KEY-----""#
-                    .to_string(),
-                Some(".content: holds a private key: name the key's file in local instead"),
+                format!(r#""path": "/{}", "mode": "0640", "content": """#, "a".repeat(256)),
+                Some(&too_long),
             ),
         ];
         for (rest, expected) in cases {
@@ -435,7 +501,7 @@ mod tests {
                  setting",
                 "stdin: nodes[0].settings.env: \"PATH\": expected a name such as \"ETCD_LOGGER\"",
                 "stdin: nodes[0].settings.electionTimeoutMs: 100 with a heartbeat of 100: \
-                 etcd wants 5 times the heartbeat at least, and 50000 at most",
+                 etcd requires at least 5 times the heartbeat, and at most 50000",
             ]
         );
         assert_eq!(
@@ -462,6 +528,101 @@ mod tests {
                  etcd alone",
             ]
         );
+    }
+
+    #[test]
+    fn one_host_is_one_node() {
+        let two =
+            |a: &str, b: &str| problems(&format!(r#"{{"name": "a", {a}}}, {{"name": "b", {b}}}"#));
+        let cases = [
+            (
+                (r#""address": "fd00::1""#, r#""address": "FD00:0::1""#),
+                "stdin: nodes[1].address: \"FD00:0::1\" is also nodes[0].address",
+            ),
+            (
+                (r#""address": "::ffff:10.0.0.1""#, r#""address": "10.0.0.1""#),
+                "stdin: nodes[1].address: \"10.0.0.1\" is also nodes[0].address",
+            ),
+            (
+                (r#""address": "n1.example.org""#, r#""address": "N1.example.org""#),
+                "stdin: nodes[1].address: \"N1.example.org\" is also nodes[0].address",
+            ),
+            (
+                (
+                    r#""address": "10.0.0.1", "hostname": "m1""#,
+                    r#""address": "10.0.0.2", "hostname": "M1""#,
+                ),
+                "stdin: nodes[1].hostname: \"M1\" is also nodes[0].hostname",
+            ),
+            (
+                (
+                    r#""address": "10.0.0.1", "ssh": {"host": "jump"}"#,
+                    r#""address": "10.0.0.2", "ssh": {"host": "jump"}"#,
+                ),
+                "stdin: nodes[1].ssh.host: \"jump\" is also nodes[0].ssh.host",
+            ),
+        ];
+        for ((a, b), expected) in cases {
+            assert_eq!(two(a, b), [expected]);
+        }
+        let ports = two(
+            r#""address": "10.0.0.1", "ssh": {"host": "gateway", "port": 2201}"#,
+            r#""address": "10.0.0.2", "ssh": {"host": "gateway", "port": 2202}"#,
+        );
+        assert_eq!(ports, [""; 0]);
+    }
+
+    #[test]
+    fn settings_are_named_where_they_stand() {
+        let text = |cluster: &str, node: &str| {
+            let text = format!(
+                r#"{{"apiVersion": "etcd-tools/v1", "cluster": {{"settings": {{{cluster}}}}}, "nodes": [
+                    {{"name": "a", "address": "1.1.1.1", "settings": {{{node}}}}},
+                    {{"name": "b", "address": "1.1.1.2"}}, {{"name": "c", "address": "1.1.1.3"}}]}}"#
+            );
+            parse(text.as_bytes()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            text(r#""dataDir": "here""#, r#""user": "a b""#),
+            "stdin: nodes[0].settings.user: \"a b\": not a user name\n\
+             stdin: cluster.settings.dataDir: \"here\": expected an absolute path"
+        );
+        assert_eq!(
+            text(r#""peerPort": 2379"#, r#""clientPort": 0"#),
+            "stdin: nodes[0].settings.clientPort: 0 is not a port\n\
+             stdin: cluster.settings.peerPort: 2379 is also the client port"
+        );
+        assert_eq!(
+            text("", r#""peerPort": 2379"#),
+            "stdin: nodes[0].settings.peerPort: 2379 is also the client port"
+        );
+    }
+
+    #[test]
+    fn names_of_units() {
+        for name in ["etcd.service", "a@b.service", "a.b:c_d-e@x.timer", "x.socket"] {
+            assert_eq!(unit_name(name), Ok(name.into()));
+        }
+        let long = format!("{}.service", "a".repeat(250));
+        for name in [
+            "",
+            "etcd",
+            ".service",
+            "a/b.service",
+            "-a.service",
+            "a@.service",
+            "@b.service",
+            "a@b@c.service",
+            "a.txt",
+            "a b.service",
+            "a;b.service",
+            "a\\x2d.mount",
+            "../a.service",
+            "a\n.service",
+            &long,
+        ] {
+            assert!(unit_name(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

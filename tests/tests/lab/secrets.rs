@@ -119,8 +119,8 @@ fn documents_that_would_give_a_key_away_are_refused() {
     refused(
         r#".nodes[1].files += [{path: "/x", mode: "0600",
             content: "-----BEGIN EC PRIVATE KEY-----"}]"#,
-        "stdin: nodes[1].files[5].content: holds a private key: \
-         name the key's file in local instead",
+        "stdin: nodes[1].files[5].content: contains a private key: \
+         keep it in a file, and name that in a file's local instead",
     );
     let none = lab.on_all(&NODES, "ls -d /etc/etcd /x 2>/dev/null; true");
     assert_eq!(none, ["", "", ""]);
