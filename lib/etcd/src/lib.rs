@@ -10,6 +10,7 @@ pub mod quorum;
 pub mod settings;
 mod step;
 mod version;
+pub mod wal;
 
 pub use step::{StepRefusal, step};
 pub use version::{Concern, KUBERNETES, Kubernetes, Minor, Version};
