@@ -24,7 +24,9 @@ use client::CredentialArgs;
 use etcd::{Kubernetes, Version};
 use indicatif::DecimalBytes;
 use pipeline::document::{Arch, Release};
-use pipeline::{Code, Common, Error, Exit, Run, Tool, ToolResult, parse_duration, terminal};
+use pipeline::{
+    Code, Common, Error, Exit, IN_WORDS, Run, Tool, ToolResult, parse_duration, terminal,
+};
 
 use crate::cache::Cache;
 use crate::choice::{Choice, Reason};
@@ -71,7 +73,7 @@ pub struct Fetch {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = timeout)]
     timeout: Duration,
     /// Allow 3.5.0, 3.5.1 and 3.5.2, which are known to corrupt data
-    #[arg(long)]
+    #[arg(long, help_heading = IN_WORDS)]
     allow_unsafe_version: bool,
     #[command(flatten)]
     credentials: CredentialArgs,

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use client::CredentialArgs;
 use cluster::units::{self, NodeState, WantedUnit};
 use pipeline::document::{Node, Unit as DocumentUnit};
-use pipeline::{Common, Error, Run, Tool};
+use pipeline::{Common, Error, IN_WORDS, Run, Tool};
 use remote::{Fleet, SshArgs, fan_out};
 
 use crate::stop::Removal;
@@ -39,7 +39,7 @@ pub struct Unit {
           value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
     /// Proceed even if the cluster loses quorum
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = IN_WORDS)]
     lose_quorum: bool,
     #[command(flatten)]
     credentials: CredentialArgs,
@@ -74,7 +74,7 @@ enum Command {
     Uninstall {
         /// Then delete the data, and with them configuration, certificates, keys
         /// and binaries. Nothing but a snapshot brings the data back
-        #[arg(long)]
+        #[arg(long, help_heading = IN_WORDS)]
         purge: bool,
     },
 }

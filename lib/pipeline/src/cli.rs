@@ -7,6 +7,11 @@ use clap::{Arg, ArgAction, Args, Command, CommandFactory};
 
 use crate::{Tool, exit};
 
+/// The help heading of a flag by which a user accepts a risk in so many words. It
+/// counts on the command line of that very run only and has no environment
+/// variable, which may be left set from another time or for another cluster.
+pub const IN_WORDS: &str = "Accepting a risk (on the command line only)";
+
 /// The flags that every tool has.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
@@ -33,11 +38,11 @@ pub struct Common {
 }
 
 /// The command line of a tool as it is parsed and documented: every long flag
-/// has an environment variable `ETCD_TOOLS_…`, and the help ends with the exit codes.
+/// but those [`IN_WORDS`] has an environment variable `ETCD_TOOLS_…`, and the help ends with the exit codes.
 pub fn command<T: Tool>() -> Command {
     let footer = format!(
-        "Every flag has an environment variable: ETCD_TOOLS_ and its name in capitals,\n\
-         as ETCD_TOOLS_KEEP_GOING=1 for --keep-going.\n\n{}",
+        "Every flag that accepts no risk has an environment variable: ETCD_TOOLS_ and\n\
+         its name in capitals, e.g. ETCD_TOOLS_KEEP_GOING=1 for --keep-going.\n\n{}",
         exit::TABLE
     );
     with_environment(<T as CommandFactory>::command()).after_help(footer).term_width(80)
@@ -49,7 +54,8 @@ fn with_environment(command: Command) -> Command {
 
 fn environment_variable(arg: Arg) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
-    if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+    let asks = matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+    if asks || arg.get_help_heading() == Some(IN_WORDS) {
         return arg;
     }
     let name = OsString::from(format!("ETCD_TOOLS_{}", long.replace('-', "_").to_uppercase()));

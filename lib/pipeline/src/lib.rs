@@ -24,7 +24,7 @@ mod tree;
 mod units;
 mod validate;
 
-pub use cli::{Common, command};
+pub use cli::{Common, IN_WORDS, command};
 pub use document::Document;
 pub use error::Error;
 pub use exit::Exit;

@@ -287,7 +287,11 @@ fn one_member_and_the_ways_to_ask_for_its_health() {
     );
     assert_line(&ran, "etcd-health: nothing done: etcd-unit failed on etcd-01 (quorum)");
     assert_eq!(lab.on("etcd-01", PID), pid);
-    let told = format!("export ETCD_TOOLS_LOSE_QUORUM=1; {}", deploy("v3.5.16"));
+    // A variable that is left set is no consent.
+    let left = format!("export ETCD_TOOLS_LOSE_QUORUM=1; {}", deploy("v3.5.16"));
+    lab.bash(&left).exits(66);
+    assert_eq!(lab.on("etcd-01", PID), pid);
+    let told = deploy("v3.5.16").replace("unit start", "unit start --lose-quorum");
     let line = "etcd-unit: etcd-01: restarted etcd.service: its configuration had changed";
     assert_line(&lab.bash(&told).ok(), line);
     assert_ne!(lab.on("etcd-01", PID), pid);
