@@ -103,6 +103,9 @@ fn every_flag_has_its_environment_variable_but_those_that_accept_a_risk() {
                 in_words.insert(long.to_owned());
                 continue;
             }
+            let risk =
+                ["accept-", "allow-", "discard-", "force", "lose-", "purge", "replace-", "skip-"];
+            assert!(!risk.iter().any(|risk| long.starts_with(risk)), "--{long} has a variable");
             assert_eq!(env, Some(name), "{} --{long}", command.get_name());
             count += 1;
         }

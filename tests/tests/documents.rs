@@ -108,6 +108,11 @@ fn contradictory() {
             "stdin: nodes[2].hostname: \"a\" is also nodes[0].hostname",
         ],
     );
+    refused(
+        "a:[fd00::1]:x\nb:[FD00:0::1]:y\n",
+        65,
+        &["stdin: nodes[1].address: \"FD00:0::1\" is also nodes[0].address"],
+    );
     refused(&document(""), 65, &["stdin: nodes: no nodes"]);
     refused(
         &file(r#""path": "/a", "mode": "0644", "content": "x", "local": "y""#),
@@ -171,6 +176,157 @@ fn unknown_keys_are_passed_on_with_a_warning_or_refused() {
             format!("{tool}: stdin: nodes[0].rack: unknown key (--strict)\n")
         );
     }
+}
+
+/// A document of an earlier stage that failed, with keys that no tool knows at every
+/// depth, in an order of its own, with names and numbers that are easily confused.
+const AWKWARD: &str = r#"{
+  "note.of": {
+    "10": 1e2,
+    "big": [
+      18446744073709551616,
+      123456789012345678901234567890,
+      -0.0,
+      1.50
+    ],
+    "empty": {}
+  },
+  "nodes": [
+    {
+      "address": "127.0.0.9",
+      "path": "of a node",
+      "ssh": {
+        "future": "kept",
+        "port": 1
+      },
+      "settings": {
+        "": null,
+        "id": 7
+      },
+      "units": [],
+      "files": [
+        {
+          "name": "not the key of files",
+          "content": "x",
+          "a.b": {
+            "path": "/b"
+          },
+          "mode": "0644",
+          "path": "/a"
+        }
+      ],
+      "name": "a",
+      "hostname": null
+    }
+  ],
+  "cluster": {
+    "settings": {
+      "future": true
+    },
+    "owner": "\u202eteam"
+  },
+  "apiVersion": "etcd-tools/v1",
+  "results": [
+    {
+      "ticket": 7,
+      "severity": "error",
+      "tool": "a tool\n\u001b[31m",
+      "code": "code\u202e",
+      "message": "no"
+    }
+  ]
+}
+"#;
+
+#[test]
+fn every_key_comes_out_of_every_tool_as_it_was_written() {
+    for stage in STAGES {
+        let (ran, _) = given(AWKWARD, &format!("{stage} --quiet"));
+        assert_eq!(ran.stdout, AWKWARD, "{stage}: {}", ran.stderr);
+        assert_eq!(ran.code, 66, "{stage}");
+        let tool = stage.split(' ').next().unwrap();
+        let stopped =
+            format!("{tool}: nothing done: a tool\\n\\u{{1b}}[31m failed (code\\u{{202e}})");
+        assert_eq!(ran.stderr.lines().last(), Some(stopped.as_str()), "{stage}");
+        assert!(
+            ran.stderr.contains("warning: nodes[0].files[0][\"a.b\"]: unknown key, passed on\n"),
+            "{}",
+            ran.stderr
+        );
+    }
+    // One that works adds its own, and nothing else changes.
+    let fine = AWKWARD.replace("\"error\"", "\"info\"");
+    let (ran, _) = given(&fine, "etcd-render --etcd-version v3.5.16 --quiet");
+    let (given, kept) = (fine.split_once("\n  \"results\"").unwrap().0, ran.ok().stdout);
+    let mut lines = kept.lines();
+    for line in given.lines().filter(|line| !line.trim_start().starts_with("\"units\"")) {
+        // A comma follows where something was added.
+        let line = line.trim_end_matches(',');
+        assert!(lines.any(|kept| kept.trim_end_matches(',') == line), "{line}\n{kept}");
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice() {
+    refused(
+        "{\"apiVersion\": \"etcd-tools/v1\",\n \"nodes\": [{\"x\": 1, \"x\": 1}]}",
+        65,
+        &["stdin:2:21: the key \"x\" stands here twice"],
+    );
+}
+
+#[test]
+fn private_keys_and_long_values_are_not_shown() {
+    let key = "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\\nSECRET";
+    let unit = format!(r#""units": [{{"name": "a.service", "content": "{key}"}}]"#);
+    let variable = format!(r#""settings": {{"env": {{"ETCD_X": "{key}"}}}}"#);
+    let unknown = format!(r#""rack": ["{key}"]"#);
+    for (rest, place) in
+        [(unit, "units[0].content"), (variable, "settings.env.ETCD_X"), (unknown, "rack[0]")]
+    {
+        refused(
+            &document(&format!(r#"{{"name": "a", "address": "127.0.0.9", {rest}}}"#)),
+            65,
+            &[&format!(
+                "stdin: nodes[0].{place}: contains a private key: keep it in a file, and name \
+                 that in a file's local instead"
+            )],
+        );
+    }
+    refused(
+        "PuTTY-User-Key-File-3: ssh-ed25519\nSECRET\n",
+        65,
+        &["stdin: a private key, not a cluster document"],
+    );
+    let long = "x".repeat(1 << 20);
+    refused(
+        &document(&format!(r#"{{"name": "a", "address": "{long}"}}"#)),
+        65,
+        &[&format!(
+            "stdin: nodes[0].address: \"{}…\": neither an IP address nor a DNS name",
+            "x".repeat(60)
+        )],
+    );
+}
+
+#[test]
+fn an_input_without_end() {
+    let folder = tempdir().unwrap();
+    let ran = bash(folder.path(), "etcd-push < /dev/zero");
+    assert_eq!(
+        ran.exits(65).stderr,
+        "etcd-push: stdin: more than 64 MiB: not a cluster document\n"
+    );
+}
+
+#[test]
+fn a_variable_accepts_no_risk() {
+    let nodes = "a:127.0.0.9:a\n";
+    let stage = "etcd-fetch v3.5.1 --mirror mirror";
+    let (ran, _) = given(nodes, stage);
+    let (with_variable, _) = given(nodes, &format!("ETCD_TOOLS_ALLOW_UNSAFE_VERSION=1 {stage}"));
+    assert!(ran.stderr.contains("--allow-unsafe-version"), "{}", ran.stderr);
+    assert_eq!((with_variable.code, with_variable.stderr), (2, ran.stderr));
 }
 
 #[test]

@@ -16,13 +16,13 @@ pub const IN_WORDS: &str = "Accepting a risk (on the command line only)";
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Change nothing; say what would change, and exit 1 if anything would
+    /// Change nothing; report what would change, and exit 1 if anything would
     #[arg(long, global = true)]
     pub check: bool,
-    /// Work on the nodes without errors although an earlier stage reported errors
+    /// After an earlier stage failed, work on the nodes that it reported no errors for
     #[arg(long, global = true)]
     pub keep_going: bool,
-    /// Take unknown keys in the document for errors
+    /// Treat unknown keys in the document as errors
     #[arg(long, global = true)]
     pub strict: bool,
     /// Work on these nodes only (may be repeated, or separated by commas)
@@ -38,7 +38,8 @@ pub struct Common {
 }
 
 /// The command line of a tool as it is parsed and documented: every long flag
-/// but those [`IN_WORDS`] has an environment variable `ETCD_TOOLS_…`, and the help ends with the exit codes.
+/// but those [`IN_WORDS`] has an environment variable `ETCD_TOOLS_…`, and the help
+/// ends with the exit codes.
 pub fn command<T: Tool>() -> Command {
     let footer = format!(
         "Every flag that accepts no risk has an environment variable: ETCD_TOOLS_ and\n\
