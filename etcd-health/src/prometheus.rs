@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use client::ClusterProbe;
 use pipeline::document::Endpoint;
+use pipeline::terminal;
 
 /// The metrics of one probe, healthy or not.
 pub(crate) fn render(probe: &ClusterProbe) -> String {
@@ -48,7 +49,7 @@ type Labels = Vec<(&'static str, String)>;
 type Sample = (Labels, u64);
 type Gauge = (&'static str, &'static str, fn(&Endpoint) -> Option<u64>);
 
-const ENDPOINT_GAUGES: [Gauge; 8] = [
+const ENDPOINT_GAUGES: [Gauge; 11] = [
     ("endpoint_healthy", "Whether the endpoint served a linearizable read.", |e| {
         Some(e.healthy.into())
     }),
@@ -61,6 +62,13 @@ const ENDPOINT_GAUGES: [Gauge; 8] = [
     ("endpoint_db_size_bytes", "The size of the database on the disk.", |e| e.db_size_bytes),
     ("endpoint_db_size_in_use_bytes", "What of the database is in use.", |e| {
         e.db_size_in_use_bytes
+    }),
+    ("endpoint_db_quota_bytes", "The size at which the member stops taking writes.", |e| {
+        e.db_quota_bytes
+    }),
+    ("endpoint_revision", "The revision of the member's data.", |e| e.revision),
+    ("endpoint_raft_applied_index", "The raft index that is applied to the data.", |e| {
+        e.raft_applied_index
     }),
     ("endpoint_raft_term", "The raft term.", |e| e.raft_term),
     ("endpoint_raft_index", "The raft index that is committed.", |e| e.raft_index),
@@ -90,7 +98,7 @@ fn braced(labels: &Labels) -> String {
 }
 
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    terminal::line(value).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]
@@ -118,7 +126,7 @@ mod tests {
 etcd_tools_cluster_healthy 0
 # HELP etcd_tools_endpoint_healthy Whether the endpoint served a linearizable read.
 # TYPE etcd_tools_endpoint_healthy gauge
-etcd_tools_endpoint_healthy{endpoint=\"https://a:2379\",node=\"a\\\"b\\\\c\\nd\"} 0
+etcd_tools_endpoint_healthy{endpoint=\"https://a:2379\",node=\"a\\\"b\\\\c\\\\nd\"} 0
 "
         );
     }

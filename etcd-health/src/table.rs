@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use pipeline::document::{Endpoint, Health, Member};
+use pipeline::terminal;
 
 const ENDPOINTS: [&str; 11] = [
     "NODE", "ENDPOINT", "HEALTH", "ROLE", "VERSION", "DB SIZE", "IN USE", "TERM", "INDEX", "LAG",
@@ -27,7 +28,9 @@ fn render_table<const N: usize>(
 ) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.to_vec()).add_rows(rows.map(Vec::from));
+    // What a member calls itself stays in its cell, whatever it is.
+    let cells = |row: [String; N]| row.map(|cell| terminal::line(&cell).into_owned());
+    table.set_header(header.to_vec()).add_rows(rows.map(|row| Vec::from(cells(row))));
     for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         if numbers.contains(&at) {
@@ -126,6 +129,7 @@ mod tests {
                 id: "8e9e05c52164694d".into(),
                 name: "etcd-01".into(),
                 peer_urls: vec!["https://192.168.1.100:2380".into()],
+                client_urls: vec!["\u{1b}[2J\nhealthy".into()],
                 ..Member::default()
             }],
             ..Health::default()
@@ -136,7 +140,7 @@ etcd-01  https://192.168.1.100:2379  healthy    leader  3.5.16   20.0 KiB  16.0 
 -        https://192.168.1.101:2379  UNHEALTHY  -       -               -         -     -      -    -  -
 
 MEMBER   ID                VOTES  PEER URLS                   CLIENT URLS
-etcd-01  8e9e05c52164694d  yes    https://192.168.1.100:2380  -
+etcd-01  8e9e05c52164694d  yes    https://192.168.1.100:2380  \\u{1b}[2J\\nhealthy
 ";
         assert_eq!(render(&health), expected);
     }

@@ -269,3 +269,63 @@ fn hash_error(why: &Error) -> String {
         why => format!("{why}{}", why.advice()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pipeline::document::{self, Member};
+
+    use super::*;
+
+    fn probe(node: &str, members: &[(&str, bool)]) -> EndpointProbe {
+        let member = |(name, is_learner): &(&str, bool)| Member {
+            id: format!("id-{name}"),
+            name: (*name).into(),
+            is_learner: *is_learner,
+            ..Member::default()
+        };
+        EndpointProbe {
+            endpoint: document::Endpoint {
+                endpoint: format!("https://{node}:2379"),
+                node: Some(node.into()),
+                member_id: Some(format!("id-{node}")),
+                healthy: true,
+                ..document::Endpoint::default()
+            },
+            members: Some(Ok(members.iter().map(member).collect())),
+            ..EndpointProbe::default()
+        }
+    }
+
+    #[test]
+    fn members_that_only_one_knows_are_named() {
+        let both = [("a", false), ("b", false)];
+        let mut probes = [probe("a", &both), probe("b", &both)];
+        assert_eq!(member_difference(&probes), None);
+
+        probes[1] = probe("b", &[("b", false), ("a", true), ("c", false)]);
+        let expected = "a and b know different members: only a knows a (id-a), only b knows \
+                        a (id-a, a learner), c (id-c)";
+        assert_eq!(member_difference(&probes).as_deref(), Some(expected));
+
+        // What a member without quorum knows may be old.
+        probes[1].endpoint.healthy = false;
+        assert_eq!(member_difference(&probes), None);
+    }
+
+    #[test]
+    fn only_members_at_one_applied_index_are_compared() {
+        let probes = ["a", "b", "c"].map(|node| probe(node, &[]));
+        let difference = |positions: [Option<(u64, u64)>; 3]| {
+            let position = |(applied_index, revision)| Position { applied_index, revision };
+            let positions = positions.map(|one| one.map(position));
+            position_difference(&probes, &[0, 1, 2], &positions)
+        };
+        assert_eq!(difference([Some((20, 7)), Some((20, 7)), Some((20, 7))]), None);
+        assert_eq!(difference([Some((20, 7)), Some((21, 8)), Some((19, 6))]), None);
+        assert_eq!(difference([Some((20, 7)), None, None]), None);
+        let expected = "b and c hold different data: the revisions at applied index 21 are b 8, \
+                        c 5: remove the member whose data is wrong and add it again";
+        let found = difference([Some((20, 7)), Some((21, 8)), Some((21, 5))]);
+        assert_eq!(found.as_deref(), Some(expected));
+    }
+}

@@ -60,9 +60,9 @@ pub enum ProblemKind {
 pub(crate) struct EndpointProbe {
     pub endpoint: document::Endpoint,
     pub members: Option<Result<Vec<Member>, Error>>,
-    answered: bool,
-    leader: Option<String>,
-    alarms: Vec<Alarm>,
+    pub answered: bool,
+    pub leader: Option<String>,
+    pub alarms: Vec<Alarm>,
 }
 
 /// Probes all `endpoints` at once; each costs its timeout at most.
