@@ -15,9 +15,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::CredentialArgs;
 use cluster::units::{self, NodeState, WantedUnit};
+use cluster::{Held, Lease};
 use pipeline::document::{Node, Unit as DocumentUnit};
 use pipeline::{Common, Error, IN_WORDS, Run, Tool};
-use remote::{Fleet, SshArgs, fan_out};
+use remote::{Fleet, SshArgs};
 
 use crate::stop::Removal;
 
@@ -140,31 +141,26 @@ impl Unit {
         WantedUnit::of(node, self.unit.as_deref())
     }
 
-    /// Asks `nodes` for the states of their units. A node that cannot be asked
-    /// is reported, and is not among the results. With `lock`, and another
-    /// operator at work on one of them, there are no results at all.
-    async fn ask<'a>(
-        &self,
-        run: &Run,
-        fleet: &Fleet,
-        nodes: Vec<&'a Node>,
-        lock: bool,
-    ) -> Vec<NodeState<'a>> {
-        let tool = (lock && !self.common.check).then_some("etcd-unit");
-        let asked = units::query(fleet, nodes, tool, |node| self.wanted(node)).await;
-        let locked = asked.iter().any(|(_, asked)| matches!(asked, Err(remote::Error::Locked(_))));
-        let mut nodes = Vec::new();
-        for (node, asked) in asked {
-            match asked {
-                Ok(state) => nodes.push(state),
-                Err(error) => run.report(error.on(&node.name)),
-            }
-        }
-        if locked {
-            release(fleet, nodes).await;
-            return Vec::new();
-        }
-        nodes
+    /// Locks all nodes of the document, and asks those to work on for their units.
+    /// `None` where another operator is at work, which has been reported.
+    async fn lease<'a>(&self, run: &'a Run, fleet: &Fleet) -> Option<Lease<'a>> {
+        let selected: Vec<_> = run.nodes().iter().map(|node| &node.name).collect();
+        let queries = |node: &Node| match selected.contains(&&node.name) {
+            true => vec![units::query(&self.wanted(node))],
+            false => Vec::new(),
+        };
+        Lease::take(fleet, run, "etcd-unit", queries).await
+    }
+
+    /// The states of the nodes to work on; what cannot be understood is reported.
+    fn states<'a>(&self, run: &Run, lease: &'a Lease<'_>) -> Vec<NodeState<'a>> {
+        let state = |held: &'a Held<'_>| {
+            let answer = held.answers.first().map_or(&[][..], Vec::as_slice);
+            NodeState::read(held.node, &held.host, self.wanted(held.node), answer)
+                .map_err(|error| run.report(error.on(&held.node.name)))
+                .ok()
+        };
+        lease.selected.iter().filter_map(state).collect()
     }
 }
 
@@ -183,14 +179,4 @@ fn unit_name(name: &str) -> Result<String, String> {
         }
         _ => Err(format!("{name:?}: expected NAME.service or NAME.timer")),
     }
-}
-
-/// Frees the locks of all `sites`.
-async fn release(fleet: &Fleet, sites: Vec<NodeState<'_>>) {
-    fan_out(fleet.jobs(), sites, async |site| {
-        if let Some(lock) = site.lock {
-            lock.release().await;
-        }
-    })
-    .await;
 }

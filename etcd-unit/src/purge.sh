@@ -1,22 +1,37 @@
 # Removes the data of etcd and what these tools put on the host, and says each
-# path. $1: "check" only says them; $2: the user that etcd runs as; $3 to $5:
-# the folders of the configuration, the certificates and the binaries; the rest
-# are the folders of the data.
-check=$1 user=$2 config=$3 certs=$4 bin=$5
-shift 5
+# path. On stdin, one a line: "check", which only says them, or nothing; the user
+# that etcd runs as; the folders of the configuration, the certificates and the
+# binaries; then the folders of the data.
+read -r check
+read -r user
+read -r config
+read -r certs
+read -r bin
+folders=$(cat)
 releases=/usr/local/lib/etcd-tools
-for folder; do
+# All is known to be right before anything is removed.
+printf '%s\n' "$folders" | while IFS= read -r folder; do
     [ -d "$folder" ] || continue
-    [ "$(stat -c %U "$folder")" = "$user" ] || die "$folder: not a folder of the user $user: nothing is removed"
-done
-for folder; do
+    folder=$(readlink -f "$folder")
+    owner=$(stat -c %U "$folder")
+    # Folders of the system are root's.
+    [ "$owner" = "$user" ] && [ "$owner" != root ] || die "$folder: not a folder of the user $user: nothing is removed"
+    open=$(find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname "$folder/*" 2>/dev/null | head -n 1)
+    if [ "$open" ]; then
+        pid=${open#/proc/}
+        pid=${pid%%/*}
+        die "$folder: process $pid ($(cat "/proc/$pid/comm")) has it open: stop it first: nothing is removed"
+    fi
+done || exit 1
+printf '%s\n' "$folders" | while IFS= read -r folder; do
     [ -d "$folder" ] || continue
     echo "$folder"
     [ "$check" ] && continue
-    find "$folder" -xdev -mindepth 1 -delete || die "$folder: removing what is in it failed"
+    find "$folder/" -xdev -mindepth 1 -delete || die "$folder: removing what is in it failed"
     # A mount point stays, empty.
     rmdir "$folder" 2>/dev/null
-done
+    true
+done || exit 1
 remove() {
     [ -e "$1" ] || [ -L "$1" ] || return 0
     echo "$1"
@@ -24,8 +39,8 @@ remove() {
 }
 remove "$config/etcd.conf"
 for name in ca.crt server.crt server.key peer.crt peer.key; do remove "$certs/$name"; done
-# What a killed run left; it may be a key.
-for left in "$config"/.*.etcd-tools "$certs"/.*.etcd-tools "$bin"/.*.etcd-tools; do remove "$left"; done
+# What an interrupted run left; it may be a key.
+for stale in "$config"/.*.etcd-tools "$certs"/.*.etcd-tools "$bin"/.*.etcd-tools; do remove "$stale"; done
 for link in "$bin"/*; do
     case $(readlink "$link") in "$releases"/*) remove "$link" ;; esac
 done

@@ -64,7 +64,7 @@ pub(crate) async fn restart(
         for (unit, _) in &target.units {
             changes.job("restart", unit, tool.timeout);
         }
-        let done = changes.apply(&target.state.host).await;
+        let done = changes.apply(target.state.host).await;
         let done = done.map_err(|error| Refusal::Failed(error.to_string()))?;
         for job in done {
             if let Some(why) = job.not_started(tool.timeout) {

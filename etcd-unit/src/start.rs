@@ -8,7 +8,7 @@ use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
 use similar::TextDiff;
 
-use crate::{Unit, release, rolling};
+use crate::{Unit, rolling};
 
 /// The `install` command.
 pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
@@ -22,7 +22,8 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
             .into());
         }
     }
-    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    let states = tool.states(run, &lease);
     fan_out(fleet.jobs(), states.iter().collect(), async |node: &NodeState| {
         let mut work = Work::default();
         let mut well = true;
@@ -35,14 +36,15 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         work.finish(tool, run, node, if well { "already installed" } else { "" }).await;
     })
     .await;
-    release(fleet, states).await;
+    lease.release().await;
     Ok(())
 }
 
 /// The `start` command.
 pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let progress = Progress::wait("querying the units");
-    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    let states = tool.states(run, &lease);
     let mut plans: Vec<_> = states.iter().map(|state| Plan::new(tool, run, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
     let cluster = if outdated { Some(tool.cluster(run, fleet, &states)?) } else { None };
@@ -76,7 +78,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     if let Some(cluster) = cluster.filter(|_| !targets.is_empty()) {
         rolling::restart(tool, run, &cluster, targets).await;
     }
-    release(fleet, states).await;
+    lease.release().await;
     Ok(())
 }
 
@@ -169,7 +171,8 @@ fn would_change(run: &Run, node: &NodeState) -> bool {
 
 /// The `restart` command.
 pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
-    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    let states = tool.states(run, &lease);
     let mut members = Vec::new();
     let mut others = Vec::new();
     for state in &states {
@@ -194,7 +197,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         let cluster = tool.cluster(run, fleet, &states)?;
         rolling::restart(tool, run, &cluster, members).await;
     }
-    release(fleet, states).await;
+    lease.release().await;
     Ok(())
 }
 
@@ -312,7 +315,7 @@ impl Work {
             return true;
         }
         let summary = self.summary();
-        let ended = match self.changes.then(self.jobs).apply(&node.host).await {
+        let ended = match self.changes.then(self.jobs).apply(node.host).await {
             Ok(ended) => ended,
             Err(error) => {
                 run.report(error.on(name));

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
+use cluster::units::{self, UnitState};
 use comfy_table::{Table, presets};
-use pipeline::document::UnitStatus;
+use pipeline::document::{Node, UnitStatus};
 use pipeline::{Code, Run, ToolResult, terminal};
 use remote::Fleet;
 
@@ -35,9 +36,17 @@ impl Args {
 /// The `status` command.
 pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Args) -> Result<()> {
     let mut found: Vec<(String, String, UnitStatus)> = Vec::new();
-    for site in tool.ask(run, fleet, run.nodes(), false).await {
-        for (wanted, state) in &site.units {
-            found.push((site.node.name.clone(), wanted.name.clone(), state.status()));
+    let queries = |node: &Node| vec![units::query(&tool.wanted(node))];
+    for (node, reply) in fleet.query(run.nodes(), None, queries).await {
+        let state = reply.and_then(|reply| {
+            let answer = reply.answers.first().map_or(&[][..], Vec::as_slice);
+            UnitState::read(answer)
+        });
+        match state {
+            Ok(states) => found.extend(
+                states.into_iter().map(|s| (node.name.clone(), s.name.clone(), s.status())),
+            ),
+            Err(error) => run.report(error.on(&node.name)),
         }
     }
     for (node, unit, status) in &found {

@@ -1,5 +1,7 @@
 //! `stop` and `uninstall`.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use cluster::guard::Refusal;
 use cluster::rolling::{Interrupted, Then, one_by_one};
@@ -7,12 +9,15 @@ use cluster::units::{Changes, NodeState, WantedUnit, is_member};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
-use remote::{Fleet, fan_out};
+use remote::{Fleet, Input, fan_out};
 
-use crate::{Unit, release};
+use crate::Unit;
 
 /// Removes the data, and what these tools put on the host.
 const PURGE: &str = include_str!("purge.sh");
+
+/// How long deleting a folder may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -32,7 +37,8 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
                        leave one of them out";
         return Err(Error::usage(message).into());
     }
-    let states = tool.ask(run, fleet, run.nodes(), true).await;
+    let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    let states = tool.states(run, &lease);
     let takes_member = |state: &&NodeState| {
         state.units.iter().any(|(wanted, state)| is_member(wanted, state) && !state.is_down())
     };
@@ -62,7 +68,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
             fan_out(fleet.jobs(), rest, async |state: &NodeState<'_>| job(state).await).await;
         }
     }
-    release(fleet, states).await;
+    lease.release().await;
     Ok(())
 }
 
@@ -147,7 +153,7 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
             run.report(ToolResult::would_change(would).on(node));
         }
     } else {
-        let ended = match changes.apply(&state.host).await {
+        let ended = match changes.apply(state.host).await {
             Ok(ended) => ended,
             Err(error) => {
                 run.report(error.on(node));
@@ -168,11 +174,16 @@ async fn purge(run: &Run, state: &NodeState<'_>) {
     let node = state.node.name.as_str();
     let settings = run.document.settings(state.node);
     let check = if run.check() { "check" } else { "" };
-    let mut arguments =
+    let mut lines =
         vec![check, &settings.user, &settings.config_dir, &settings.cert_dir, &settings.bin_dir];
-    arguments.extend(settings.wal_dir.as_deref());
-    arguments.push(&settings.data_dir);
-    match state.host.run(PURGE, &arguments, &[]).await {
+    lines.extend(settings.wal_dir.as_deref());
+    lines.push(&settings.data_dir);
+    let input = [Input::Bytes((lines.join("\n") + "\n").into_bytes())];
+    let purged = match run.check() {
+        true => state.host.run(PURGE, &[], &input).await,
+        false => state.host.change(PURGE, &[], &input, PATIENCE).await,
+    };
+    match purged {
         Err(error) => run.report(error.on(node)),
         Ok(paths) if paths.is_empty() => {
             run.report(ToolResult::unchanged(Code::Purged, "nothing of etcd is left").on(node));

@@ -45,8 +45,8 @@ pub struct Interrupted<T> {
 
 /// Does `job` to the members on the nodes that `node` names for each of `targets`,
 /// one after the other: those that are not healthy first, the leader last, after
-/// leadership has moved off it. Before each, [`View::may_go`] has to allow it and all
-/// other voters have to be healthy; after each, it has to be back as `policy` says,
+/// leadership has moved off it. Before each, [`View::may_go`] has to allow it, and before
+/// one that is to come back all other voters have to be healthy; after each, it has to be back as `policy` says,
 /// and all to be healthy that were before; then `done` is called. Stops at the first
 /// that fails.
 ///
@@ -128,9 +128,9 @@ async fn gate<T>(
         };
         let first = (0..targets.len()).min_by_key(rank).unwrap_or_default();
         let name = node(&targets[first]);
-        let allowed = view.may_go(&[&name]).and_then(|()| match serves(&targets[first]) {
-            true => view.unhealthy(&name),
-            false => Ok(()),
+        let allowed = view.may_go(&[&name]).and_then(|()| match policy.then {
+            Then::Back if serves(&targets[first]) => view.unhealthy(&name),
+            _ => Ok(()),
         });
         match allowed {
             Ok(()) if view.is_quorum_lost() => {

@@ -6,14 +6,14 @@ mod change;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::document::{Node, Unit, UnitStatus};
-use remote::{Error, Fleet, Host, Lock, Query, Reply};
+use remote::{Error, Host, Query};
 
 pub use change::{Changes, JobResult};
 pub use etcd::layout::UNIT as ETCD;
 
 /// Says what a node has of the units that its stdin names, one a line; an empty
-/// line ends the list, so that another script may follow that reads on.
-pub const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
+/// line ends the list.
+const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
 
 /// The clock readings are this exact, in seconds: /proc has hundredths.
 const CLOCK: f64 = 0.02;
@@ -74,41 +74,31 @@ pub struct NodeState<'a> {
     /// The node in the document.
     pub node: &'a Node,
     /// The connection to it.
-    pub host: Host,
-    /// Its lock, if that was asked for.
-    pub lock: Option<Lock>,
+    pub host: &'a Host,
     /// The units in the order in which they were asked for.
     pub units: Vec<(WantedUnit, UnitState)>,
 }
 
-/// Asks all `nodes` at once for the states of the units that `wanted` gives, one
-/// exchange each. With `lock`, the name of a tool, the locks are taken too.
-pub async fn query<'a>(
-    fleet: &Fleet,
-    nodes: Vec<&'a Node>,
-    lock: Option<&str>,
-    wanted: impl Fn(&Node) -> Vec<WantedUnit>,
-) -> Vec<(&'a Node, Result<NodeState<'a>, Error>)> {
-    let asked = fleet
-        .query(nodes, lock, |node| vec![Query { script: SCRIPT, input: input(&wanted(node)) }]);
-    let state = |(node, asked): (&'a Node, Result<Reply, Error>)| {
-        let state = asked.and_then(|asked| {
-            let states = UnitState::read(asked.answers.first().map_or(&[], Vec::as_slice))?;
-            let units = wanted(node).into_iter().zip(states).collect();
-            Ok(NodeState { node, host: asked.host, lock: asked.lock, units })
-        });
-        (node, state)
-    };
-    asked.await.into_iter().map(state).collect()
+impl<'a> NodeState<'a> {
+    /// What a node says of `wanted`, from its answer to the [`query`] for them.
+    pub fn read(
+        node: &'a Node,
+        host: &'a Host,
+        wanted: Vec<WantedUnit>,
+        answer: &[String],
+    ) -> Result<Self, Error> {
+        let states = UnitState::read(answer)?;
+        Ok(Self { node, host, units: wanted.into_iter().zip(states).collect() })
+    }
 }
 
-/// What [`SCRIPT`] reads to tell the states of `units`.
-pub fn input(units: &[WantedUnit]) -> Vec<u8> {
+/// Asks a node for the states of `units`.
+pub fn query(units: &[WantedUnit]) -> Query {
     let names: String = units.iter().map(|unit| format!("{}\n", unit.name)).collect();
-    format!("{names}\n").into_bytes()
+    Query { script: SCRIPT, input: format!("{names}\n").into_bytes() }
 }
 
-/// What a node has of one unit, as [`SCRIPT`] tells it.
+/// What a node has of one unit, as `state.sh` tells it.
 #[derive(Debug, Default)]
 pub struct UnitState {
     /// Its name.
@@ -251,13 +241,10 @@ impl UnitState {
         !self.show("TriggeredBy").is_empty()
     }
 
-    /// Whether it does one job, and has done it since boot.
+    /// Whether it does one job, and these tools have had it done since boot, as it is
+    /// defined now.
     pub fn has_run(&self) -> bool {
-        let started = self.show("ExecMainStartTimestampMonotonic");
-        self.show("Type") == "oneshot"
-            && self.active() == "inactive"
-            && self.show("Result") == "success"
-            && !["", "0"].contains(&started)
+        self.show("Type") == "oneshot" && self.record.is_some() && self.record == self.disk
     }
 
     /// Whether systemd has not read the unit file since it was changed.

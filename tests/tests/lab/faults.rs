@@ -380,7 +380,7 @@ fn members_that_do_not_start() {
     let started = lab.bash(&format!("ip neigh flush dev lab0; {start}"));
     let started = started.exits(3).says(
         "etcd-unit: etcd-01: etcd.service is not ready after 5 s: it is activating (start): \
-         it finds no quorum: most of the members must run, and reach each other",
+         no quorum: most of the members must run, and reach each other",
     );
     let expected = [
         error("etcd-01", "not-started"),
@@ -422,7 +422,7 @@ fn members_that_do_not_start() {
     lab.bash("etcd-unit start < push.json").exits(3).says(&format!(
         "etcd-unit: etcd-02: etcd.service did not start: it is activating (auto-restart): \
          discovery failed: member {} has already been bootstrapped: its data was lost: \
-         remove the member from the cluster, and add it anew",
+         remove the member from the cluster, and add it again",
         id.trim()
     ));
 }

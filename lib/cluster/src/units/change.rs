@@ -11,21 +11,30 @@ const SCRIPT: &str = concat!(include_str!("common.sh"), include_str!("change.sh"
 
 /// What `timeout` exits with when the time is over.
 const TIME_OVER: i32 = 124;
+/// A process that was started and is gone already.
+const GONE: i32 = -1;
+/// How long everything but the jobs may take.
+const BESIDE_JOBS: Duration = Duration::from_secs(120);
 /// How many lines of a journal are for people.
 const JOURNAL_LINES: usize = 10;
 /// Why a member that is alone is not ready.
-const NO_QUORUM: &str = "it finds no quorum: most of the members must run, and reach each other";
+const NO_QUORUM: &str = "no quorum: most of the members must run, and reach each other";
 
 /// A list of changes to one node, in order.
 #[derive(Default)]
-pub struct Changes(Vec<u8>);
+pub struct Changes {
+    lines: Vec<u8>,
+    /// How long all jobs may take.
+    seconds: u64,
+}
 
 /// How a start, a restart or a stop ended.
 #[derive(Debug, Default)]
 pub struct JobResult {
     /// The unit.
     pub unit: String,
-    /// Of `systemctl`; 124 when the time was over.
+    /// Of `systemctl`; 124 when the time was over, -1 when the process was started and
+    /// is gone already.
     pub code: i32,
     /// systemd's `ActiveState` after it.
     pub active: String,
@@ -33,21 +42,23 @@ pub struct JobResult {
     pub sub: String,
     /// The last lines of the unit's journal, when it failed.
     pub journal: Vec<String>,
+    /// What `systemctl` said of it.
+    said: Option<String>,
     /// Why it failed, as far as its journal tells.
     reason: Option<String>,
 }
 
 impl Changes {
     fn line(&mut self, parts: &[&str]) {
-        self.0.extend_from_slice(parts.join("\t").as_bytes());
-        self.0.push(b'\n');
+        self.lines.extend_from_slice(parts.join("\t").as_bytes());
+        self.lines.push(b'\n');
     }
 
     /// Writes a unit file.
     pub fn write(&mut self, unit: &str, content: &str) {
         let sum = disk::sha256(content.as_bytes());
         self.line(&["write", unit, &content.len().to_string(), &sum]);
-        self.0.extend_from_slice(content.as_bytes());
+        self.lines.extend_from_slice(content.as_bytes());
     }
 
     /// One of `remove`, `clean`, `enable`, `disable`; all but `clean` need a
@@ -63,18 +74,20 @@ impl Changes {
 
     /// One of `start`, `restart`, `stop`; waits for its end, `seconds` at most.
     pub fn job(&mut self, verb: &str, unit: &str, seconds: u32) {
+        self.seconds += u64::from(seconds);
         self.line(&[verb, unit, &seconds.to_string()]);
     }
 
     /// These changes, and after them `more`.
     pub fn then(mut self, more: Self) -> Self {
-        self.0.extend(more.0);
+        self.lines.extend(more.lines);
+        self.seconds += more.seconds;
         self
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lines.is_empty()
     }
 
     /// Does the changes on `host`; gives how each job ended.
@@ -84,17 +97,19 @@ impl Changes {
         }
         self.line(&["end"]);
         let mut results: Vec<JobResult> = Vec::new();
-        let input = [Input::Bytes(self.0)];
-        for line in host.change(SCRIPT, &[], &input, Duration::from_secs(3600)).await? {
+        let input = [Input::Bytes(self.lines)];
+        let silence = BESIDE_JOBS + Duration::from_secs(self.seconds);
+        for line in host.change(SCRIPT, &[], &input, silence).await? {
             let parts: Vec<_> = line.split('\t').collect();
             match (&parts[..], results.last_mut()) {
                 (["ended", unit, code, active, sub], _) => results.push(JobResult {
                     unit: (*unit).into(),
-                    code: code.parse().unwrap_or(-1),
+                    code: code.parse().unwrap_or(GONE),
                     active: (*active).into(),
                     sub: (*sub).into(),
                     ..JobResult::default()
                 }),
+                (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
                 (["journal", ..], Some(last)) => {
                     last.journal.push(line["journal\t".len()..].to_owned());
                 }
@@ -107,17 +122,35 @@ impl Changes {
 }
 
 impl JobResult {
-    /// Takes the reason from the journal, and leaves the lines for people in it.
+    /// Takes the reason from the journal, and leaves the lines for people in it. What
+    /// ended etcd goes first, then what systemd says of the unit, then what etcd
+    /// complained of last.
     fn extract_reason(&mut self) {
         let log: Vec<Value> =
             self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let has_level = |line: &&Value, levels: &[&str]| {
+            line["level"].as_str().is_some_and(|level| levels.contains(&level))
+        };
+        let ended = log.iter().rfind(|line| has_level(line, &["fatal", "panic"]));
+        let crashed = || self.journal.iter().find(|line| is_crash(line)).cloned();
+        let systemd = |begins: &[&str]| {
+            self.journal.iter().find_map(|line| of_systemd(&self.unit, line, begins))
+        };
         let votes = |line: &Value| {
             line["msg"].as_str().is_some_and(|what| what.contains("starting a new election"))
         };
-        self.reason = match self.code {
-            TIME_OVER if log.iter().any(votes) => Some(NO_QUORUM.into()),
-            _ => log.iter().rev().find_map(reason),
+        let no_quorum = || {
+            let waits = self.code == TIME_OVER && log.iter().any(votes);
+            waits.then(|| NO_QUORUM.to_owned())
         };
+        self.reason = ended
+            .and_then(message)
+            .or_else(crashed)
+            .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
+            .or_else(no_quorum)
+            .or_else(|| log.iter().rev().filter(|line| line["error"].is_string()).find_map(message))
+            .or_else(|| systemd(&["Main process exited, "]))
+            .or_else(|| self.said.clone());
         self.journal.drain(..self.journal.len().saturating_sub(JOURNAL_LINES));
     }
 
@@ -127,6 +160,7 @@ impl JobResult {
         let what = match self.code {
             0 => return None,
             TIME_OVER => format!("{unit} is not ready after {seconds} s"),
+            GONE => format!("{unit} was started and ended at once"),
             _ => format!("{unit} did not start"),
         };
         let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -134,14 +168,26 @@ impl JobResult {
     }
 }
 
-/// What failed, if that is what a line of etcd's log is about.
-fn reason(line: &Value) -> Option<String> {
-    let (what, why) = (line["msg"].as_str()?, line["error"].as_str()?);
+/// What a line of etcd's log is about.
+fn message(line: &Value) -> Option<String> {
+    let what = line["msg"].as_str()?;
+    let Some(why) = line["error"].as_str() else { return Some(what.to_owned()) };
     let advice = match why.ends_with("has already been bootstrapped") {
-        true => ": its data was lost: remove the member from the cluster, and add it anew",
+        true => ": its data was lost: remove the member from the cluster, and add it again",
         false => "",
     };
     Some(format!("{what}: {why}{advice}"))
+}
+
+/// Whether Go's runtime says with `line` why it ends the process.
+fn is_crash(line: &str) -> bool {
+    line.starts_with("panic: ") || line.starts_with("fatal error: ")
+}
+
+/// What systemd says of `unit`, if `line` says it and begins with one of `begins`.
+fn of_systemd(unit: &str, line: &str, begins: &[&str]) -> Option<String> {
+    let what = line.strip_prefix(unit)?.strip_prefix(": ")?;
+    begins.iter().any(|begin| what.starts_with(begin)).then(|| what.to_owned())
 }
 
 #[cfg(test)]
@@ -155,6 +201,7 @@ mod tests {
             active: "activating".into(),
             sub: "start".into(),
             journal: journal.iter().map(|line| line.to_string()).collect(),
+            said: None,
             reason: None,
         };
         ended.extract_reason();
@@ -166,7 +213,27 @@ mod tests {
         let lost = r#"{"level":"fatal","msg":"discovery failed","error":"member 1a has already been bootstrapped"}"#;
         let votes = r#"{"level":"info","msg":"1a is starting a new election at term 1"}"#;
         let probe = r#"{"level":"warn","msg":"prober","error":"dial tcp"}"#;
-        let cases: [(i32, &[&str], &str); 6] = [
+        let panic = r#"{"level":"panic","msg":"tocommit(9) is out of range"}"#;
+        let exec = "etcd.service: Failed to execute /usr/local/bin/etcd: Permission denied";
+        let failed = "etcd.service: Failed with result 'exit-code'.";
+        let cases: [(i32, &[&str], &str); 9] = [
+            (
+                1,
+                &[panic, probe, failed],
+                "etcd.service did not start: it is activating (start): tocommit(9) is out of range",
+            ),
+            (
+                1,
+                &[exec, failed],
+                "etcd.service did not start: it is activating (start): Failed to execute \
+                 /usr/local/bin/etcd: Permission denied",
+            ),
+            (
+                -1,
+                &[probe, "fatal error: out of memory"],
+                "etcd.service was started and ended at once: it is activating (start): \
+                 fatal error: out of memory",
+            ),
             (0, &[lost], ""),
             (1, &[], "etcd.service did not start: it is activating (start)"),
             (
@@ -179,13 +246,13 @@ mod tests {
                 &[probe, lost, "Failed to start"],
                 "etcd.service did not start: it is activating (start): discovery failed: \
                  member 1a has already been bootstrapped: its data was lost: remove the member \
-                 from the cluster, and add it anew",
+                 from the cluster, and add it again",
             ),
             (
                 124,
                 &[votes, probe],
                 "etcd.service is not ready after 5 s: it is activating (start): \
-                 it finds no quorum: most of the members must run, and reach each other",
+                 no quorum: most of the members must run, and reach each other",
             ),
             (
                 124,

@@ -1,5 +1,7 @@
 # Does what the lines on stdin say, in their order. The bytes of a unit file
 # follow its line.
+look() { show=$(systemctl show "$a" -p Type,ActiveState,SubState,MainPID,NRestarts); }
+get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
 why() { printf '%s\n' "$1" | sed -n '$p'; }
 while IFS=$tab read -r kind a b c; do
     case $kind in
@@ -34,15 +36,36 @@ while IFS=$tab read -r kind a b c; do
         show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles)
         with="$(definition "$show")$tab$(authorities "$show")"
         # Each host waits for its own member, and all hosts wait at once.
-        since=$(date +%s)
+        since=$(date +%s.%6N)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
         code=$?
-        show=$(systemctl show "$a" -p ActiveState,SubState,MainPID)
-        get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
-        pid=$(get MainPID)
-        if [ "$kind" != stop ] && [ "${pid:-0}" != 0 ]; then
+        look
+        if [ "$kind" != stop ] && [ $code = 0 ]; then
+            # systemd takes some for started as soon as they are forked.
+            pid=$(get MainPID) restarts=$(get NRestarts)
+            case $(get Type) in
+            simple | exec | idle | forking) tries=5 ;;
+            *) tries=0 ;;
+            esac
+            while [ $tries -gt 0 ] && [ "$(get ActiveState)" = active ]; do
+                tries=$((tries - 1))
+                sleep 0.1
+                look
+            done
+            if [ "$(get Type)" != oneshot ] && { [ "$(get ActiveState)" != active ] ||
+                [ "$(get MainPID)" != "$pid" ] || [ "$(get NRestarts)" != "$restarts" ]; }; then
+                code=gone
+            fi
+        fi
+        pid=$(get MainPID) who=
+        if [ "${pid:-0}" != 0 ]; then
+            who=$(process "$pid")
+        elif [ "$(get Type).$code" = oneshot.0 ]; then
+            who=done
+        fi
+        if [ "$kind" != stop ] && [ "$who" ]; then
             record=$(started_with "$a")
-            mkdir -p "${record%/*}" && printf '%s\t%s\n' "$(process "$pid")" "$with" > "$record"
+            mkdir -p "${record%/*}" && printf '%s\t%s\n' "$who" "$with" > "$record"
         fi
         echo "ended$tab$a$tab$code$tab$(get ActiveState)$tab$(get SubState)"
         if [ "$kind" = stop ] && [ $code != 0 ]; then
@@ -51,6 +74,9 @@ while IFS=$tab read -r kind a b c; do
             break
         fi
         if [ $code != 0 ]; then
+            # What a process says last may still be on its way.
+            journalctl --sync 2>/dev/null
+            printf '%s\n' "$said" | sed -n "s/^Failed to start .*: \|^A dependency job .*/said$tab&/p"
             journalctl -u "$a" -n 100 --since "@$since" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
         fi
         ;;

@@ -43,8 +43,16 @@ while IFS= read -r unit && [ "$unit" ]; do
         done
         next=$(echo $new)
     done
+    record=$(cat "$(started_with "$unit")" 2>/dev/null)
     pid=$(get MainPID)
-    [ "${pid:-0}" = 0 ] && continue
+    if [ "${pid:-0}" = 0 ]; then
+        # systemd forgets a job that is done; these tools do not, until the next boot.
+        if [ "${record%%$tab*}" = done ]; then
+            echo "record$tab${record#*$tab}"
+            echo "disk$tab$(definition "$show")$tab$(authorities "$show")"
+        fi
+        continue
+    fi
     # What the running process was started with, and what is there now.
     binary=$(get ExecStart | sed -n 's/^{ path=\([^ ]*\) ;.*/\1/p')
     running=$(readlink "/proc/$pid/exe")
@@ -60,7 +68,7 @@ while IFS= read -r unit && [ "$unit" ]; do
     done
     # What it was started with is on record where these tools have started it;
     # else the times of the files have to do.
-    if record=$(cat "$(started_with "$unit")" 2>/dev/null) && [ "${record%%$tab*}" = "$(process "$pid")" ]; then
+    if [ "${record%%$tab*}" = "$(process "$pid")" ]; then
         echo "record$tab${record#*$tab}"
         echo "disk$tab$(definition "$show")$tab$(authorities "$show")"
     else

@@ -1,0 +1,205 @@
+//! What may go down, and what may not: quorum is judged by what etcd says, just now.
+
+use std::time::Duration;
+
+use tests::{Lab, Ran, release, wait_until};
+
+const HOSTS: [&str; 5] = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
+const MINUTE: Duration = Duration::from_secs(60);
+const VERSION: &str = "v3.5.16";
+/// etcd's main process.
+const PID: &str = "systemctl show etcd -p MainPID --value";
+const RENDER: &str = "etcd-cert issue | etcd-render";
+
+/// A running cluster on the first `count` hosts, described by `document.json`, what
+/// etcd-fetch made of `settings` by `fetched.json`.
+fn cluster(count: usize, version: &str, settings: &str) -> Lab {
+    let lab = Lab::with_nodes(count);
+    // Members of a new cluster start all at once, whatever --jobs says.
+    lab.bash(&format!(
+        "etcd-fetch {version} < nodes.txt | jq '.cluster.settings = {settings}' > fetched.json; \
+         cat fetched.json | {RENDER} | etcd-push | etcd-unit start --jobs 1 --timeout 60 \
+         | etcd-health --wait > document.json"
+    ))
+    .ok();
+    lab
+}
+
+fn unit(lab: &Lab, args: &str) -> Ran {
+    lab.bash(&format!("etcd-unit {args} < document.json"))
+}
+
+/// The lines of the results, without the tool.
+fn lines(ran: &Ran) -> Vec<&str> {
+    ran.stderr.lines().filter_map(|line| line.strip_prefix("etcd-unit: ")).collect()
+}
+
+fn wait_healthy(lab: &Lab) {
+    lab.bash("etcd-health --wait < document.json").ok();
+}
+
+/// Promises 1 and 2.
+#[test]
+fn unknown_voters_and_voters_outside_of_the_document_count() {
+    let lab = cluster(5, VERSION, "{}");
+    lab.bash("jq 'del(.nodes[3, 4])' document.json > three.json").ok();
+    let pids = || lab.on_all(&HOSTS[..3], PID);
+    let before = pids();
+
+    // Members of the cluster that the document does not have are voters.
+    lab.on_all(&HOSTS[3..], "systemctl stop etcd");
+    let gone = "(etcd-04: connecting: connection refused; etcd-05: connecting: connection refused)";
+    for (command, what) in [("restart", "etcd.service not restarted"), ("stop", "not stopped")] {
+        let args = format!("{command} --only etcd-01 --timeout 1");
+        let ran = lab.bash(&format!("etcd-unit {args} < three.json")).exits(3);
+        let line = format!(
+            "etcd-01: {what}: only etcd-02 and etcd-03 would be left of 5 voters, quorum is 3 \
+             {gone}: pass --lose-quorum to proceed"
+        );
+        assert_eq!(lines(&ran), [line]);
+        assert_eq!(ran.document().results.last().map(|r| r.code.as_str()), Some("quorum"));
+    }
+    // What is known of all is said in the same way with --check.
+    unit(&lab, "stop --check --only etcd-01").exits(3).says(
+        "etcd-unit: etcd-01: not stopped: only etcd-02 and etcd-03 would be left of 5 voters, \
+         quorum is 3 (etcd-04: not running; etcd-05: not running): pass --lose-quorum to proceed",
+    );
+    // What is down can be stopped; what would bring quorum's reserve back, started.
+    unit(&lab, "stop --only etcd-04").ok().says("etcd-unit: etcd-04: etcd.service not running");
+    unit(&lab, "start").ok().says("etcd-unit: etcd-05: started etcd.service");
+    wait_healthy(&lab);
+    assert_eq!(pids(), before);
+
+    // A host that hangs and one without a network are not known to be healthy.
+    lab.command(&["freeze", "etcd-04"]);
+    lab.command(&["cable", "pull", "etcd-05"]);
+    let ran = unit(&lab, "stop --only etcd-01").exits(3);
+    let [line] = lines(&ran)[..] else { panic!("{}", ran.stderr) };
+    let begin = "etcd-01: not stopped: only etcd-02 and etcd-03 would be left of 5 voters, quorum \
+                 is 3 (etcd-04: ";
+    assert!(line.starts_with(begin), "{line}");
+    assert!(line.contains("; etcd-05: "), "{line}");
+    assert!(line.ends_with(": pass --lose-quorum to proceed"), "{line}");
+    assert_eq!(pids(), before);
+    lab.command(&["thaw", "etcd-04"]);
+    lab.command(&["cable", "plug", "etcd-05"]);
+    wait_healthy(&lab);
+
+    // Two of five may go, one by one, the leader last; three may not.
+    unit(&lab, "stop --only etcd-01,etcd-02,etcd-03").exits(3);
+    assert_eq!(pids(), before);
+    let ran = unit(&lab, "stop --only etcd-01,etcd-02").ok();
+    let stopped = |line: &&&str| line.ends_with("stopped etcd.service");
+    assert_eq!(lines(&ran).iter().filter(stopped).count(), 2, "{}", ran.stderr);
+}
+
+/// Promise 4: an alarm, members that are down and a wrong setting do not block what
+/// mends them, and nothing else is touched.
+#[test]
+fn what_is_sick_can_be_cured() {
+    let lab = cluster(3, VERSION, "{quotaBackendBytes: 2097152}");
+    let roll_out = |change: &str| {
+        lab.bash(&format!(
+            "jq '{change}' fetched.json | {RENDER} | etcd-push | tee document.json | etcd-unit \
+             start --timeout 30"
+        ))
+    };
+    let restarted = |ran: &Ran| {
+        let restarted = "restarted etcd.service: its configuration had changed";
+        lines(ran).iter().filter(|line| line.ends_with(restarted)).count()
+    };
+
+    // The alarm goes once the quota is higher and it is disarmed.
+    lab.unpack(VERSION);
+    let endpoints: Vec<_> = (0..3).map(|at| format!("https://192.168.1.10{at}:2379")).collect();
+    let put = lab.etcdctl(&endpoints[..1], "put big");
+    let put = format!("head -c 900000 /dev/zero | tr '\\0' x | {put}");
+    wait_until("the quota is reached", MINUTE, || lab.bash(&put).code != 0);
+    let ran = roll_out(".cluster.settings = {quotaBackendBytes: 8388608}").ok();
+    assert_eq!(restarted(&ran), 3, "{}", ran.stderr);
+    let alarm = "warning: alarm NOSPACE: the database has reached its quota";
+    assert!(lines(&ran).iter().any(|line| line.contains(alarm)), "{}", ran.stderr);
+    lab.bash(&lab.etcdctl(&endpoints, "alarm disarm")).ok();
+    wait_healthy(&lab);
+
+    // A member that nobody can dial is not back, though it dials the others and serves.
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    let ran = roll_out(
+        ".nodes[1].settings.env.ETCD_LISTEN_PEER_URLS = \"https://127.0.0.1:2380\" \
+         | .cluster.settings = {quotaBackendBytes: 8388608}",
+    );
+    let ran = ran.exits(3);
+    let lost = "etcd-02: etcd.service was restarted and is not back: ";
+    let line = lines(&ran).into_iter().find_map(|line| line.strip_prefix(lost));
+    let line = line.unwrap_or_else(|| panic!("{}", ran.stderr));
+    let why = "has no connection to etcd-02 (https://192.168.1.101:2380)";
+    assert!(line.ends_with(why), "{line}");
+    let now = lab.on_all(&HOSTS[..3], PID);
+    assert_eq!([&now[0], &now[2]], [&pids[0], &pids[2]]);
+    let ran = roll_out(".cluster.settings = {quotaBackendBytes: 8388608}").ok();
+    assert_eq!(restarted(&ran), 1, "{}", ran.stderr);
+    wait_healthy(&lab);
+
+    // Without quorum nothing is lost by restarting who does not serve.
+    lab.on_all(&HOSTS[1..3], "systemctl stop etcd");
+    let ran =
+        roll_out(".cluster.settings = {quotaBackendBytes: 8388608, heartbeatIntervalMs: 120}");
+    let ran = ran.ok();
+    ran.says("etcd-unit: etcd-01: restarted etcd.service")
+        .says("etcd-unit: etcd-02: started etcd.service")
+        .says("etcd-unit: etcd-03: started etcd.service");
+    wait_healthy(&lab);
+
+    // A unit that etcd is bound to takes it down, and is judged like it.
+    lab.on_all(
+        &HOSTS[..3],
+        "printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n' \
+         > /etc/systemd/system/vpn.service; mkdir /etc/systemd/system/etcd.service.d; \
+         printf '[Unit]\\nBindsTo=vpn.service\\nAfter=vpn.service\\n' \
+         > /etc/systemd/system/etcd.service.d/vpn.conf",
+    );
+    // The drop-in is new to the running process: one more roll, then never again.
+    let drop_in = "restarted etcd.service: its unit had changed";
+    let ran = unit(&lab, "start").ok();
+    assert_eq!(lines(&ran).iter().filter(|l| l.ends_with(drop_in)).count(), 3, "{}", ran.stderr);
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    unit(&lab, "start").ok().says("etcd-unit: etcd-01: etcd.service running as configured");
+    unit(&lab, "stop --unit vpn.service --only etcd-01,etcd-02").exits(3).says(
+        "etcd-unit: etcd-01: not stopped: only etcd-03 would be left of 3 voters, quorum is 2: \
+         pass --lose-quorum to proceed",
+    );
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    let ran = unit(&lab, "restart --unit vpn.service").ok();
+    let asked = "restarted vpn.service: as asked";
+    assert_eq!(lines(&ran).iter().filter(|line| line.ends_with(asked)).count(), 3);
+    assert!(lines(&ran).iter().any(|line| line.contains("leadership moved to")), "{}", ran.stderr);
+    wait_healthy(&lab);
+}
+
+/// With authentication on, who the voters are is told to those who may know it.
+#[test]
+fn without_a_user_the_voters_are_unknown() {
+    let Some(version) = release("3.5") else { return };
+    let lab = cluster(3, &version, "{}");
+    lab.unpack(&version);
+    let endpoints: Vec<_> = (0..3).map(|at| format!("https://192.168.1.10{at}:2379")).collect();
+    for args in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        lab.bash(&lab.etcdctl(&endpoints[..1], args)).ok();
+    }
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    for command in ["restart", "stop --only etcd-02"] {
+        let ran = unit(&lab, command).exits(3);
+        assert_eq!(
+            ran.document().results.last().map(|result| result.code.as_str()),
+            Some("quorum-unknown"),
+            "{}",
+            ran.stderr
+        );
+        let advice = "authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD";
+        assert!(ran.stderr.contains(advice), "{}", ran.stderr);
+    }
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    let ran = lab.bash("export ETCDCTL_USER=root:secret; etcd-unit restart < document.json").ok();
+    let restarted = "restarted etcd.service: as asked";
+    assert_eq!(lines(&ran).iter().filter(|line| line.ends_with(restarted)).count(), 3);
+}
