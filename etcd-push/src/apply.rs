@@ -1,7 +1,8 @@
 //! What has to be done on a node, and the script that does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pipeline::document::{Arch, Binary, Directory, File, User};
 use pipeline::{Run, ToolResult};
@@ -9,22 +10,31 @@ use remote::{Error, Input};
 use similar::TextDiff;
 
 use crate::manifest::{Manifest, WantedFile, WantedRelease, counted, names};
-use crate::state::{Place, State};
+use crate::state::{Found, State};
 
 /// Does what the plan on its stdin says.
 pub(crate) const SCRIPT: &str = include_str!("apply.sh");
+
+/// A text that is larger is not shown, in bytes; `state.sh` has the same limit.
+const LARGE: usize = 256 << 10;
+/// How long it may take to find the shortest difference between two texts.
+const DIFF_TIME: Duration = Duration::from_secs(1);
 
 /// The difference between what a node is to have and what it has.
 #[derive(Default)]
 pub(crate) struct Plan<'a> {
     users: Vec<&'a User>,
     new_directories: Vec<&'a Directory>,
+    /// Those with another owner or mode.
     directories: Vec<&'a Directory>,
     files: Vec<&'a WantedFile<'a>>,
-    attributes: Vec<&'a File>,
+    /// The paths of those files that differ in owner or mode only. They are written again,
+    /// too: to change a file that its folder's owner may replace meanwhile is not safe.
+    attributes: HashSet<&'a str>,
     release: Option<&'a WantedRelease<'a>>,
     links: Vec<(String, String)>,
-    left: Vec<&'a str>,
+    /// The paths beside which an interrupted run left a temporary file.
+    stale: Vec<&'a str>,
 }
 
 impl<'a> Plan<'a> {
@@ -34,11 +44,10 @@ impl<'a> Plan<'a> {
         let node = manifest.node;
         plan.users.extend(node.users.iter().filter(|user| !state.users.contains(&user.name)));
         for directory in &node.directories {
-            match state.places.get(&directory.path) {
+            match state.found.get(&directory.path) {
                 None => plan.new_directories.push(directory),
-                Some(place) => {
-                    let right = (&*directory.mode, &*directory.owner, &*directory.group);
-                    if !place.is("directory", right) {
+                Some(found) => {
+                    if !found.has(&directory.mode, &directory.owner, &directory.group) {
                         plan.directories.push(directory);
                     }
                 }
@@ -46,14 +55,13 @@ impl<'a> Plan<'a> {
         }
         for wanted in &manifest.files {
             let file = wanted.file;
-            let right = (&*file.mode, &*file.owner, &*file.group);
-            match state.places.get(&file.path) {
-                Some(place) if place.sha256 == wanted.sha256 => {
-                    if !place.is("regular", right) {
-                        plan.attributes.push(file);
-                    }
-                    if state.left.contains(&file.path) {
-                        plan.left.push(&file.path);
+            match state.found.get(&file.path) {
+                Some(found) if found.sha256 == wanted.sha256 => {
+                    if !found.has(&file.mode, &file.owner, &file.group) {
+                        plan.files.push(wanted);
+                        plan.attributes.insert(&file.path);
+                    } else if state.stale.contains(&file.path) {
+                        plan.stale.push(&file.path);
                     }
                 }
                 _ => plan.files.push(wanted),
@@ -62,6 +70,8 @@ impl<'a> Plan<'a> {
         if let Some(release) = &manifest.release {
             if !state.release || release.is_damaged(state) {
                 plan.release = Some(release);
+            } else if state.stale.contains(&release.dir) {
+                plan.stale.push(&release.dir);
             }
             for Binary { name, .. } in &release.archive.binaries {
                 if !state.links.contains(name) {
@@ -78,95 +88,95 @@ impl<'a> Plan<'a> {
             && self.new_directories.is_empty()
             && self.directories.is_empty()
             && self.files.is_empty()
-            && self.attributes.is_empty()
             && self.release.is_none()
             && self.links.is_empty()
-            && self.left.is_empty()
+            && self.stale.is_empty()
     }
 
-    /// The plan as `apply.sh` reads it.
-    pub(crate) fn input(&self) -> Vec<Input> {
-        let mut input = Lines::default();
+    /// What `apply.sh` reads: the lines of the plan, and the bytes of the files after them.
+    /// With it comes the size of the plan in bytes.
+    pub(crate) fn input(&self) -> (String, Vec<Input>) {
+        let mut lines = String::new();
+        let mut line = |parts: &[&str]| {
+            lines += &parts.join("\t");
+            lines.push('\n');
+        };
+        let mut contents = Vec::new();
+        let mut placed: Vec<&str> = Vec::new();
+        let owner = |owner: &str, group: &str| format!("{owner}:{group}");
         for user in &self.users {
-            input.line(&["user", &user.name, &user.home]);
+            line(&["user", &user.name, &user.home]);
         }
-        let owners: BTreeSet<_> = self.owners().collect();
-        for (owner, group) in owners {
-            input.line(&["owner", owner, group]);
+        for (owner, group) in self.owners().collect::<BTreeSet<_>>() {
+            line(&["owner", owner, group]);
         }
-        for path in &self.left {
-            input.line(&["remove", path]);
+        for path in &self.stale {
+            line(&["stale", path]);
         }
         for d in &self.new_directories {
-            input.line(&["directory", &d.path, &d.mode, &format!("{}:{}", d.owner, d.group)]);
+            line(&["folder", &d.path, &d.mode, &owner(&d.owner, &d.group)]);
+        }
+        for d in &self.directories {
+            line(&["attributes", &d.path, &d.mode, &owner(&d.owner, &d.group)]);
         }
         if let Some(release) = self.release {
             let archive = release.archive;
-            let size = archive.size_bytes.to_string();
+            let size = archive.size_bytes;
             let binaries = names(archive);
-            input.line(&["release", &release.dir, &size, &archive.sha256, &binaries]);
-            input.file(&archive.local, archive.size_bytes);
-        }
-        for WantedFile { file, sha256, size } in &self.files {
-            let owner = format!("{}:{}", file.owner, file.group);
-            input.line(&["file", &file.path, &size.to_string(), sha256, &file.mode, &owner]);
-            match (&file.content, &file.local) {
-                (Some(content), _) => input.bytes(content.as_bytes()),
-                (_, Some(local)) => input.file(local, *size),
-                _ => {}
-            }
-        }
-        input.line(&["commit"]);
-        for d in &self.directories {
-            input.line(&["attributes", &d.path, &d.mode, &format!("{}:{}", d.owner, d.group)]);
-        }
-        for f in &self.attributes {
-            input.line(&["attributes", &f.path, &f.mode, &format!("{}:{}", f.owner, f.group)]);
-        }
-        let mut placed: Vec<&str> = Vec::new();
-        if let Some(release) = self.release {
-            input.line(&["unpacked", &release.dir]);
+            line(&["release", &release.dir, &size.to_string(), &archive.sha256, &binaries]);
+            contents.push(Input::File { path: PathBuf::from(&archive.local), size });
             placed.push(&release.dir);
         }
         for (path, target) in &self.links {
-            input.line(&["link", path, target]);
+            line(&["link", path, target]);
             placed.push(path);
         }
-        for WantedFile { file, .. } in &self.files {
-            input.line(&["place", &file.path]);
+        for WantedFile { file, sha256, size } in &self.files {
+            let owner = owner(&file.owner, &file.group);
+            line(&["file", &file.path, &size.to_string(), sha256, &file.mode, &owner]);
+            contents.push(match (&file.content, &file.local) {
+                (Some(content), _) => Input::Bytes(content.clone().into_bytes()),
+                (None, local) => {
+                    let path = PathBuf::from(local.as_deref().unwrap_or_default());
+                    Input::File { path, size: *size }
+                }
+            });
             placed.push(&file.path);
         }
         let folder =
-            |path: &&str| path.rsplit_once('/').map_or("/", |(folder, _)| folder).to_owned();
+            |path: &&str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         for folder in placed.iter().map(folder).collect::<BTreeSet<_>>() {
-            input.line(&["sync", if folder.is_empty() { "/" } else { &folder }]);
+            line(&["sync", if folder.is_empty() { "/" } else { &folder }]);
         }
-        input.line(&["end"]);
-        input.done()
+        lines += "end";
+        let size = lines.len().to_string();
+        contents.insert(0, Input::Bytes(lines.into_bytes()));
+        (size, contents)
     }
 
     fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
         let directories = self.new_directories.iter().chain(&self.directories);
         let directories = directories.map(|d| (&*d.owner, &*d.group));
-        let files = self.files.iter().map(|f| f.file).chain(self.attributes.iter().copied());
-        directories.chain(files.map(|f| (&*f.owner, &*f.group))).filter(|o| *o != ("root", "root"))
+        let files = self.files.iter().map(|f| (&*f.file.owner, &*f.file.group));
+        directories.chain(files).filter(|o| *o != ("root", "root"))
     }
 
     /// What is done, on one line.
     pub(crate) fn summary(&self) -> String {
         let mut parts = Vec::new();
         for user in &self.users {
-            parts.push(format!("made user {}", user.name));
+            parts.push(format!("created user {}", user.name));
         }
         if !self.new_directories.is_empty() {
-            parts.push(format!("made {}", counted(self.new_directories.len(), "folder")));
+            parts.push(format!("created {}", counted(self.new_directories.len(), "folder")));
         }
         match (self.release, self.links.first()) {
             (Some(release), _) => parts.push(format!("installed release {}", release.version)),
             (None, Some((path, target))) => parts.push(format!("linked {path} to {target}")),
             (None, None) => {}
         }
-        let paths: Vec<_> = self.files.iter().map(|wanted| wanted.file.path.as_str()).collect();
+        let paths = self.files.iter().map(|wanted| wanted.file.path.as_str());
+        let paths: Vec<_> = paths.filter(|path| !self.attributes.contains(path)).collect();
         match paths.len() {
             0 => {}
             1..=3 => parts.push(format!("wrote {}", paths.join(", "))),
@@ -176,8 +186,9 @@ impl<'a> Plan<'a> {
         if attributes > 0 {
             parts.push(format!("set owner and mode of {}", counted(attributes, "path")));
         }
-        if !self.left.is_empty() {
-            parts.push(format!("removed {} of a killed run", counted(self.left.len(), "file")));
+        if !self.stale.is_empty() {
+            let files = counted(self.stale.len(), "temporary file");
+            parts.push(format!("removed {files} left by an interrupted run"));
         }
         parts.join(", ")
     }
@@ -187,10 +198,10 @@ impl<'a> Plan<'a> {
         let name = &manifest.node.name;
         let would = |what: String| run.report(ToolResult::would_change(what).on(name));
         for user in &self.users {
-            would(format!("would make user {}", user.name));
+            would(format!("would create user {}", user.name));
         }
         for directory in &self.new_directories {
-            would(format!("would make {}", directory.path));
+            would(format!("would create {}", directory.path));
         }
         if let Some(release) = self.release {
             would(format!("would install release {} in {}", release.version, release.dir));
@@ -199,42 +210,64 @@ impl<'a> Plan<'a> {
             would(format!("would link {path} to {target}"));
         }
         let directories = self.directories.iter().map(|d| (&d.path, &d.mode, &d.owner, &d.group));
-        let files = self.attributes.iter().map(|f| (&f.path, &f.mode, &f.owner, &f.group));
+        let files = self.files.iter().map(|wanted| wanted.file);
+        let files = files.filter(|file| self.attributes.contains(file.path.as_str()));
+        let files = files.map(|f| (&f.path, &f.mode, &f.owner, &f.group));
         for (path, mode, owner, group) in directories.chain(files) {
             would(format!("would set {path} to mode {mode}, owner {owner}:{group}"));
         }
         for wanted in &self.files {
             let path = &wanted.file.path;
-            let verb = if state.places.contains_key(path) { "replace" } else { "write" };
+            if self.attributes.contains(path.as_str()) {
+                continue;
+            }
+            let verb = if state.found.contains_key(path) { "replace" } else { "write" };
             would(format!("would {verb} {path}"));
-            if let (Some(new), Some(old)) = (&wanted.file.content, state.texts.get(path)) {
-                let diff = TextDiff::from_lines(old, new);
-                run.detail(&diff.unified_diff().header(path, path).to_string());
+            if let (Some(new), Some(_)) = (&wanted.file.content, state.found.get(path)) {
+                run.detail(&diff(wanted.file, new, state.texts.get(path)));
             }
         }
-        for path in &self.left {
-            would(format!("would remove what a killed run left beside {path}"));
+        for path in &self.stale {
+            would(format!("would remove what an interrupted run left beside {path}"));
         }
     }
+}
+
+/// What is shown of a file that differs: `new` is to replace `old`, which the node gives
+/// only of a small file that others may read.
+fn diff(file: &File, new: &str, old: Option<&String>) -> String {
+    let others_may_read = u32::from_str_radix(&file.mode, 8).is_ok_and(|mode| mode & 0o004 != 0);
+    let is_key = |text: &str| text.contains("PRIVATE KEY");
+    let old = match old {
+        _ if !others_may_read => return "(not shown: others may not read it)".into(),
+        Some(old) if !old.contains('\0') && !is_key(old) && !is_key(new) => old,
+        _ => return "(not shown: not a small text that others may read)".into(),
+    };
+    if new.len() > LARGE {
+        return "(too large to show)".into();
+    }
+    let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(old.as_str(), new);
+    diff.unified_diff().header(&file.path, &file.path).to_string()
 }
 
 impl WantedRelease<'_> {
     /// Whether a binary that is there was hashed, and is not what it should be.
     fn is_damaged(&self, state: &State) -> bool {
         self.archive.binaries.iter().any(|binary| {
-            let place = state.places.get(&format!("{}/{}", self.dir, binary.name));
-            place.is_some_and(|place| place.sha256 != binary.sha256)
+            let found = state.found.get(&format!("{}/{}", self.dir, binary.name));
+            found.is_some_and(|found| found.sha256 != binary.sha256)
         })
     }
 }
 
-impl Place {
-    /// Whether it is of this kind, with this mode, owner and group.
-    fn is(&self, kind: &str, (mode, owner, group): (&str, &str, &str)) -> bool {
-        self.kind.starts_with(kind)
-            && u32::from_str_radix(mode, 8) == Ok(self.mode)
-            && self.owner == owner
-            && self.group == group
+impl Found {
+    /// Whether it has this mode, owner and group, each of them a name or a number.
+    fn has(&self, mode: &str, owner: &str, group: &str) -> bool {
+        // A folder inherits setgid, and chmod leaves setuid and setgid of folders alone.
+        let kept = if self.kind == "directory" { 0o6000 } else { 0 };
+        u32::from_str_radix(mode, 8) == Ok(self.mode & !kept)
+            && (self.owner == owner || self.uid == owner)
+            && (self.group == group || self.gid == group)
     }
 }
 
@@ -248,32 +281,4 @@ fn check_arch(manifest: &Manifest, state: &State) -> Result<(), Error> {
         "its architecture is {}, not {wanted}: set the node's arch in the document",
         state.machine
     )))
-}
-
-/// The lines and bytes that the script reads.
-#[derive(Default)]
-struct Lines {
-    done: Vec<Input>,
-    bytes: Vec<u8>,
-}
-
-impl Lines {
-    fn line(&mut self, parts: &[&str]) {
-        self.bytes.extend_from_slice(parts.join("\t").as_bytes());
-        self.bytes.push(b'\n');
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn file(&mut self, path: &str, size: u64) {
-        self.done.push(Input::Bytes(std::mem::take(&mut self.bytes)));
-        self.done.push(Input::File { path: PathBuf::from(path), size });
-    }
-
-    fn done(mut self) -> Vec<Input> {
-        self.done.push(Input::Bytes(self.bytes));
-        self.done
-    }
 }

@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// sees half of it. A document with only nodes[].files is enough.
 ///
 /// The release is unpacked in /usr/local/lib/etcd-tools/VERSION-HASH, and links
-/// in the folder for binaries lead there; releases of before are left.
+/// in the folder for binaries lead there; older releases are kept.
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-push", version)]
 pub struct Push {
@@ -88,7 +88,8 @@ impl Push {
             if self.common.check {
                 plan.show(run, manifest, &state);
             } else if !plan.is_empty() {
-                held.host.change(apply::SCRIPT, &[], &plan.input(), SILENCE).await?;
+                let (size, input) = plan.input();
+                held.host.change(apply::SCRIPT, &[&size], &input, SILENCE).await?;
                 run.report(ToolResult::changed(Code::Pushed, plan.summary()).on(name));
             }
             Ok(plan)

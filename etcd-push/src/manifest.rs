@@ -1,6 +1,7 @@
 //! What one node is to have.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
@@ -16,7 +17,7 @@ const RELEASES: &str = "/usr/local/lib/etcd-tools";
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// What is said of a local file that was changed since it was put into the document.
-const OTHER: &str = "not what the document says it is: make the document anew";
+const OTHER: &str = "not what the document says it is: build the document again";
 
 /// What one node is to have.
 pub(crate) struct Manifest<'a> {
@@ -94,11 +95,13 @@ fn wanted(file: &File) -> Result<WantedFile<'_>, String> {
 /// private key that others could read on the node, is refused.
 fn local_size(local: &Path, sha256: &str, mode: &str) -> Result<u64, String> {
     let failed = |what: &str, error| format!("{}: {what}: {error}", local.display());
-    let metadata = fs::metadata(local).map_err(|error| failed("opening", error))?;
-    if metadata.len() > SMALL_BYTES {
-        return Ok(metadata.len());
+    let size = regular(local)?;
+    if size > SMALL_BYTES {
+        return Ok(size);
     }
-    let bytes = fs::read(local).map_err(|error| failed("reading", error))?;
+    let mut bytes = Vec::new();
+    let file = fs::File::open(local).map_err(|error| failed("opening", error))?;
+    file.take(size).read_to_end(&mut bytes).map_err(|error| failed("reading", error))?;
     if disk::sha256(&bytes) != sha256 {
         return Err(format!("{}: {OTHER}", local.display()));
     }
@@ -110,6 +113,15 @@ fn local_size(local: &Path, sha256: &str, mode: &str) -> Result<u64, String> {
     Ok(bytes.len() as u64)
 }
 
+/// The size of a regular file in bytes; all else is refused.
+fn regular(local: &Path) -> Result<u64, String> {
+    match fs::metadata(local) {
+        Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
+        Ok(_) => Err(format!("{}: not a regular file", local.display())),
+        Err(error) => Err(format!("{}: opening: {error}", local.display())),
+    }
+}
+
 fn release_of<'a>(
     release: &'a Release,
     node: &Node,
@@ -118,11 +130,13 @@ fn release_of<'a>(
     let arch = node.arch();
     let archive =
         release.archives.iter().find(|archive| archive.arch == arch).ok_or_else(|| {
-            format!("release {} is not there for {arch}: run etcd-fetch for it", release.version)
+            format!(
+                "release {} has no archive for {arch}: run etcd-fetch for that architecture",
+                release.version
+            )
         })?;
-    let metadata = fs::metadata(&archive.local)
-        .map_err(|error| format!("{}: opening: {error}: run etcd-fetch again", archive.local))?;
-    if metadata.len() != archive.size_bytes {
+    let size = regular(Path::new(&archive.local));
+    if size.map_err(|problem| format!("{problem}: run etcd-fetch again"))? != archive.size_bytes {
         return Err(format!("{}: {OTHER}", archive.local));
     }
     let short = archive.sha256.get(..8).ok_or("release: a sha256 that is too short")?;
@@ -140,7 +154,7 @@ impl Manifest<'_> {
             lines += &format!("user\t{}\n", user.name);
         }
         for directory in &self.node.directories {
-            lines += &format!("path\t-\t{}\n", directory.path);
+            lines += &format!("folder\t{}\n", directory.path);
         }
         for WantedFile { file, sha256, .. } in &self.files {
             let kind = if texts && file.content.is_some() { "text" } else { "path" };

@@ -16,10 +16,11 @@ pub(crate) struct State {
     pub machine: String,
     pub users: HashSet<String>,
     /// By path.
-    pub places: HashMap<String, Place>,
-    /// The paths beside which a killed run left a temporary file.
-    pub left: HashSet<String>,
-    /// The present texts of the files that differ, by path; asked for with `--check`.
+    pub found: HashMap<String, Found>,
+    /// The paths beside which an interrupted run left a temporary file.
+    pub stale: HashSet<String>,
+    /// The present texts of the files that differ, by path, if they are small and others may
+    /// read them; asked for with `--check`.
     pub texts: HashMap<String, String>,
     /// Whether the release is unpacked, whole.
     pub release: bool,
@@ -29,13 +30,15 @@ pub(crate) struct State {
 
 /// What is at a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Found {
     /// `-` when it is not a regular file.
     pub sha256: String,
     /// Permission bits, and those for setuid, setgid and sticky.
     pub mode: u32,
     pub owner: String,
     pub group: String,
+    pub uid: String,
+    pub gid: String,
     /// As `stat` has it: `regular file`, `directory`.
     pub kind: String,
 }
@@ -56,16 +59,18 @@ impl State {
         match parts[..] {
             ["machine", machine] => self.machine = machine.into(),
             ["user", name] => drop(self.users.insert(name.into())),
-            ["left", path] => drop(self.left.insert(path.into())),
-            ["path", path, sha256, mode, owner, group, kind] => {
-                let place = Place {
+            ["stale", path] => drop(self.stale.insert(path.into())),
+            ["path", path, sha256, mode, owner, group, uid, gid, kind] => {
+                let found = Found {
                     sha256: sha256.into(),
                     mode: u32::from_str_radix(mode, 8).ok()?,
                     owner: owner.into(),
                     group: group.into(),
+                    uid: uid.into(),
+                    gid: gid.into(),
                     kind: kind.into(),
                 };
-                self.places.insert(path.into(), place);
+                self.found.insert(path.into(), found);
             }
             ["text", path, text] => {
                 let text = String::from_utf8_lossy(&STANDARD.decode(text).ok()?).into_owned();

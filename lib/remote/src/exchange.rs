@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use openssh::{Child, ChildStderr, ChildStdin, ChildStdout, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -112,9 +113,14 @@ async fn feed(
             Input::File { path, size } => {
                 let failed =
                     |what: String| Error::CommandFailed(format!("{}: {what}", path.display()));
-                let file = tokio::fs::File::open(path).await;
-                let mut file =
-                    file.map_err(|error| failed(format!("opening: {error}")))?.take(*size);
+                let mut options = tokio::fs::File::options();
+                // Else to open a pipe waits for its writer.
+                let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+                let file = file.await.map_err(|error| failed(format!("opening: {error}")))?;
+                if !file.metadata().await.is_ok_and(|found| found.is_file()) {
+                    return Err(failed("not a regular file".into()));
+                }
+                let mut file = file.take(*size);
                 let mut buffer = vec![0; CHUNK];
                 let mut sent = Ok(());
                 while sent.is_ok() && file.limit() > 0 {

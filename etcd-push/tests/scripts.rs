@@ -1,0 +1,333 @@
+//! `apply.sh` and `state.sh` under each shell that is `/bin/sh` somewhere, killed at every
+//! process that they start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pipeline::disk::sha256;
+use tempfile::TempDir;
+
+const HELPERS: &str = include_str!("../../lib/remote/src/scripts/helpers.sh");
+const APPLY: &str = include_str!("../src/apply.sh");
+const STATE: &str = include_str!("../src/state.sh");
+
+/// The programs that the scripts start, and that a test can stop at.
+const PROGRAMS: [&str; 11] =
+    ["head", "sha256sum", "chown", "chmod", "sync", "mv", "ln", "rm", "mkdir", "tar", "sed"];
+
+/// A folder that stands for a host, with a shell of its own.
+struct Host {
+    folder: TempDir,
+}
+
+/// How a script ended: its exit code, -1 after a signal, and its stdout and stderr.
+type Ended = (i32, String, String);
+
+impl Host {
+    fn new(shell: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        for name in ["etc", "bin", "sh"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        symlink(format!("/bin/{shell}"), folder.path().join("sh/sh")).unwrap();
+        for name in PROGRAMS {
+            let path = folder.path().join("bin").join(name);
+            let script = format!(
+                "#!/bin/sh\ncd {root} || exit\nread -r count < count\nread -r stop < stop\n\
+                 echo $((count + 1)) > count\n\
+                 if [ $((count + 1)) = \"$stop\" ]; then read -r signal < signal; kill -s $signal 0; sleep 9; fi\n\
+                 cd - > /dev/null || exit\nexec /usr/bin/{name} \"$@\"\n",
+                root = folder.path().display()
+            );
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let host = Self { folder };
+        host.write("signal", "KILL\n");
+        host.stop_at(0);
+        host
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Has the script killed at the `number`-th process that it starts.
+    fn stop_at(&self, number: usize) {
+        self.write("count", "0\n");
+        self.write("stop", &format!("{number}\n"));
+    }
+
+    /// Whether the script came so far.
+    fn stopped(&self) -> bool {
+        let number = |name| fs::read_to_string(self.path(name)).unwrap().trim().parse::<usize>();
+        number("count").unwrap() >= number("stop").unwrap()
+    }
+
+    fn run(&self, script: &str, args: &[&str], input: &[u8]) -> Ended {
+        let script = format!("umask 077\n{HELPERS}{script}\n");
+        let mut command = Command::new(self.path("sh/sh"));
+        command.args(["-c", &script, "etcd-tools"]).args(args).process_group(0);
+        command.env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin", self.path("bin")));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A script that was killed reads no more.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn apply(&self, plan: &str, contents: &[u8]) -> Ended {
+        let input = [plan.as_bytes(), contents].concat();
+        self.run(APPLY, &[&plan.len().to_string()], &input)
+    }
+
+    /// What is in `etc`: by path, its mode and content; a link's target.
+    fn etc(&self) -> BTreeMap<String, (u32, String)> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.folder.path().join("etc")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(self.folder.path().join("etc")).unwrap();
+                let metadata = fs::symlink_metadata(&path).unwrap();
+                let content = if metadata.is_dir() {
+                    folders.push(path.clone());
+                    String::new()
+                } else if metadata.is_symlink() {
+                    fs::read_link(&path).unwrap().display().to_string()
+                } else {
+                    fs::read_to_string(&path).unwrap_or_else(|_| "binary".into())
+                };
+                let mode = metadata.permissions().mode() & 0o7777;
+                found.insert(name.display().to_string(), (mode, content));
+            }
+        }
+        found
+    }
+
+    /// The line that puts `content` into `etc/NAME`.
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.path(&format!("etc/{name}"));
+        format!("file\t{path}\t{}\t{}\t0640\t{}\n", content.len(), sha256(content.as_bytes()), me())
+    }
+}
+
+/// The owner of what the test makes.
+fn me() -> String {
+    let metadata = fs::metadata("/proc/self").unwrap();
+    format!("{}:{}", metadata.uid(), metadata.gid())
+}
+
+/// A release of one binary, packed.
+fn archive(folder: &Path, content: &str) -> Vec<u8> {
+    let release = folder.join("release");
+    fs::create_dir_all(&release).unwrap();
+    fs::write(release.join("etcd"), content).unwrap();
+    let mut tar = Command::new("tar");
+    tar.current_dir(folder).args(["-czf", "archive", "release"]);
+    assert!(tar.status().unwrap().success());
+    fs::read(folder.join("archive")).unwrap()
+}
+
+fn names(found: &BTreeMap<String, (u32, String)>) -> Vec<&str> {
+    found.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn killed_at_every_step_nothing_live_is_lost_and_the_next_run_heals() {
+    for (shell, signal) in [("dash", "KILL"), ("bash", "KILL"), ("dash", "TERM"), ("bash", "TERM")]
+    {
+        let host = Host::new(shell);
+        host.write("signal", &format!("{signal}\n"));
+        let bytes = archive(host.folder.path(), "new binary");
+        let etc = host.path("etc");
+        let plan = format!(
+            "folder\t{etc}/data\t0700\t{me}\nrelease\t{etc}/v1\t{}\t{}\tetcd\n\
+             link\t{etc}/etcd\t{etc}/v1/etcd\n{}{}sync\t{etc}\nend",
+            bytes.len(),
+            sha256(&bytes),
+            host.file("one", "new one"),
+            host.file("a b*", "new two"),
+            me = me()
+        );
+        let contents = [bytes.as_slice(), b"new one", b"new two"].concat();
+        let mut stop = 0;
+        loop {
+            stop += 1;
+            assert!(stop < 200, "it does not end");
+            let _ = fs::remove_dir_all(&etc);
+            fs::create_dir_all(host.path("etc/v1")).unwrap();
+            for (name, text) in [("one", "old one"), ("a b*", "old two"), ("v1/etcd", "old binary")]
+            {
+                host.write(&format!("etc/{name}"), text);
+            }
+            host.stop_at(stop);
+            let (code, _, stderr) = host.apply(&plan, &contents);
+            let at = format!("{shell}, {signal} at process {stop}: {stderr}");
+            let stopped = host.stopped();
+            let found = host.etc();
+            for (name, old, new) in [
+                ("one", "old one", "new one"),
+                ("a b*", "old two", "new two"),
+                ("v1/etcd", "old binary", "new binary"),
+            ] {
+                let content = &found[name].1;
+                assert!([old, new].contains(&content.as_str()), "{at}: {name}: {content}");
+            }
+            for (name, (mode, _)) in &found {
+                let staged = name.contains(".etcd-tools");
+                assert!(!staged || signal == "KILL", "{at}: {name} is left");
+                assert!(
+                    !name.starts_with(".one") || [0o600, 0o640].contains(mode),
+                    "{at}: {mode:o}"
+                );
+            }
+            host.stop_at(0);
+            assert!(stopped || code == 0, "{at}");
+            assert_eq!(host.apply(&plan, &contents), (0, String::new(), String::new()), "{at}");
+            let healed = host.etc();
+            let expected = ["a b*", "data", "etcd", "one", "v1", "v1/etcd"];
+            assert_eq!(names(&healed), expected, "{at}");
+            assert_eq!(healed["one"], (0o640, "new one".into()), "{at}");
+            assert_eq!(healed["data"].0, 0o700);
+            assert_eq!(healed["etcd"].1, format!("{etc}/v1/etcd"));
+            if !stopped {
+                break;
+            }
+        }
+        assert!(stop > 20, "{stop} processes only");
+    }
+}
+
+#[test]
+fn what_arrives_damaged_or_truncated_changes_nothing() {
+    for shell in ["dash", "bash"] {
+        let host = Host::new(shell);
+        host.write("etc/one", "old one");
+        host.write("etc/two", "old two");
+        let before = host.etc();
+        let two = host.path("etc/two");
+        let plan = format!("{}{}end", host.file("one", "new one"), host.file("two", "new two"));
+        let refused = |plan: &str, contents: &str, why: &str| {
+            let ended = host.apply(plan, contents.as_bytes());
+            assert_eq!(ended, (1, String::new(), format!("{why}\n")), "{shell}");
+            assert_eq!(host.etc(), before, "{shell}: {why}");
+        };
+        let damaged = "what arrived does not have the SHA-256 of the document";
+        refused(&plan, "new onenew", &format!("{two}: {damaged}: 3 of 7 bytes"));
+        refused(&plan, "new onenew TWO", &format!("{two}: {damaged}: 7 of 7 bytes"));
+        // A file that grew is sent up to its size; but whatever comes, it is no plan.
+        let grown = format!("new one\nstale\t{}\nend", host.path("etc/one"));
+        refused(&plan, &grown, &format!("{two}: {damaged}: 7 of 7 bytes"));
+        for size in 0..plan.len() {
+            refused(&plan[..size], "", "the plan was truncated in transit: run again");
+        }
+        host.apply(&plan, b"new onenew two and what nobody reads");
+        assert_eq!(host.etc()["two"].1, "new two");
+    }
+}
+
+#[test]
+fn links_of_other_users_are_not_followed_and_those_of_root_are() {
+    let root = me().starts_with("0:");
+    assert!(root, "run the tests as root: they give folders to another user");
+    for shell in ["dash", "bash"] {
+        let host = Host::new(shell);
+        fs::set_permissions(host.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["etc/data", "secret", "disk"] {
+            fs::create_dir(host.path(name)).unwrap();
+        }
+        std::os::unix::fs::chown(host.path("etc/data"), Some(65534), Some(65534)).unwrap();
+        // As the owner of the folder could have placed them.
+        symlink(host.path("secret"), host.path("etc/data/wal")).unwrap();
+        std::os::unix::fs::lchown(host.path("etc/data/wal"), Some(65534), None).unwrap();
+        symlink(host.path("secret"), host.path("etc/data/roots")).unwrap();
+        symlink(host.path("disk"), host.path("etc/var")).unwrap();
+        let owner = |name: &str| fs::metadata(host.path(name)).unwrap().uid();
+        let link = |name: &str| {
+            let (data, path) = (host.path("etc/data"), host.path(&format!("etc/data/{name}")));
+            let why = "is a link that another user than root could have placed: \
+                       name the folder that it leads to instead\n";
+            (path, format!("{data}/{name} {why}"))
+        };
+        for name in ["wal", "roots"] {
+            let (path, why) = link(name);
+            let refused = (1, String::new(), format!("{path}: {why}"));
+            for kind in ["folder", "attributes"] {
+                let plan = format!("{kind}\t{path}\t0777\t65534:65534\nend");
+                assert_eq!(host.apply(&plan, b""), refused, "{shell}");
+            }
+            let plan = format!("{}end", host.file(&format!("data/{name}/x"), "new"));
+            assert_eq!(host.apply(&plan, b"new"), refused, "{shell}");
+            let asked = host.run(STATE, &[], format!("folder\t{path}\n").as_bytes());
+            assert_eq!((asked.0, asked.2), (1, refused.2.clone()), "{shell}");
+            let asked = host.run(STATE, &[], format!("path\t-\t{path}/x\n").as_bytes());
+            assert_eq!((asked.0, asked.2), (1, refused.2), "{shell}");
+        }
+        assert_eq!(owner("secret"), 0);
+        assert_eq!(fs::read_dir(host.path("secret")).unwrap().count(), 0);
+        let plan = format!(
+            "folder\t{}\t0700\t65534:65534\nfolder\t{}\t0700\t65534:65534\n{}end",
+            host.path("etc/data/inner"),
+            host.path("etc/var"),
+            host.file("data/file", "new")
+        );
+        assert_eq!(host.apply(&plan, b"new"), (0, String::new(), String::new()), "{shell}");
+        assert_eq!((owner("etc/data/inner"), owner("disk")), (65534, 65534));
+        assert!(
+            host.path("etc/var") != host.path("disk")
+                && Path::new(&host.path("etc/var")).is_symlink()
+        );
+        assert_eq!(host.etc()["data/file"], (0o640, "new".into()));
+        // It is as it should be now.
+        let (_, answer, _) =
+            host.run(STATE, &[], format!("folder\t{}\n", host.path("etc/var")).as_bytes());
+        assert!(answer.contains("\t700\tnobody\tnogroup\t65534\t65534\tdirectory\n"), "{answer}");
+    }
+}
+
+#[test]
+fn what_is_in_the_place_of_another_kind_is_named() {
+    for shell in ["dash", "bash"] {
+        let host = Host::new(shell);
+        host.write("etc/file", "old");
+        fs::create_dir(host.path("etc/folder")).unwrap();
+        let (file, folder) = (host.path("etc/file"), host.path("etc/folder"));
+        let cases = [
+            (
+                host.file("folder", "new"),
+                format!("path\t-\t{folder}\n"),
+                format!("{folder}: a folder is in the place of the file: move it away\n"),
+            ),
+            (
+                host.file("file/x", "new"),
+                format!("path\t-\t{file}/x\n"),
+                format!("{file}: {file} is a file in the place of a folder: move it away\n"),
+            ),
+            (
+                format!("folder\t{file}\t0755\t{}\n", me()),
+                format!("folder\t{file}\n"),
+                format!("{file}: {file} is a file in the place of a folder: move it away\n"),
+            ),
+        ];
+        for (line, question, why) in cases {
+            let (code, _, stderr) = host.apply(&format!("{line}end"), b"new");
+            assert_eq!((code, &stderr), (1, &why), "{shell}");
+            let (code, _, stderr) = host.run(STATE, &[], question.as_bytes());
+            assert_eq!((code, &stderr), (1, &why), "{shell}");
+        }
+    }
+}
