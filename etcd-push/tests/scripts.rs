@@ -69,15 +69,23 @@ impl Host {
 
     /// Whether the script came so far.
     fn stopped(&self) -> bool {
-        let number = |name| fs::read_to_string(self.path(name)).unwrap().trim().parse::<usize>();
-        number("count").unwrap() >= number("stop").unwrap()
+        self.number("count") >= self.number("stop")
+    }
+
+    fn number(&self, name: &str) -> usize {
+        fs::read_to_string(self.path(name)).unwrap().trim().parse().unwrap()
     }
 
     fn run(&self, script: &str, args: &[&str], input: &[u8]) -> Ended {
         let script = format!("umask 077\n{HELPERS}{script}\n");
         let mut command = Command::new(self.path("sh/sh"));
         command.args(["-c", &script, "etcd-tools"]).args(args).process_group(0);
-        command.env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin", self.path("bin")));
+        let system = "/usr/bin:/bin:/usr/sbin";
+        let path = match self.number("stop") {
+            0 => system.to_owned(),
+            _ => format!("{}:{system}", self.path("bin")),
+        };
+        command.env("PATH", path);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -148,68 +156,70 @@ fn names(found: &BTreeMap<String, (u32, String)>) -> Vec<&str> {
 
 #[test]
 fn killed_at_every_step_nothing_live_is_lost_and_the_next_run_heals() {
-    for (shell, signal) in [("dash", "KILL"), ("bash", "KILL"), ("dash", "TERM"), ("bash", "TERM")]
-    {
-        let host = Host::new(shell);
-        host.write("signal", &format!("{signal}\n"));
-        let bytes = archive(host.folder.path(), "new binary");
-        let etc = host.path("etc");
-        let plan = format!(
-            "folder\t{etc}/data\t0700\t{me}\nrelease\t{etc}/v1\t{}\t{}\tetcd\n\
-             link\t{etc}/etcd\t{etc}/v1/etcd\n{}{}sync\t{etc}\nend",
-            bytes.len(),
-            sha256(&bytes),
-            host.file("one", "new one"),
-            host.file("a b*", "new two"),
-            me = me()
-        );
-        let contents = [bytes.as_slice(), b"new one", b"new two"].concat();
-        let mut stop = 0;
-        loop {
-            stop += 1;
-            assert!(stop < 200, "it does not end");
-            let _ = fs::remove_dir_all(&etc);
-            fs::create_dir_all(host.path("etc/v1")).unwrap();
-            for (name, text) in [("one", "old one"), ("a b*", "old two"), ("v1/etcd", "old binary")]
-            {
-                host.write(&format!("etc/{name}"), text);
-            }
-            host.stop_at(stop);
-            let (code, _, stderr) = host.apply(&plan, &contents);
-            let at = format!("{shell}, {signal} at process {stop}: {stderr}");
-            let stopped = host.stopped();
-            let found = host.etc();
-            for (name, old, new) in [
-                ("one", "old one", "new one"),
-                ("a b*", "old two", "new two"),
-                ("v1/etcd", "old binary", "new binary"),
-            ] {
-                let content = &found[name].1;
-                assert!([old, new].contains(&content.as_str()), "{at}: {name}: {content}");
-            }
-            for (name, (mode, _)) in &found {
-                let staged = name.contains(".etcd-tools");
-                assert!(!staged || signal == "KILL", "{at}: {name} is left");
-                assert!(
-                    !name.starts_with(".one") || [0o600, 0o640].contains(mode),
-                    "{at}: {mode:o}"
-                );
-            }
-            host.stop_at(0);
-            assert!(stopped || code == 0, "{at}");
-            assert_eq!(host.apply(&plan, &contents), (0, String::new(), String::new()), "{at}");
-            let healed = host.etc();
-            let expected = ["a b*", "data", "etcd", "one", "v1", "v1/etcd"];
-            assert_eq!(names(&healed), expected, "{at}");
-            assert_eq!(healed["one"], (0o640, "new one".into()), "{at}");
-            assert_eq!(healed["data"].0, 0o700);
-            assert_eq!(healed["etcd"].1, format!("{etc}/v1/etcd"));
-            if !stopped {
-                break;
-            }
+    std::thread::scope(|scope| {
+        for shell in ["dash", "bash"] {
+            scope.spawn(|| kill_at_every_step(shell, "KILL"));
+            scope.spawn(|| kill_at_every_step(shell, "TERM"));
         }
-        assert!(stop > 20, "{stop} processes only");
+    });
+}
+
+fn kill_at_every_step(shell: &str, signal: &str) {
+    let host = Host::new(shell);
+    host.write("signal", &format!("{signal}\n"));
+    let bytes = archive(host.folder.path(), "new binary");
+    let etc = host.path("etc");
+    let plan = format!(
+        "folder\t{etc}/data\t0700\t{me}\nrelease\t{etc}/v1\t{}\t{}\tetcd\n\
+         link\t{etc}/etcd\t{etc}/v1/etcd\n{}{}sync\t{etc}\nend",
+        bytes.len(),
+        sha256(&bytes),
+        host.file("one", "new one"),
+        host.file("a b*", "new two"),
+        me = me()
+    );
+    let contents = [bytes.as_slice(), b"new one", b"new two"].concat();
+    let mut stop = 0;
+    loop {
+        stop += 1;
+        assert!(stop < 200, "it does not end");
+        let _ = fs::remove_dir_all(&etc);
+        fs::create_dir_all(host.path("etc/v1")).unwrap();
+        for (name, text) in [("one", "old one"), ("a b*", "old two"), ("v1/etcd", "old binary")] {
+            host.write(&format!("etc/{name}"), text);
+        }
+        host.stop_at(stop);
+        let (code, _, stderr) = host.apply(&plan, &contents);
+        let at = format!("{shell}, {signal} at process {stop}: {stderr}");
+        let stopped = host.stopped();
+        let found = host.etc();
+        for (name, old, new) in [
+            ("one", "old one", "new one"),
+            ("a b*", "old two", "new two"),
+            ("v1/etcd", "old binary", "new binary"),
+        ] {
+            let content = &found[name].1;
+            assert!([old, new].contains(&content.as_str()), "{at}: {name}: {content}");
+        }
+        for (name, (mode, _)) in &found {
+            let staged = name.contains(".etcd-tools");
+            assert!(!staged || signal == "KILL", "{at}: {name} is left");
+            assert!(!name.starts_with(".one") || [0o600, 0o640].contains(mode), "{at}: {mode:o}");
+        }
+        host.stop_at(0);
+        assert!(stopped || code == 0, "{at}");
+        assert_eq!(host.apply(&plan, &contents), (0, String::new(), String::new()), "{at}");
+        let healed = host.etc();
+        let expected = ["a b*", "data", "etcd", "one", "v1", "v1/etcd"];
+        assert_eq!(names(&healed), expected, "{at}");
+        assert_eq!(healed["one"], (0o640, "new one".into()), "{at}");
+        assert_eq!(healed["data"].0, 0o700);
+        assert_eq!(healed["etcd"].1, format!("{etc}/v1/etcd"));
+        if !stopped {
+            break;
+        }
     }
+    assert!(stop > 20, "{stop} processes only");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn hosts_that_cannot_be_reached() {
                        No route to host";
     assert_eq!(lines(&pushed.stderr, "etcd-02"), [unreachable]);
     for node in ["etcd-01", "etcd-03"] {
-        let done = "made user etcd, made 3 folders, installed release v3.5.16, wrote 6 files";
+        let done = "created user etcd, created 3 folders, installed release v3.5.16, wrote 6 files";
         assert_eq!(lines(&pushed.stderr, node), [format!("etcd-push: {node}: {done}")]);
     }
     assert_eq!(errors(&pushed), [error("etcd-02", "unreachable")]);
