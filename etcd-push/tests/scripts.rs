@@ -1,6 +1,8 @@
 //! `apply.sh` and `state.sh` under each shell that is `/bin/sh` somewhere, killed at every
 //! process that they start.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
