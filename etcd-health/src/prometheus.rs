@@ -37,7 +37,7 @@ pub(crate) fn render(probe: &ClusterProbe) -> String {
     });
     family("alarm", "An alarm that a member has raised.", alarms.collect());
     let infos = health.endpoints.iter().filter_map(info);
-    family("endpoint_info", "What an endpoint says of itself.", infos.collect());
+    family("endpoint_info", "What an endpoint reports of itself.", infos.collect());
     for (name, help, value) in ENDPOINT_GAUGES {
         let sample = |endpoint| value(endpoint).map(|value| (labels(endpoint), value));
         family(name, help, health.endpoints.iter().filter_map(sample).collect());

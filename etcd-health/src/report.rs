@@ -74,17 +74,17 @@ fn warn(run: &Run, health: &Health) {
     }
     for member in health.members.iter().filter(|member| is_foreign(run, health, member)) {
         let message = format!(
-            "member {} is not a node in the document, and was not asked (peer URLs {})",
+            "member {} is not a node in the document, and was not probed (peer URLs {})",
             member_name(health, &member.id),
             member.peer_urls.join(",")
         );
         run.report(ToolResult::warning(Code::UnknownMember, message));
     }
-    let told = health.endpoints.iter().filter_map(|e| e.version.as_ref().map(|v| (e, v)));
-    let versions: BTreeSet<_> = told.clone().map(|(_, version)| version).collect();
+    let known = health.endpoints.iter().filter_map(|e| e.version.as_ref().map(|v| (e, v)));
+    let versions: BTreeSet<_> = known.clone().map(|(_, version)| version).collect();
     if versions.len() > 1 {
         let list: Vec<_> =
-            told.map(|(e, version)| format!("{} {version}", name(health, e))).collect();
+            known.map(|(e, version)| format!("{} {version}", name(health, e))).collect();
         let message = format!("different versions: {}", list.join(", "));
         run.report(ToolResult::warning(Code::DifferentVersions, message));
     }
@@ -96,8 +96,8 @@ fn is_foreign(run: &Run, health: &Health, member: &Member) -> bool {
     let is_node = nodes.iter().any(|node| {
         node.name == member.name || member.peer_urls.contains(&run.document.peer_url(node))
     });
-    let is_asked = health.endpoints.iter().any(|endpoint| is_of(endpoint, member));
-    !nodes.is_empty() && !is_node && !is_asked
+    let is_probed = health.endpoints.iter().any(|endpoint| is_of(endpoint, member));
+    !nodes.is_empty() && !is_node && !is_probed
 }
 
 /// The state of the cluster in one line.

@@ -416,7 +416,7 @@ fn a_learner_and_a_member_that_is_not_in_the_document() {
         let output = piped(tool_for(&cluster, &[]), &two);
         let peer = format!("https://{}:2380", cluster.members[2].address);
         let warning = format!(
-            "member etcd-03 is not a node in the document, and was not asked (peer URLs {peer})"
+            "member etcd-03 is not a node in the document, and was not probed (peer URLs {peer})"
         );
         let lines = stderr(&output);
         assert!(lines.contains(&format!("etcd-health: warning: {warning}")), "{lines:?}");

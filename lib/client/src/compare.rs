@@ -1,4 +1,4 @@
-//! Whether what the endpoints of one cluster say agrees.
+//! Whether what the endpoints of one cluster report agrees.
 //!
 //! A difference counts only between members that have served a linearizable read,
 //! and so have caught up just now, and only when it stays: members change, and
@@ -14,7 +14,7 @@ use crate::probe::{ClusterProbe, EndpointProbe, Problem, ProblemKind, name};
 use crate::wire::DataHash;
 use crate::{Endpoint, Error};
 
-/// How often members that differ are asked again.
+/// How often members that differ are queried again.
 const ROUNDS: usize = 5;
 
 /// How long they are given to agree.
@@ -111,8 +111,8 @@ async fn different_data(endpoints: &[Endpoint], probes: &[EndpointProbe]) -> Opt
         if positions.windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]) {
             return None;
         }
-        let asked = members.iter().map(|at| stable_position(&endpoints[*at]));
-        positions = join_all(asked).await;
+        let queries = members.iter().map(|at| stable_position(&endpoints[*at]));
+        positions = join_all(queries).await;
         let difference = position_difference(probes, &members, &positions);
         if differed && difference.is_some() {
             return difference;
@@ -122,7 +122,7 @@ async fn different_data(endpoints: &[Endpoint], probes: &[EndpointProbe]) -> Opt
     None
 }
 
-/// The position of a member, if it applied nothing while it was asked twice: index
+/// The position of a member, if it applied nothing between two queries: index
 /// and revision of one answer are not read at the same moment.
 async fn stable_position(endpoint: &Endpoint) -> Option<Position> {
     let position = async || {
@@ -228,7 +228,7 @@ pub async fn compare_hashes(endpoints: &[Endpoint], probe: &mut ClusterProbe) ->
     failures
 }
 
-/// What one member answered when it was asked to hash its data.
+/// One member's reply to the request to hash its data.
 struct MemberHash {
     at: usize,
     version: String,

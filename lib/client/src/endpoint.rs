@@ -161,7 +161,7 @@ impl Endpoint {
         }
     }
 
-    /// A linearizable read that the member does by itself when it is asked
+    /// A linearizable read that the member does by itself on a request
     /// outside of the gateway; all that is left where that refuses.
     pub(crate) async fn plain_health(&self) -> Result<(), Error> {
         let request = self.client()?.get(format!("{}/health", self.url));
@@ -175,7 +175,7 @@ impl Endpoint {
         Ok(self.send::<VersionAnswer>(request, self.timeout).await?.etcdserver)
     }
 
-    /// What the member says of itself, quorum or not.
+    /// What the member reports of itself, quorum or not.
     pub async fn status(&self) -> Result<Status, Error> {
         self.call::<StatusAnswer>("/v3/maintenance/status", json!({})).await.map(Status::from)
     }
@@ -198,7 +198,7 @@ impl Endpoint {
         answer.await.map(DataHash::from)
     }
 
-    /// Has the member, which must be the leader, hand leadership to the member
+    /// Has the member, which must be the leader, transfer leadership to the member
     /// with the ID `target` (hex), and returns when that has happened.
     pub async fn move_leader(&self, target: &str) -> Result<(), Error> {
         let target = u64::from_str_radix(target, 16)

@@ -52,7 +52,7 @@ pub enum Error {
     Etcd {
         /// The gRPC status code.
         code: i32,
-        /// What etcd says.
+        /// etcd's own words.
         message: String,
     },
     /// The member answers, but not its gateway.
@@ -84,7 +84,7 @@ impl Error {
         match why {
             Pem::Io(why) => Self::file(path, plain(&why)),
             Pem::NoItemsFound => Self::file(path, "no private key in it"),
-            // What else it says may quote the file.
+            // Its other messages may quote the file.
             _ => Self::file(path, "not PEM"),
         }
     }
@@ -144,8 +144,8 @@ impl Error {
             return Self::CommonName;
         }
         let failure: Failure = serde_json::from_str(text).unwrap_or_default();
-        let told = [failure.message, failure.error, failure.reason];
-        match told.into_iter().find(|text| !text.is_empty()) {
+        let messages = [failure.message, failure.error, failure.reason].map(|m| first_line(&m));
+        match messages.into_iter().find(|text| !text.is_empty()) {
             // The gateway is a client of its own server, with the server's certificate.
             Some(why) if failure.code == UNAVAILABLE && why.starts_with("connection ") => {
                 Self::Gateway(format!(
@@ -156,9 +156,8 @@ impl Error {
             Some(why) if why == "RAFT NO LEADER" => Self::NoLeader,
             Some(message) => Self::Etcd { code: failure.code, message },
             None => {
-                let line: String =
-                    text.lines().next().unwrap_or_default().chars().take(200).collect();
-                Self::Answer(format!("HTTP {status} {}", line.trim()).trim_end().into())
+                let text = format!("HTTP {status} {}", first_line(text));
+                Self::Answer(text.trim_end().into())
             }
         }
     }
@@ -200,6 +199,12 @@ fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Cause<'a> {
         return error.get_ref().map_or(Cause::Io(error), |inner| cause(inner));
     }
     error.source().map_or(Cause::Other(error), cause)
+}
+
+/// The first line of what a server sent, of a length that a person reads.
+fn first_line(text: &str) -> String {
+    let line: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+    line.trim().into()
 }
 
 /// An error of the system without its number.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use etcd::quorum::quorum;
 use futures::future::join_all;
 use pipeline::document::{self, Health, Member};
 use tokio::time::{Instant, sleep, timeout};
@@ -49,7 +50,7 @@ pub struct Problem {
 pub enum ProblemKind {
     /// An endpoint does not serve.
     Endpoint,
-    /// What the endpoints say contradicts each other.
+    /// What the endpoints report contradicts each other.
     Difference,
     /// A member has raised an alarm.
     Alarm,
@@ -115,19 +116,19 @@ pub async fn wait_healthy_with<E>(
 }
 
 impl ClusterProbe {
-    /// Says that quorum is lost, and how many of the voting members answer; absent
-    /// while there is quorum, or where members that were not asked may be enough.
+    /// A statement that quorum is lost, and how many of the voting members answer; absent
+    /// while there is quorum, or where members that were not probed may be enough.
     pub fn no_quorum(&self) -> Option<String> {
         let endpoints = &self.health.endpoints;
         let served = endpoints.iter().any(|e| e.healthy && !e.is_learner);
         let voters: Vec<_> = self.health.members.iter().filter(|m| !m.is_learner).collect();
-        let is_asked = |voter: &Member| endpoints.iter().any(|endpoint| is_of(endpoint, voter));
+        let is_probed = |voter: &Member| endpoints.iter().any(|endpoint| is_of(endpoint, voter));
         let answers = |voter: &Member| {
             endpoints.iter().any(|endpoint| endpoint.member_id.as_ref() == Some(&voter.id))
         };
         let answering = voters.iter().filter(|voter| answers(voter)).count();
-        let unasked = voters.iter().filter(|voter| !is_asked(voter)).count();
-        (!served && answering + unasked < voters.len() / 2 + 1 && !voters.is_empty()).then(|| {
+        let unknown = voters.iter().filter(|voter| !is_probed(voter)).count();
+        (!served && answering + unknown < quorum(voters.len()) && !voters.is_empty()).then(|| {
             let verb = if answering == 1 { "answers" } else { "answer" };
             format!("no quorum: {answering} of {} voting members {verb}", voters.len())
         })
@@ -174,7 +175,7 @@ pub fn name<'a>(health: &'a Health, endpoint: &'a document::Endpoint) -> &'a str
     name.filter(|name| !name.is_empty()).unwrap_or(&endpoint.endpoint)
 }
 
-/// Whether `endpoint` is one of `member`'s: by the ID that it told, else by node or URL.
+/// Whether `endpoint` is one of `member`'s: by the ID that it reported, else by node or URL.
 pub fn is_of(endpoint: &document::Endpoint, member: &Member) -> bool {
     match &endpoint.member_id {
         Some(id) => *id == member.id,
@@ -258,7 +259,7 @@ impl EndpointProbe {
         self.endpoint.healthy && !self.endpoint.is_learner && self.endpoint.member_id.is_some()
     }
 
-    /// How far what the endpoint says of the cluster can be trusted.
+    /// How far what the endpoint reports of the cluster can be trusted.
     fn standing(&self) -> impl Ord + use<> {
         (self.endpoint.raft_term, self.endpoint.healthy, self.endpoint.raft_index)
     }
@@ -310,8 +311,8 @@ fn combine(mut probes: Vec<EndpointProbe>, differences: Vec<Problem>) -> Cluster
 
 /// The member list of the endpoint that is to be trusted most, or why none has one.
 fn members(probes: &[EndpointProbe]) -> (Vec<Member>, Option<Error>) {
-    let told = probes.iter().filter(|probe| matches!(probe.members, Some(Ok(_))));
-    match told.max_by_key(|probe| probe.standing()).map(|probe| &probe.members) {
+    let lists = probes.iter().filter(|probe| matches!(probe.members, Some(Ok(_))));
+    match lists.max_by_key(|probe| probe.standing()).map(|probe| &probe.members) {
         Some(Some(Ok(members))) => (members.clone(), None),
         _ => (Vec::new(), probes.iter().find_map(|probe| probe.members.clone()?.err())),
     }

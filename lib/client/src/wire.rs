@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// What a member says of itself.
+/// What a member reports of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     /// The member's ID, in hex.
@@ -60,7 +60,7 @@ pub(crate) struct Failure {
     pub message: String,
     /// The message again; in some versions of the gateway the only one.
     pub error: String,
-    /// What `/health` says, from 3.5 on.
+    /// The message of `/health`, from 3.5 on.
     pub reason: String,
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn id(number: u64) -> String {
 }
 
 /// An alarm among the errors of a status: the text form of etcd's `AlarmMember`,
-/// as `memberID:9372538179322589801 alarm:NOSPACE `. (The alarm list itself is
+/// e.g. `memberID:9372538179322589801 alarm:NOSPACE `. (The alarm list itself is
 /// a raft proposal, which needs quorum and a root user.)
 fn alarm(text: &str) -> Option<Alarm> {
     let field = |name: &str| text.split_whitespace().find_map(|word| word.strip_prefix(name));

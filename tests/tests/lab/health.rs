@@ -182,7 +182,7 @@ END
     assert_eq!(told["health"]["endpoints"][3]["isLearner"], true);
     let ran = cluster.health("", "").ok();
     let foreign = format!(
-        "etcd-health: warning: member etcd-04 is not a node in the document, and was not asked \
+        "etcd-health: warning: member etcd-04 is not a node in the document, and was not probed \
          (peer URLs {peer})"
     );
     assert_eq!(lines(&ran)[0], foreign);
