@@ -6,6 +6,8 @@
 //! in `docs/schema.json` is generated from them.
 
 mod cli;
+#[cfg(test)]
+mod damaged;
 pub mod disk;
 pub mod document;
 mod error;

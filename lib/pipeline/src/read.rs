@@ -9,7 +9,7 @@ use crate::document::{API_VERSION, Document};
 use crate::original::Original;
 use crate::place::{Place, shortened, shown};
 use crate::tree::Tree;
-use crate::{Code, Error, Exit, ToolResult, nodelist, secrets, validate};
+use crate::{Code, Error, Exit, ToolResult, nodelist, secrets, terminal, validate};
 
 /// The most that a document may have: that of some thousand nodes is smaller by far.
 const LIMIT: u64 = 64 << 20;
@@ -123,11 +123,12 @@ fn json(text: &str) -> Result<(Document, Original, Vec<Place>), Error> {
     Ok((document, original, unknown))
 }
 
-/// What serde says of a value of the wrong type, which it shows whole.
+/// What serde says of a value of the wrong type, which it shows whole and as it is.
 fn wrong_type(message: &str) -> String {
+    let message = terminal::line(message);
     match message.rfind(", expected ") {
         Some(end) => format!("{}{}", shortened(&message[..end]), &message[end..]),
-        None => message.to_owned(),
+        None => message.into_owned(),
     }
 }
 

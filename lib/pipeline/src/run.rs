@@ -304,3 +304,80 @@ fn usage_line(error: &clap::Error, name: &str) -> String {
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+    use nix::time::{ClockId, clock_gettime};
+
+    use super::*;
+    use crate::parse;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        common: Common,
+    }
+
+    /// A run of a tool that reads `text`, reports on each node, and writes.
+    fn passed(text: &str) -> String {
+        let input = parse(text.as_bytes()).unwrap();
+        let mut run = Run {
+            document: input.document,
+            common: Flags::parse_from(["tool", "--quiet"]).common,
+            tool: "tool".into(),
+            found: Mutex::default(),
+            original: input.original,
+            writes_document: true,
+        };
+        run.found().extend(input.warnings);
+        for node in run.nodes().iter().rev() {
+            run.report(ToolResult::changed(Code::Pushed, "done").on(&node.name));
+        }
+        run.finish();
+        let nodes: Vec<_> = run.document.nodes.iter().map(|node| node.name.clone()).collect();
+        let order: Vec<_> = run.document.results.iter().filter_map(|r| r.node.clone()).collect();
+        assert!(order.ends_with(&nodes), "results in the order of the nodes");
+        let value = run.original.with_changes_of(&run.document).unwrap();
+        serde_json::to_string(&value).unwrap()
+    }
+
+    /// The processor time of this thread that two passes of `text` take: two tools.
+    fn time_of(text: &str) -> Duration {
+        let now = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
+        let start = now();
+        let out = passed(&passed(text));
+        assert!(out.len() > text.len());
+        now() - start
+    }
+
+    fn of_nodes(count: usize) -> String {
+        let node = |at: usize| {
+            let address = format!("10.0.{}.{}", at / 250, at % 250);
+            format!(r#"{{"name": "n{at}", "address": "{address}", "rack": {at}}}"#)
+        };
+        let nodes: Vec<_> = (0..count).map(node).collect();
+        format!(r#"{{"apiVersion": "etcd-tools/v1", "nodes": [{}]}}"#, nodes.join(","))
+    }
+
+    fn of_files(count: usize) -> String {
+        let file = |at| format!(r#"{{"path": "/{at}", "mode": "0600", "content": "", "x": {at}}}"#);
+        let files: Vec<_> = (0..count).map(file).collect();
+        format!(
+            r#"{{"apiVersion": "etcd-tools/v1", "nodes": [
+                {{"name": "a", "address": "10.0.0.1", "files": [{}]}}]}}"#,
+            files.join(",")
+        )
+    }
+
+    #[test]
+    fn many_nodes_and_files_take_time_in_proportion() {
+        for (what, of) in [("nodes", of_nodes as fn(usize) -> String), ("files", of_files)] {
+            let (few, many) = (time_of(&of(200)), time_of(&of(1600)));
+            // Eight times as many; what looks at each pair takes 64 times as long.
+            assert!(many < few * 20, "{what}: {few:?}, then {many:?}");
+        }
+    }
+}
