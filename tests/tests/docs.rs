@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::{ArgAction, Command, ValueEnum};
+use etcd::Minor;
 use pipeline::{Code, Document, IN_WORDS, command};
 use tests::repository;
 
@@ -138,4 +139,18 @@ fn for_each_command(commands: Vec<Command>, look: &mut impl FnMut(&mut Command))
         look(&mut command);
         for_each_command(command.get_subcommands().cloned().collect(), look);
     }
+}
+
+#[test]
+fn the_lab_and_the_demo_know_the_releases_that_the_tools_know() {
+    let lab = repository().join("scripts/lab").display().to_string();
+    let table = tests::run(&repository(), &lab, &["releases"]).ok().stdout;
+    let versions: Vec<_> = table.lines().filter_map(|line| line.split(' ').next()).collect();
+    for minor in Minor::KNOWN.into_iter().filter(|minor| minor.is_supported()) {
+        let newest = minor.newest().unwrap().to_string();
+        assert!(versions.contains(&newest.as_str()), "no {newest} in {versions:?}");
+    }
+    let demo = fs::read_to_string(repository().join("scripts/demo")).unwrap();
+    let default = format!("release=${{1:-{}}}", Minor::DEFAULT);
+    assert!(demo.contains(&default), "no {default:?} in scripts/demo");
 }

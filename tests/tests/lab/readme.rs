@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use tests::{Lab, repository};
+use tests::{Lab, release, repository};
 
 /// What the README has in blocks of `sh`.
 fn blocks() -> Vec<String> {
@@ -50,14 +50,34 @@ fn the_commands_work() {
 fn the_first_command_ends_with_three_healthy_members() {
     let lab = Lab::with_nodes(3);
     let program = repository().join("scripts/demo").display().to_string();
-    let demo = || lab.run(&program, &[]).ok();
-    let first = demo();
+    let demo = |args: &[&str]| lab.run(&program, args).ok();
+    let first = demo(&[]);
     let healthy = |table: &str| table.lines().filter(|line| line.contains("  healthy  ")).count();
     assert_eq!(healthy(&first.stdout), 3, "{}", first.stdout);
     assert!(first.stdout.contains("/lab ssh etcd-01"), "{}", first.stdout);
     let pid = "systemctl show etcd -p MainPID";
     let before = lab.on("etcd-01", pid);
-    let second = demo().says("etcd-unit: etcd-01: etcd.service running as configured");
+    let second = demo(&[]).says("etcd-unit: etcd-01: etcd.service running as configured");
     assert_eq!(healthy(&second.stdout), 3, "{}", second.stdout);
     assert_eq!(lab.on("etcd-01", pid), before);
+
+    // Another release, on hosts that have nothing.
+    let Some(version) = release("3.7") else { return };
+    lab.command(&["reset"]);
+    let table = demo(&["3.7"]).stdout;
+    assert_eq!(healthy(&table), 3, "{table}");
+    assert_eq!(table.matches(&version[1..]).count(), 3, "{table}");
+}
+
+#[test]
+fn the_first_pipeline_with_each_newest_release() {
+    let lab = Lab::with_nodes(3);
+    for minor in ["3.6", "3.7"] {
+        let Some(version) = release(minor) else { return };
+        let block = blocks()[0].replace("etcd-fetch v3.5.16", &format!("etcd-fetch {version}"));
+        assert!(block.contains(&version), "{block}");
+        let health = lab.bash(&block).ok().document().health.unwrap();
+        assert!(health.healthy && health.endpoints.len() == 3, "{health:?}");
+        assert!(health.endpoints.iter().all(|e| e.version.as_deref() == Some(&version[1..])));
+    }
 }
