@@ -19,6 +19,7 @@ fn commands() -> Vec<Command> {
         command::<etcd_push::Push>(),
         command::<etcd_unit::Unit>(),
         command::<etcd_health::Health>(),
+        command::<etcd_snapshot::Snapshot>(),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! One client URL of one member, and the single requests to it.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,9 +58,11 @@ pub struct Endpoint {
     pub(crate) url: String,
     pub(crate) node: Option<String>,
     pub(crate) timeout: Duration,
-    over_ssh: bool,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) user: Option<User>,
     client: Result<Client, Error>,
-    user: Option<User>,
     token: Arc<Mutex<Option<String>>>,
 }
 
@@ -85,9 +87,11 @@ impl Endpoint {
             url: url.into(),
             node: None,
             timeout: Duration::ZERO,
-            over_ssh: false,
-            client: Err(why),
+            connect_timeout: None,
+            tls: None,
+            socket: None,
             user: None,
+            client: Err(why),
             token: Arc::default(),
         }
     }
@@ -111,17 +115,18 @@ impl Endpoint {
     fn build(url: &str, socket: Option<&Path>, access: &Access) -> Result<Self, Error> {
         let url = url.trim_end_matches('/');
         let tls = match (scheme(url)?, &access.tls) {
-            ("https", Some(tls)) => tls.clone(),
+            ("https", Some(tls)) => Some(tls.clone()),
             ("https", None) => {
                 return Err(Error::Url {
                     url: url.into(),
                     why: "no CA certificate is given".into(),
                 });
             }
-            _ => Tls::none()?,
+            _ => None,
         };
+        let backend = tls.clone().map_or_else(Tls::none, Ok)?;
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls.0)
+            .tls_backend_preconfigured(backend.0)
             .http1_only()
             .no_proxy()
             .redirect(redirect::Policy::none());
@@ -135,9 +140,11 @@ impl Endpoint {
             url: url.into(),
             node: None,
             timeout: access.timeout,
-            over_ssh: socket.is_some(),
-            client: Ok(builder.build().map_err(|error| Error::Tls(error.to_string()))?),
+            connect_timeout: access.connect_timeout,
+            tls,
+            socket: socket.map(Path::to_owned),
             user: access.user.clone(),
+            client: Ok(builder.build().map_err(|error| Error::Tls(error.to_string()))?),
             token: Arc::default(),
         })
     }
@@ -279,7 +286,7 @@ impl Endpoint {
     async fn fetch(&self, request: RequestBuilder, limit: Duration) -> Result<Vec<u8>, Error> {
         let failed = |error| match Error::of_request(&error, limit) {
             // How ssh says so depends on how much was sent before.
-            Error::Connect(_) if self.over_ssh && is_cut_off(&error) => {
+            Error::Connect(_) if self.socket.is_some() && is_cut_off(&error) => {
                 Error::Connect(format!("nothing is listening on port {}", port(&self.url)))
             }
             failed => failed,
@@ -298,7 +305,7 @@ impl Endpoint {
         Err(Error::of_answer(response.status().as_u16(), &String::from_utf8_lossy(&bytes)))
     }
 
-    fn client(&self) -> Result<&Client, Error> {
+    pub(crate) fn client(&self) -> Result<&Client, Error> {
         self.client.as_ref().map_err(Error::clone)
     }
 }

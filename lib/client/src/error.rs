@@ -90,7 +90,7 @@ impl Error {
     }
 
     /// Whether there was nobody to answer: a retry may help.
-    pub(crate) fn is_unreachable(&self) -> bool {
+    pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::TimedOut(_) | Self::Route { retry: true, .. })
     }
 
@@ -162,11 +162,28 @@ impl Error {
         }
     }
 
+    /// What a gRPC status that is not success means: etcd's own, or one that
+    /// stands for the end of the connection.
+    pub(crate) fn of_grpc(status: &tonic::Status) -> Self {
+        match std::error::Error::source(status) {
+            Some(source) => match cause(source) {
+                Cause::Tls(error) => Self::Tls(tls_reason(error)),
+                _ => Self::Connect("the member closed the connection".into()),
+            },
+            None => Self::Etcd { code: status.code() as i32, message: status.message().to_owned() },
+        }
+    }
+
     /// What `error` of a request with the limit `limit` means.
     pub(crate) fn of_request(error: &reqwest::Error, limit: Duration) -> Self {
         if error.is_timeout() {
             return Self::TimedOut(limit);
         }
+        Self::of_source(error)
+    }
+
+    /// What `error` of a connection means: its innermost cause.
+    pub(crate) fn of_source(error: &(dyn std::error::Error + 'static)) -> Self {
         match cause(error) {
             Cause::Tls(error) => Self::Tls(tls_reason(error)),
             Cause::Io(error) => Self::Connect(plain(error)),

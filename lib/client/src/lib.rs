@@ -1,5 +1,6 @@
 //! Talking to etcd through its JSON gateway, directly or through a unix socket
-//! that leads to it.
+//! that leads to it; for a snapshot, which the gateway would make a third larger,
+//! through gRPC.
 //!
 //! An [`Endpoint`] is one client URL of one member; its methods are single
 //! requests. [`probe()`] asks everything of many endpoints at once and gives what
@@ -14,6 +15,7 @@ mod endpoint;
 mod error;
 
 mod probe;
+mod snapshot;
 mod tls;
 mod wire;
 
@@ -25,5 +27,6 @@ pub use probe::{
     ClusterProbe, Problem, ProblemKind, is_of, name, probe, probe_within, wait_healthy,
     wait_healthy_with,
 };
+pub use snapshot::SnapshotStream;
 pub use tls::Tls;
 pub use wire::{Alarm, DataHash, Status};

@@ -44,6 +44,9 @@ pub struct Document {
     /// What the last look at the cluster saw. Written by `etcd-health`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// The last snapshot that was saved. Written by `etcd-snapshot save`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// The user's own notes; no tool reads them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<serde_json::Map<String, Value>>,
@@ -464,6 +467,32 @@ pub struct Member {
     pub is_learner: bool,
 }
 
+/// A snapshot that was saved and verified, on the operator's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// The absolute path of the file.
+    pub path: String,
+    /// The SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// The size of the database in it; the file ends with 32 bytes more.
+    pub size_bytes: u64,
+    /// The newest revision in it.
+    pub revision: u64,
+    /// How many keys it holds.
+    pub total_keys: u64,
+    /// The hash that `etcdutl snapshot status` gives.
+    pub hash: u32,
+    /// The version of etcd that its data is of, such as `3.6.0`: the storage
+    /// version, before 3.6 that of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The node, or the endpoint, that it was taken from.
+    pub node: String,
+    /// When.
+    pub taken_at: String,
+}
+
 fn root() -> String {
     "root".into()
 }
@@ -530,6 +559,7 @@ impl Document {
             release: None,
             pki: None,
             health: None,
+            snapshot: None,
             annotations: None,
             results: Vec::new(),
         }

@@ -71,6 +71,9 @@ pub enum Code {
     Due,
     /// a certificate is missing
     Missing,
+    // Errors: snapshots
+    /// a snapshot is damaged, truncated or not one at all
+    BrokenSnapshot,
     // Errors: everything else
     /// a template could not be rendered
     Template,
@@ -121,6 +124,10 @@ pub enum Code {
     Learner,
     /// a member is far behind the others
     Lagging,
+    /// a member did not send its snapshot, and another one is asked
+    NoAnswer,
+    /// a snapshot's name has a time in the future
+    FutureSnapshot,
     /// a member is not a node of the document
     UnknownMember,
     // What was done
@@ -152,6 +159,10 @@ pub enum Code {
     LeaderMoved,
     /// everything of etcd was deleted
     Purged,
+    /// a snapshot was saved and verified
+    Saved,
+    /// an old snapshot was removed
+    Pruned,
     // What was found, and left as it is
     /// with `--check`: what a run without it would change
     WouldChange,
@@ -171,6 +182,8 @@ pub enum Code {
     Running,
     /// the cluster is healthy
     Healthy,
+    /// a snapshot is intact
+    Intact,
 }
 
 impl Code {
@@ -219,7 +232,7 @@ pub struct ToolResult {
 }
 
 /// Codes of errors that are an answer, not a failure.
-const ANSWERS: [Code; 2] = [Code::Due, Code::Unhealthy];
+const ANSWERS: [Code; 3] = [Code::Due, Code::Unhealthy, Code::BrokenSnapshot];
 
 impl ToolResult {
     fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {

@@ -1,4 +1,5 @@
 //! Intact, damaged and hostile snapshot files.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
