@@ -172,9 +172,12 @@ fn mode_of(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o7777)
 }
 
+/// The most that a file with a key or certificates has, in bytes.
+const LIMIT: u64 = 1 << 20;
+
 /// The content of the file `path`; nothing when there is no such file.
 pub(crate) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match disk::read(path, LIMIT) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         read => read.map(Some).with_context(|| format!("{}: reading", path.display())),
     }
@@ -182,5 +185,5 @@ pub(crate) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// The content of the file `path`.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("{}: reading", path.display()))
+    disk::read(path, LIMIT).with_context(|| format!("{}: reading", path.display()))
 }

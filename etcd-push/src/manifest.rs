@@ -1,12 +1,11 @@
 //! What one node is to have.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
 use pipeline::document::{Archive, Binary, File, Node, Release};
-use pipeline::{Error, Run, disk};
+use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
 use crate::state;
@@ -99,15 +98,12 @@ fn local_size(local: &Path, sha256: &str, mode: &str) -> Result<u64, String> {
     if size > SMALL_BYTES {
         return Ok(size);
     }
-    let mut bytes = Vec::new();
-    let file = fs::File::open(local).map_err(|error| failed("opening", error))?;
-    file.take(size).read_to_end(&mut bytes).map_err(|error| failed("reading", error))?;
+    let bytes = disk::read(local, SMALL_BYTES).map_err(|error| failed("reading", error))?;
     if disk::sha256(&bytes) != sha256 {
         return Err(format!("{}: {OTHER}", local.display()));
     }
     let others = u32::from_str_radix(mode, 8).unwrap_or(0o777) & 0o007 != 0;
-    let mark: &[u8] = b"PRIVATE KEY-----";
-    if others && bytes.windows(mark.len()).any(|window| window == mark) {
+    if others && has_private_key(&String::from_utf8_lossy(&bytes)) {
         return Err(format!("a private key with mode {mode}: others could read it: use \"0600\""));
     }
     Ok(bytes.len() as u64)

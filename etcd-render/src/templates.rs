@@ -1,6 +1,5 @@
 //! The templates: built in or the user's, parsed and rendered strictly.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, JsonRender, JsonTruthy, Output,
     RenderContext, RenderError, RenderErrorReason, Renderable, TemplateError, TemplateErrorReason,
 };
-use pipeline::Error;
+use pipeline::{Error, disk};
 
 use crate::data::Data;
 
@@ -66,8 +65,11 @@ impl Templates {
     }
 }
 
+/// The most that a template has, in bytes.
+const TEMPLATE_BYTES: u64 = 1 << 20;
+
 fn own_template(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match disk::read_text(path, TEMPLATE_BYTES) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         text => text.map(Some).with_context(|| format!("{}: reading", path.display())),
     }

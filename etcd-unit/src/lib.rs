@@ -17,10 +17,13 @@ use client::CredentialArgs;
 use cluster::units::{self, NodeState, WantedUnit};
 use cluster::{Held, Lease};
 use pipeline::document::{Node, Unit as DocumentUnit};
-use pipeline::{Common, Error, IN_WORDS, Run, Tool};
+use pipeline::{Common, Error, IN_WORDS, Run, Tool, disk, unit_name};
 use remote::{Fleet, SshArgs};
 
 use crate::stop::Removal;
+
+/// The most that a unit file has, in bytes.
+const UNIT_FILE_BYTES: u64 = 1 << 20;
 
 /// Install, start, stop and restart the systemd units of a cluster's nodes
 #[derive(Debug, Parser)]
@@ -120,7 +123,7 @@ impl Unit {
     /// Puts the unit of `--unit-file` into the document.
     fn take_unit_file(&self, run: &mut Run) -> Result<()> {
         let Some(path) = &self.unit_file else { return Ok(()) };
-        let content = std::fs::read_to_string(path)
+        let content = disk::read_text(path, UNIT_FILE_BYTES)
             .with_context(|| format!("{}: reading", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         unit_name(&name).map_err(|why| Error::usage(format!("{}: {why}", path.display())))?;
@@ -161,22 +164,5 @@ impl Unit {
                 .ok()
         };
         lease.selected.iter().filter_map(state).collect()
-    }
-}
-
-/// Takes the full name of a service or a timer, as systemd.unit(5) allows it.
-fn unit_name(name: &str) -> Result<String, String> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-    let stem = name.strip_suffix(".service").or_else(|| name.strip_suffix(".timer"));
-    match stem {
-        Some(stem)
-            if !stem.is_empty()
-                && !stem.starts_with(['-', '.', '@'])
-                && name.len() < 256
-                && stem.bytes().all(allowed) =>
-        {
-            Ok(name.to_owned())
-        }
-        _ => Err(format!("{name:?}: expected NAME.service or NAME.timer")),
     }
 }

@@ -89,7 +89,8 @@ fn table(found: &[(String, String, UnitStatus)]) -> Table {
             false => status.outdated.join(", "),
         };
         let UnitStatus { active, sub, enabled, .. } = status;
-        table.add_row([node, unit, active, sub, enabled, &pid, &outdated]);
+        let row = [node, unit, active, sub, enabled, &pid, &outdated];
+        table.add_row(row.map(|cell| terminal::line(cell).into_owned()));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

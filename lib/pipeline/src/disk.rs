@@ -108,10 +108,37 @@ impl Lock {
     }
 }
 
-/// The SHA-256 of the file `path`, in lower-case hex.
+/// Opens the regular file `path`. Anything else, such as a device or a named pipe,
+/// is an error: it has no end, or waits for somebody who writes.
+pub fn open(path: &Path) -> io::Result<File> {
+    let wait_for_no_writer = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new().read(true).custom_flags(wait_for_no_writer).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
+/// The content of the regular file `path`, which has at most `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(io::Error::other(format!("larger than {} KiB", limit >> 10))),
+        false => Ok(bytes),
+    }
+}
+
+/// The same as [`read`], of text.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(read(path, limit)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+}
+
+/// The SHA-256 of the regular file `path`, in lower-case hex.
 pub fn sha256_of(path: &Path) -> Result<String> {
     let reading = || format!("{}: reading", path.display());
-    let mut file = File::open(path).with_context(reading)?;
+    let mut file = open(path).with_context(reading)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -129,7 +156,28 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
+
     use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_only_so_far() {
+        let folder = std::env::temp_dir().join(format!("disk-read-test-{}", std::process::id()));
+        private_dir(&folder).unwrap();
+        let (file, pipe) = (folder.join("file"), folder.join("pipe"));
+        fs::write(&file, vec![b'x'; 2048]).unwrap();
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        assert_eq!(read(&file, 2048).unwrap().len(), 2048);
+        assert_eq!(read(&file, 2047).unwrap_err().to_string(), "larger than 1 KiB");
+        for other in [&pipe, &folder, Path::new("/dev/zero")] {
+            assert_eq!(read(other, 1).unwrap_err().to_string(), "not a regular file");
+            let error = format!("{:#}", sha256_of(other).unwrap_err());
+            assert_eq!(error, format!("{}: reading: not a regular file", other.display()));
+        }
+        fs::write(&file, b"\xff").unwrap();
+        assert_eq!(read_text(&file, 9).unwrap_err().to_string(), "not UTF-8 text");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn a_write_replaces_the_whole_file_and_its_mode() {

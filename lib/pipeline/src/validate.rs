@@ -196,7 +196,7 @@ impl Problems {
         for (at, unit) in node.units.iter().enumerate() {
             let path = format!("{path}.units[{at}].name");
             if let Err(what) = unit_name(&unit.name) {
-                self.wrong(&path, &unit.name, &what);
+                self.add(&path, what);
             }
             self.once(&mut seen, path, &unit.name);
         }
@@ -356,15 +356,13 @@ pub fn is_dns_name(text: &str) -> bool {
         && !text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-/// Checks the name of a systemd unit, such as `etcd.service` or `etcd@a.service`,
-/// for clap and for the document: gives it back, or what is expected.
+/// Checks the name of a service or a timer, such as `etcd.service` or `etcd@a.service`,
+/// for clap and for the document: gives it back, or what is wrong with it.
 ///
-/// systemd.unit(5): 255 characters at most, a known suffix, and at most one `@`,
-/// which parts a template from its instance. Backslashes, by which systemd writes
-/// other characters, and templates without an instance are left out.
+/// systemd.unit(5): at most 255 characters, and an `@` parts a template from its
+/// instance. Backslashes, by which systemd writes other characters, and templates
+/// without an instance are left out.
 pub fn unit_name(text: &str) -> Result<String, String> {
-    const KINDS: [&str; 9] =
-        ["service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice"];
     let good = |part: &str| {
         let good = |b: u8| b.is_ascii_alphanumeric() || b":_.-".contains(&b);
         !part.is_empty() && part.bytes().all(good)
@@ -372,9 +370,9 @@ pub fn unit_name(text: &str) -> Result<String, String> {
     let (stem, kind) = text.rsplit_once('.').unwrap_or_default();
     let (template, instance) = stem.split_once('@').unwrap_or((stem, "none"));
     let named = good(template) && good(instance) && !text.starts_with(['-', '.']);
-    match named && KINDS.contains(&kind) && text.len() <= 255 {
+    match named && ["service", "timer"].contains(&kind) && text.len() <= 255 {
         true => Ok(text.into()),
-        false => Err("expected the name of a unit, such as etcd.service".into()),
+        false => Err(format!("{}: expected NAME.service or NAME.timer", shown(text))),
     }
 }
 
@@ -600,7 +598,7 @@ mod tests {
 
     #[test]
     fn names_of_units() {
-        for name in ["etcd.service", "a@b.service", "a.b:c_d-e@x.timer", "x.socket"] {
+        for name in ["etcd.service", "a@b.service", "a.b:c_d-e@x.timer"] {
             assert_eq!(unit_name(name), Ok(name.into()));
         }
         let long = format!("{}.service", "a".repeat(250));
@@ -618,6 +616,7 @@ mod tests {
             "a;b.service",
             "a\\x2d.mount",
             "../a.service",
+            "a.socket",
             "a\n.service",
             &long,
         ] {
