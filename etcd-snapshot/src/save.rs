@@ -220,7 +220,11 @@ async fn receive(
         let silent = matches!(error, client::Error::TimedOut(_));
         let bytes = BinaryBytes(streamed.bytes);
         let again = silent && part.is_some();
-        return Err(Failure { again, why: anyhow!("cut off after {bytes}: {error}") });
+        let why = match error {
+            client::Error::Connect(why) => why,
+            error => error.to_string(),
+        };
+        return Err(Failure { again, why: anyhow!("cut off after {bytes}: {why}") });
     }
     streamed.verified().map_err(anyhow::Error::from)?;
     Ok(streamed)

@@ -102,6 +102,8 @@ impl Error {
             Self::Etcd { message, .. } => {
                 message.ends_with("user name is empty")
                     || message.ends_with("revision of auth store is old")
+                    // The common name of the client certificate was taken for one.
+                    || message.ends_with("user name not found")
             }
             _ => false,
         }
