@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster::fit::Facts;
 use pipeline::document::{Arch, Binary, Directory, File, User};
 use pipeline::{Run, ToolResult};
 use remote::{Error, Input};
@@ -38,7 +39,11 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(manifest: &'a Manifest, state: &State) -> Result<Self, Error> {
+    pub(crate) fn new(
+        manifest: &'a Manifest,
+        state: &State,
+        facts: Option<&Facts>,
+    ) -> Result<Self, Error> {
         check_arch(manifest, state)?;
         let mut plan = Self::default();
         let node = manifest.node;
@@ -68,7 +73,10 @@ impl<'a> Plan<'a> {
             }
         }
         if let Some(release) = &manifest.release {
-            if !state.release || release.is_damaged(state) {
+            if !state.release
+                || release.is_damaged(state)
+                || facts.is_some_and(|facts| facts.is_broken(&release.etcd()))
+            {
                 plan.release = Some(release);
             } else if state.stale.contains(&release.dir) {
                 plan.stale.push(&release.dir);

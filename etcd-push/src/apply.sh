@@ -103,6 +103,13 @@ stage() {
         done
         IFS=$tab
         chmod 755 "$staged"
+        if [ -e "$staged/etcd" ]; then
+            said=$(timeout 10 "$staged/etcd" --version 2>&1 < /dev/null | head -n 1)
+            case $said in
+            'etcd Version: '*) ;;
+            *) die "$a: etcd does not run on this host: $(why "$said"): fetch the release for its architecture" ;;
+            esac
+        fi
         ;;
     esac
 }

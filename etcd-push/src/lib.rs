@@ -12,10 +12,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use cluster::fit::{self, Allowed, Purpose};
 use cluster::{Held, Lease};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
-use pipeline::{Code, Common, Run, Tool, ToolResult};
+use pipeline::{Code, Common, IN_WORDS, Run, Tool, ToolResult};
 use remote::{Error, Fleet, SshArgs, fan_out};
 
 use crate::apply::Plan;
@@ -39,6 +40,10 @@ pub struct Push {
     /// Hash the unpacked release on the nodes again, too, not only the files
     #[arg(long)]
     verify: bool,
+    /// Replace the CA on the nodes even if the new one does not contain it:
+    /// whoever trusts only the old one is cut off
+    #[arg(long, help_heading = IN_WORDS)]
+    replace_ca: bool,
     #[command(flatten)]
     ssh: SshArgs,
     #[command(flatten)]
@@ -63,16 +68,24 @@ impl Push {
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));
         let of: HashMap<_, _> = manifests.iter().map(|m| (m.node.name.as_str(), m)).collect();
         let queries = |node: &Node| match of.get(node.name.as_str()) {
-            Some(manifest) => vec![manifest.query(self.common.check, self.verify)],
-            None => Vec::new(),
+            Some(manifest) => vec![
+                fit::query(&run.document, node, &manifest.etcd_binaries()),
+                manifest.query(self.common.check, self.verify),
+            ],
+            None => vec![fit::query(&run.document, node, &[])],
         };
         let Some(lease) = Lease::take(&fleet, run, "etcd-push", queries).await else {
+            return Ok(());
+        };
+        let purpose = Purpose::Push { replace_ca: self.replace_ca };
+        let Some(fit) = fit::allows(run, &lease, purpose).await else {
+            lease.release().await;
             return Ok(());
         };
         progress.label(format!("writing to {} nodes", manifests.len()));
         fan_out(fleet.jobs(), lease.selected.iter().collect(), async |held: &Held| {
             if let Some(manifest) = of.get(held.node.name.as_str()) {
-                self.finish(run, manifest, held).await;
+                self.finish(run, manifest, held, &fit).await;
             }
         })
         .await;
@@ -80,11 +93,11 @@ impl Push {
         Ok(())
     }
 
-    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, held: &Held<'_>) {
+    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, held: &Held<'_>, fit: &Allowed) {
         let name = &manifest.node.name;
         let done = async {
-            let state = state::State::read(held.answers.first().map_or(&[], Vec::as_slice))?;
-            let plan = Plan::new(manifest, &state)?;
+            let state = state::State::read(held.answers.get(1).map_or(&[], Vec::as_slice))?;
+            let plan = Plan::new(manifest, &state, fit.facts(name))?;
             if self.common.check {
                 plan.show(run, manifest, &state);
             } else if !plan.is_empty() {

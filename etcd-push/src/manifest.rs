@@ -140,7 +140,21 @@ fn release_of<'a>(
     Ok(WantedRelease { version: &release.version, archive, dir, bin_dir })
 }
 
+impl WantedRelease<'_> {
+    /// The etcd of this release.
+    pub(crate) fn etcd(&self) -> String {
+        format!("{}/etcd", self.dir)
+    }
+}
+
 impl Manifest<'_> {
+    /// The binaries that are to be tried on the node: the one of the release, and
+    /// the one that runs, or would be started, now.
+    pub(crate) fn etcd_binaries(&self) -> Vec<String> {
+        let of = |release: &WantedRelease| [release.etcd(), format!("{}/etcd", release.bin_dir)];
+        self.release.iter().flat_map(of).collect()
+    }
+
     /// What `state.sh` is asked: one line a thing, its parts separated by tabs.
     /// With `texts` it gives the texts of the files that differ, for a diff; with
     /// `verify` it hashes the binaries of the release.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use etcd::Version;
+use etcd::{Version, layout};
 use pipeline::Error;
 use pipeline::document::{ClusterState, CompactionMode, Document, Node, NodeSettings};
 use serde::Serialize;
@@ -29,6 +29,8 @@ pub struct Data {
     peer_port: u16,
     data_dir: String,
     wal_dir: Option<String>,
+    wal_folder: String,
+    member_mark: String,
     config_dir: String,
     cert_dir: String,
     bin_dir: String,
@@ -67,6 +69,8 @@ impl Data {
             client_port: settings.client_port,
             peer_port: settings.peer_port,
             in_home,
+            wal_folder: layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref()),
+            member_mark: layout::member_mark(&settings.config_dir),
             data_dir: settings.data_dir,
             wal_dir: settings.wal_dir,
             config_dir: settings.config_dir,

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::CredentialArgs;
+use cluster::fit;
 use cluster::units::{self, NodeState, WantedUnit};
 use cluster::{Held, Lease};
 use pipeline::document::{Node, Unit as DocumentUnit};
@@ -148,9 +149,13 @@ impl Unit {
     /// `None` where another operator is at work, which has been reported.
     async fn lease<'a>(&self, run: &'a Run, fleet: &Fleet) -> Option<Lease<'a>> {
         let selected: Vec<_> = run.nodes().iter().map(|node| &node.name).collect();
+        let fit = |node: &Node| {
+            let etcd = format!("{}/etcd", run.document.settings(node).bin_dir);
+            fit::query(&run.document, node, &[etcd])
+        };
         let queries = |node: &Node| match selected.contains(&&node.name) {
-            true => vec![units::query(&self.wanted(node))],
-            false => Vec::new(),
+            true => vec![fit(node), units::query(&self.wanted(node))],
+            false => vec![fit(node)],
         };
         Lease::take(fleet, run, "etcd-unit", queries).await
     }
@@ -158,7 +163,7 @@ impl Unit {
     /// The states of the nodes to work on; what cannot be understood is reported.
     fn states<'a>(&self, run: &Run, lease: &'a Lease<'_>) -> Vec<NodeState<'a>> {
         let state = |held: &'a Held<'_>| {
-            let answer = held.answers.first().map_or(&[][..], Vec::as_slice);
+            let answer = held.answers.get(1).map_or(&[][..], Vec::as_slice);
             NodeState::read(held.node, &held.host, self.wanted(held.node), answer)
                 .map_err(|error| run.report(error.on(&held.node.name)))
                 .ok()

@@ -38,6 +38,7 @@ remove() {
     [ "$check" ] || rm -rf -- "$1" || die "$1: removing it failed"
 }
 remove "$config/etcd.conf"
+remove "$config/etcd.member"
 for name in ca.crt server.crt server.key peer.crt peer.key; do remove "$certs/$name"; done
 # What an interrupted run left; it may be a key.
 for stale in "$config"/.*.etcd-tools "$certs"/.*.etcd-tools "$bin"/.*.etcd-tools; do remove "$stale"; done

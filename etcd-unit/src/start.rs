@@ -1,6 +1,7 @@
 //! `install`, `start` and `restart`.
 
 use anyhow::Result;
+use cluster::fit::{self, Purpose};
 use cluster::guard::{Standing, View};
 use cluster::units::{Changes, NodeState, UnitState, WantedUnit, has_install_section, is_member};
 use pipeline::terminal::Progress;
@@ -23,6 +24,10 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    if fit::allows(run, &lease, Purpose::Start).await.is_none() {
+        lease.release().await;
+        return Ok(());
+    }
     let states = tool.states(run, &lease);
     fan_out(fleet.jobs(), states.iter().collect(), async |node: &NodeState| {
         let mut work = Work::default();
@@ -44,6 +49,10 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
 pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let progress = Progress::wait("querying the units");
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    if fit::allows(run, &lease, Purpose::Start).await.is_none() {
+        lease.release().await;
+        return Ok(());
+    }
     let states = tool.states(run, &lease);
     let mut plans: Vec<_> = states.iter().map(|state| Plan::new(tool, run, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());

@@ -1,9 +1,11 @@
 //! What several tools do to the nodes of a cluster, and must do equally safely.
 //!
+//! [`fit`] compares the document with what runs before anything is touched;
 //! [`units`] tells what runs on a node and starts and stops it; [`route`] leads to
 //! the client ports of the members; [`guard`] judges whether members may go down, and
 //! [`rolling`] takes them one by one. [`Lease`] holds the locks of all nodes.
 
+pub mod fit;
 pub mod guard;
 mod lease;
 pub mod rolling;

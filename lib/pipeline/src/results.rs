@@ -130,6 +130,8 @@ pub enum Code {
     FutureSnapshot,
     /// a member is not a node of the document
     UnknownMember,
+    /// a setting has no effect on a member that has data
+    NoEffect,
     // What was done
     /// a release was downloaded and verified
     Fetched,
