@@ -29,6 +29,9 @@ pub struct Cluster<'a> {
     route: Route<'a>,
     /// The way to members that the document's endpoints do not lead to, and their URLs.
     others: RefCell<Option<(Vec<String>, Route<'a>)>>,
+    /// The member list that was found last: when client ports change, one member after
+    /// the other, those of the document lead to nobody in the end.
+    members: RefCell<Vec<Member>>,
 }
 
 /// What is known of a voter, just now.
@@ -135,7 +138,14 @@ impl<'a> Cluster<'a> {
         };
         let targets = document.nodes.iter().map(target).collect();
         let route = Route::new(targets, access.clone(), Some(fleet));
-        Self { document, fleet, access, route, others: RefCell::new(None) }
+        Self {
+            document,
+            fleet,
+            access,
+            route,
+            others: RefCell::new(None),
+            members: RefCell::default(),
+        }
     }
 
     /// The nodes of the document.
@@ -170,13 +180,16 @@ impl<'a> Cluster<'a> {
                     || endpoint.healthy && endpoint.member_id.is_none()
             })
         };
-        let missing: Vec<_> =
-            probe.health.members.iter().filter(|member| !answered(member)).cloned().collect();
+        if !probe.health.members.is_empty() {
+            self.members.replace(probe.health.members.clone());
+        }
+        let known = self.members.borrow().clone();
+        let missing: Vec<_> = known.iter().filter(|member| !answered(member)).collect();
         let target = |member: &Member| {
             let url = member.client_urls.first()?.clone();
             Some(Target { url, node: self.node_of(member).cloned() })
         };
-        let targets: Vec<_> = missing.iter().filter_map(target).collect();
+        let targets: Vec<_> = missing.into_iter().filter_map(target).collect();
         if targets.is_empty() {
             return Ok(());
         }
@@ -187,7 +200,13 @@ impl<'a> Cluster<'a> {
         };
         let found = route.probe(PROBE).await;
         self.others.replace(Some((urls, route)));
-        for endpoint in found?.health.endpoints {
+        let found = found?;
+        if probe.health.members.is_empty() && !found.health.members.is_empty() {
+            self.members.replace(found.health.members.clone());
+            probe.health.members = found.health.members;
+            probe.unknown = found.unknown;
+        }
+        for endpoint in found.health.endpoints {
             let endpoints = &mut probe.health.endpoints;
             // An answer is worth more than the failure at the document's port.
             let old = endpoints

@@ -150,6 +150,14 @@ fn what_is_sick_can_be_cured() {
         .says("etcd-unit: etcd-03: started etcd.service");
     wait_healthy(&lab);
 
+    // The client port changes member by member, until none has the old one.
+    let ran = roll_out(
+        ".cluster.settings = {quotaBackendBytes: 8388608, heartbeatIntervalMs: 120, \
+         clientPort: 2389}",
+    );
+    assert_eq!(restarted(&ran.ok()), 3);
+    wait_healthy(&lab);
+
     // A unit that etcd is bound to takes it down, and is judged like it.
     lab.on_all(
         &HOSTS[..3],
