@@ -229,6 +229,53 @@ impl Lab {
         })
     }
 
+    /// Has the next process `program` of a host's scripts wait before it does anything,
+    /// until [`Lab::let_go`].
+    pub fn hold(&self, host: &str, program: &str) {
+        self.on(
+            host,
+            &format!(
+                "cat > /usr/local/bin/{program} <<'E'\n#!/bin/sh\ntouch /run/held\n\
+                 while [ ! -e /run/let-go ]; do sleep 0.1; done\n\
+                 exec /usr/bin/{program} \"$@\"\nE\n\
+                 rm -f /run/held /run/let-go; chmod 755 /usr/local/bin/{program}"
+            ),
+        );
+    }
+
+    /// Waits until a process waits on `host`; see [`Lab::hold`].
+    pub fn wait_held(&self, host: &str) {
+        let held = || !self.on(host, "ls /run/held 2>/dev/null; true").is_empty();
+        wait_until("a process is held", Duration::from_secs(60), held);
+    }
+
+    /// Lets what waits on `host` go on, and whatever comes.
+    pub fn let_go(&self, host: &str) {
+        self.on(host, "touch /run/let-go; rm -f /usr/local/bin/*");
+    }
+
+    /// Has the script that starts the `number`-th process of those that put files in place
+    /// killed with -9 on each of `hosts`, before the process does anything: with numbers
+    /// from 1 on every window of a script is hit, until [`Lab::killed`] says no.
+    pub fn kill_at(&self, hosts: &[&str], number: usize) {
+        let script = format!(
+            "mkdir -p /run/kill; cd /run/kill; echo 0 > count; rm -f hit\n\
+             for program in head sha256sum chown chmod sync mv mkdir rm; do\n\
+             cat > /usr/local/bin/$program <<E\n#!/bin/sh\nread -r count < /run/kill/count\n\
+             count=\\$((count + 1))\necho \\$count > /run/kill/count\n\
+             if [ \\$count = {number} ]; then echo > /run/kill/hit; kill -s KILL 0; fi\n\
+             exec /usr/bin/$program \"\\$@\"\nE\n\
+             /usr/bin/chmod 755 /usr/local/bin/$program\ndone"
+        );
+        self.on_all(hosts, &script);
+    }
+
+    /// Whether a script was killed on any of `hosts`, where none is any more from now on.
+    pub fn killed(&self, hosts: &[&str]) -> bool {
+        let hit = "/usr/bin/rm -f /usr/local/bin/*; ls /run/kill/hit 2>/dev/null; true";
+        self.on_all(hosts, hit).iter().any(|hit| !hit.is_empty())
+    }
+
     /// The file `path` of a host as it is on its disk, read without asking the host.
     pub fn disk(&self, host: &str, path: &str) -> PathBuf {
         PathBuf::from(format!("{}/hosts/{host}/root{path}", self.dir.display()))
@@ -294,6 +341,13 @@ impl Running {
         // It fails where all have ended.
         let _ = Command::new("kill").args(["-9", "--", &group]).stderr(Stdio::null()).status();
         self.wait()
+    }
+
+    /// Sends the signal `name`, e.g. `STOP`, to the process that was started.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill");
+        assert!(sent.success(), "kill -s {name} {id}");
     }
 
     /// Waits for its end.

@@ -8,6 +8,7 @@ mod health;
 mod killed;
 mod minors;
 mod operate;
+mod push;
 mod quorum;
 mod readme;
 mod scripts;

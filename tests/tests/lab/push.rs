@@ -1,0 +1,207 @@
+//! Files on hosts as they are: shells, kills, owners, links and labels.
+
+use std::time::Duration;
+
+use pipeline::Code;
+use serde_json::{Value, json};
+use tests::{Lab, Ran, wait_until};
+
+const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A document with these `files` and `directories` on the first `count` hosts.
+fn document(count: usize, files: &Value, directories: &Value) -> String {
+    let nodes: Vec<_> = (0..count)
+        .map(|at| {
+            json!({"name": HOSTS[at], "address": format!("192.168.1.{}", 100 + at),
+                   "files": files, "directories": directories})
+        })
+        .collect();
+    json!({"apiVersion": "etcd-tools/v1", "nodes": nodes}).to_string()
+}
+
+fn motd(content: &str) -> String {
+    let files = json!([{"path": "/etc/motd", "mode": "0644", "content": content}]);
+    document(3, &files, &json!([]))
+}
+
+fn codes(ran: &Ran) -> Vec<(String, String)> {
+    let results = ran.document().results.into_iter();
+    results.map(|result| (result.node.unwrap_or_default(), result.code)).collect()
+}
+
+#[test]
+fn the_second_operator_is_refused_whatever_nodes_and_a_paused_one_does_nothing_more() {
+    let lab = Lab::with_nodes(3);
+    for name in ["zero", "one", "two"] {
+        lab.write(&format!("{name}.json"), &motd(&format!("{name}\n")));
+    }
+    lab.bash("etcd-push < zero.json").ok();
+    let content = || lab.on_all(&HOSTS, "cat /etc/motd").concat();
+
+    // The first is at work on one node only, and waits there.
+    lab.hold("etcd-01", "mv");
+    let first = lab.start("exec etcd-push --only etcd-01 < one.json");
+    lab.wait_held("etcd-01");
+    let second = lab.bash("etcd-push --only etcd-02 < two.json").exits(3);
+    let refused: Vec<_> = HOSTS.map(|host| (host.to_owned(), "locked".to_owned())).to_vec();
+    assert_eq!(codes(&second), refused, "{}", second.stderr);
+    for (line, host) in second.stderr.lines().zip(HOSTS) {
+        assert!(line.starts_with(&format!("etcd-push: {host}: locked by root@")), "{line}");
+    }
+    assert_eq!(content(), "zero\nzero\nzero\n");
+    lab.let_go("etcd-01");
+    first.wait().ok();
+    assert_eq!(content(), "one\nzero\nzero\n");
+
+    // The machine of the first is suspended while it reads the state of the hosts.
+    lab.hold("etcd-02", "sha256sum");
+    let mut first = lab.start("exec etcd-push < two.json");
+    lab.wait_held("etcd-02");
+    first.signal("STOP");
+    lab.let_go("etcd-02");
+    wait_until("the hosts free the locks", MINUTE, || {
+        lab.on_all(&HOSTS, "flock -n /run/etcd-tools.lock true || echo held").concat().is_empty()
+    });
+    assert!(first.is_running());
+    first.signal("CONT");
+    let paused = first.wait().exits(3);
+    let lost: Vec<_> = HOSTS.map(|host| (host.to_owned(), "lock-lost".to_owned())).to_vec();
+    assert_eq!(codes(&paused), lost, "{}", paused.stderr);
+    for host in HOSTS {
+        let why = "the host freed it while this run was paused or cut off: run again";
+        let line = format!("etcd-push: {host}: lock lost: {why}");
+        assert!(paused.stderr.lines().any(|l| l == line), "{}", paused.stderr);
+    }
+    assert_eq!(content(), "one\nzero\nzero\n");
+    lab.bash("etcd-push < two.json").ok();
+    assert_eq!(content(), "two\ntwo\ntwo\n");
+    assert_eq!(Code::LockLost.to_string(), "lock-lost");
+}
+
+#[test]
+fn killed_at_every_process_under_dash_and_bash_and_healed() {
+    let lab = Lab::with_nodes(2);
+    let hosts = &HOSTS[..2];
+    lab.on("etcd-02", "ln -sf bash /bin/sh");
+    let files = json!([
+        {"path": "/srv/one", "mode": "0640", "content": "new one\n"},
+        {"path": "/srv/two", "mode": "0600", "content": "new two\n"},
+    ]);
+    let directories = json!([{"path": "/srv", "mode": "0750"}]);
+    lab.write("push.json", &document(2, &files, &directories));
+    lab.bash("etcd-push < push.json").ok();
+    let mut number = 0;
+    loop {
+        number += 1;
+        assert!(number < 60, "it does not end");
+        let old = "cd /srv; chmod 755 .; echo old one > one; echo old two > two";
+        lab.on_all(hosts, old);
+        lab.kill_at(hosts, number);
+        let killed = lab.bash("etcd-push < push.json");
+        let hit = lab.killed(hosts);
+        let found = lab.on_all(hosts, "cat /srv/one /srv/two");
+        for found in &found {
+            let whole = [["old one\n", "new one\n"], ["old two\n", "new two\n"]];
+            let mut lines = found.split_inclusive('\n');
+            for any in whole {
+                assert!(any.contains(&lines.next().unwrap_or_default()), "{number}: {found}");
+            }
+        }
+        let again = lab.bash("etcd-push < push.json");
+        assert_eq!(again.code, 0, "killed at {number}: {}\n{}", killed.stderr, again.stderr);
+        let left = "cat /srv/one /srv/two; stat -c %a /srv; find / -xdev -name '.*etcd-tools*'; \
+                    flock -n /run/etcd-tools.lock true || echo locked";
+        assert_eq!(lab.on_all(hosts, left), ["new one\nnew two\n750\n"; 2], "killed at {number}");
+        if !hit {
+            killed.ok();
+            break;
+        }
+    }
+    assert!(number > 10, "{number} processes only");
+}
+
+#[test]
+fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
+    let lab = Lab::with_nodes(1);
+    lab.on(
+        "etcd-01",
+        "mkdir -p /data/etcd /srv/shared; ln -s /data/etcd /var/lib/etcd; chmod 2755 /srv/shared; \
+         install -d -o daemon -g daemon /srv/etcd; ln -s /etc/sudoers.d /srv/etcd/wal; \
+         chown -h daemon /srv/etcd/wal; \
+         for tool in selinuxenabled restorecon chcon; do \
+             printf '#!/bin/sh\\necho %s \"$@\" >> /run/labels\\n' $tool > /usr/local/bin/$tool; \
+             chmod 755 /usr/local/bin/$tool; \
+         done; echo 'old secret' > /etc/secret; chmod 640 /etc/secret",
+    );
+    let files = json!([
+        {"path": "/srv/shared/a", "mode": "0644", "owner": "1", "group": "0", "content": "text"},
+        {"path": "/etc/secret", "mode": "0640", "content": "new secret\n"},
+    ]);
+    let directories = json!([
+        {"path": "/var/lib/etcd", "mode": "0700", "owner": "daemon", "group": "daemon"},
+        {"path": "/srv/shared", "mode": "0755"},
+    ]);
+    lab.write("push.json", &document(1, &files, &directories));
+    let check = lab.bash("etcd-push --check < push.json").exits(1);
+    assert_eq!(
+        check.stderr,
+        "etcd-push: etcd-01: would set /var/lib/etcd to mode 0700, owner daemon:daemon\n\
+         etcd-push: etcd-01: would write /srv/shared/a\n\
+         etcd-push: etcd-01: would replace /etc/secret\n    \
+         (not shown: others may not read it)\n"
+    );
+    lab.bash("etcd-push < push.json").ok();
+    let stat = "stat -c '%a %U %n' /data/etcd /srv/shared /srv/shared/a; readlink /var/lib/etcd";
+    let expected = "700 daemon /data/etcd\n2755 root /srv/shared\n644 daemon /srv/shared/a\n\
+                    /data/etcd\n";
+    assert_eq!(lab.on("etcd-01", stat), expected);
+    let labels = lab.on("etcd-01", "grep -v selinuxenabled /run/labels");
+    for path in ["/srv/shared/.a.etcd-tools", "/srv/shared/a", "/etc/secret"] {
+        let line = format!("restorecon -- {path}");
+        assert!(labels.lines().any(|label| label == line), "{labels}");
+    }
+    lab.bash("etcd-push < push.json")
+        .ok()
+        .says("etcd-push: etcd-01: 2 files, 2 folders already in place");
+
+    // A link that the owner of the folder may have placed leads nowhere.
+    let files = json!([{"path": "/srv/etcd/wal/x", "mode": "0644", "content": "x"}]);
+    let directories =
+        json!([{"path": "/srv/etcd/wal", "mode": "0700", "owner": "daemon", "group": "daemon"}]);
+    let why = "/srv/etcd/wal is a link that another user than root could have placed: \
+               name the folder that it leads to instead";
+    for (name, document) in [
+        ("/srv/etcd/wal", document(1, &files, &json!([]))),
+        ("/srv/etcd/wal", document(1, &json!([]), &directories)),
+    ] {
+        lab.write("wal.json", &document);
+        for command in ["etcd-push --check", "etcd-push"] {
+            let refused = lab.bash(&format!("{command} < wal.json")).exits(3);
+            refused.says(&format!("etcd-push: etcd-01: {name}: {why}"));
+        }
+    }
+    let untouched = lab.on("etcd-01", "stat -c %U /etc/sudoers.d; ls /etc/sudoers.d/x 2>&1; true");
+    assert!(untouched.starts_with("root\n") && untouched.contains("No such file"), "{untouched}");
+
+    // What is no regular file is not read.
+    lab.bash("mkfifo pipe").ok();
+    for local in ["pipe", "/dev/zero"] {
+        let files = json!([{"path": "/etc/x", "mode": "0644", "local": local,
+                            "sha256": "0".repeat(64)}]);
+        lab.write("special.json", &document(1, &files, &json!([])));
+        lab.bash("etcd-push < special.json")
+            .exits(65)
+            .says(&format!("etcd-push: etcd-01: /etc/x: {local}: not a regular file"));
+    }
+
+    // Without GNU coreutils nothing is tried.
+    lab.on(
+        "etcd-01",
+        "printf '#!/bin/sh\\nexit 1\\n' > /usr/local/bin/stat; chmod 755 /usr/local/bin/stat",
+    );
+    lab.bash("etcd-push < push.json").exits(3).says(
+        "etcd-push: etcd-01: no GNU coreutils here (busybox?): install the coreutils package",
+    );
+    lab.on("etcd-01", "rm /usr/local/bin/*");
+}
