@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cluster::fit::{self, Allowed, Purpose};
-use cluster::{Held, Lease};
+use cluster::{Held, Lease, wal};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Common, IN_WORDS, Run, Tool, ToolResult};
@@ -62,23 +62,39 @@ impl Tool for Push {
     }
 }
 
+/// Reports each node that the release does not fit; whether there is one, and so
+/// nothing may be written on any.
+fn refuses(run: &Run, lease: &Lease) -> bool {
+    let mut refused = false;
+    for held in &lease.selected {
+        let refusal = wal::refusal(&run.document, held.answers.get(2).map_or(&[], Vec::as_slice));
+        if let Some(result) = refusal.unwrap_or_else(|error| Some(error.on(&held.node.name))) {
+            run.report(result.on(&held.node.name));
+            refused = true;
+        }
+    }
+    refused
+}
+
 impl Push {
     async fn push(&self, run: &Run, manifests: &[Manifest<'_>]) -> Result<()> {
         let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));
         let of: HashMap<_, _> = manifests.iter().map(|m| (m.node.name.as_str(), m)).collect();
         let queries = |node: &Node| match of.get(node.name.as_str()) {
-            Some(manifest) => vec![
-                fit::query(&run.document, node, &manifest.etcd_binaries()),
-                manifest.query(self.common.check, self.verify),
-            ],
+            Some(manifest) => {
+                let facts = fit::query(&run.document, node, &manifest.etcd_binaries());
+                let files = manifest.query(self.common.check, self.verify);
+                [facts, files].into_iter().chain(wal::query(&run.document, node)).collect()
+            }
             None => vec![fit::query(&run.document, node, &[])],
         };
         let Some(lease) = Lease::take(&fleet, run, "etcd-push", queries).await else {
             return Ok(());
         };
         let purpose = Purpose::Push { replace_ca: self.replace_ca };
-        let Some(fit) = fit::allows(run, &lease, purpose).await else {
+        let fit = fit::allows(run, &lease, purpose).await;
+        let Some(fit) = fit.filter(|_| !refuses(run, &lease)) else {
             lease.release().await;
             return Ok(());
         };

@@ -4,14 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use etcd::layout::RELEASES;
 use pipeline::document::{Archive, Binary, File, Node, Release};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
 use crate::state;
 
-/// Where releases are unpacked on a node, each in a folder of its own.
-const RELEASES: &str = "/usr/local/lib/etcd-tools";
 /// A key or a certificate is smaller; larger files are checked only where they arrive.
 const SMALL_BYTES: u64 = 64 << 10;
 

@@ -3,7 +3,8 @@
 //! [`fit`] compares the document with what runs before anything is touched;
 //! [`units`] tells what runs on a node and starts and stops it; [`route`] leads to
 //! the client ports of the members; [`guard`] judges whether members may go down, and
-//! [`rolling`] takes them one by one. [`Lease`] holds the locks of all nodes.
+//! [`rolling`] takes them one by one. [`Lease`] holds the locks of all nodes, and
+//! [`wal`] judges whether a newer etcd can read what an older one left.
 
 pub mod fit;
 pub mod guard;
@@ -11,5 +12,6 @@ mod lease;
 pub mod rolling;
 pub mod route;
 pub mod units;
+pub mod wal;
 
 pub use lease::{Held, Lease};

@@ -133,3 +133,36 @@ fn an_environment_file_is_read_as_systemd_reads_it() {
     assert_eq!(read, seen);
     assert_eq!((seen.len(), seen["ETCD_T"]), (18, "the last line"));
 }
+
+/// etcd 3.7 panics on requests of 3.5 that no snapshot covers.
+#[test]
+fn a_log_that_3_7_cannot_read_is_refused_until_a_snapshot_covers_it() {
+    let lab = Lab::with_nodes(1);
+    let [Some(from), Some(over), Some(to)] = ["3.5", "3.6", "3.7"].map(release) else { return };
+    let alone = |pipeline: String| pipeline.replace("unit start", "unit start --lose-quorum");
+    for version in [&from, &over] {
+        lab.bash(&alone(deploy(version))).ok();
+    }
+    let before = lab.on("etcd-01", "readlink /usr/local/bin/etcd; cat /etc/etcd/etcd.conf");
+    let refused = lab.bash(&deploy(&to)).exits(66);
+    let line = refused.stderr.lines().find(|line| line.starts_with("etcd-push: ")).unwrap();
+    let why = format!(
+        "etcd-push: etcd-01: {to} cannot read what etcd 3.5 left in the write-ahead log (entry "
+    );
+    let advice = "snapshot 0): deploy the release that is running with ETCD_SNAPSHOT_COUNT \"1\" \
+                  in settings.env, then upgrade without it";
+    assert!(line.starts_with(&why) && line.ends_with(advice), "{line}");
+    let now = lab.on("etcd-01", "readlink /usr/local/bin/etcd; cat /etc/etcd/etcd.conf");
+    assert_eq!(now, before);
+
+    let document = json!({
+        "apiVersion": "etcd-tools/v1",
+        "cluster": {"version": over, "settings": {"env": {"ETCD_SNAPSHOT_COUNT": "1"}}},
+        "nodes": [{"name": "etcd-01", "address": "192.168.1.100"}],
+    });
+    lab.write("snapshot.json", &document.to_string());
+    lab.bash(&alone(deploy("")).replace("nodes.txt", "snapshot.json")).ok();
+    let ran = lab.bash(&alone(deploy(&to))).ok();
+    let health = ran.document().health.unwrap();
+    assert_eq!(health.endpoints[0].version.as_deref(), Some(&to[1..]));
+}

@@ -1,0 +1,100 @@
+//! Whether a member's write-ahead log can be read by a newer etcd.
+
+use etcd::{Minor, Version, layout, wal};
+use pipeline::document::Node;
+use pipeline::{Code, Document, ToolResult};
+use remote::{Error, Query};
+
+const SCRIPT: &str = include_str!("wal.sh");
+
+/// What to ask `node` before its member may run the release of `document`; nothing
+/// unless that release reads less than the one before it: 3.7, or newer.
+pub fn query(document: &Document, node: &Node) -> Option<Query> {
+    wanted(document)?;
+    let settings = document.settings(node);
+    let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+    let snapshots = format!("{}/{}/snap", settings.data_dir, layout::MEMBER);
+    let input = format!("{log}\n{snapshots}\n{}\n{}\n", wal::V2_PATHS, wal::V2_HEADER_BYTES);
+    Some(Query { script: SCRIPT, input: input.into_bytes() })
+}
+
+/// Why the member must not be brought to the release of `document`, judged from
+/// the `answer` to the [`query`]; nothing when it may, or was not asked.
+pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResult>, Error> {
+    let Some(version) = wanted(document) else { return Ok(None) };
+    let (mut covered, mut newest) = (0, None);
+    for line in answer {
+        match line.split_once('\t') {
+            Some(("snapshot", name)) => {
+                covered = covered.max(wal::snapshot_index(name).unwrap_or_default());
+            }
+            Some(("before", before)) => {
+                let bytes = bytes(before).ok_or_else(|| unexpected(line))?;
+                newest = newest.max(wal::v2_entry(&bytes));
+            }
+            _ => return Err(unexpected(line)),
+        }
+    }
+    let Some(entry) = newest.filter(|entry| *entry > covered) else { return Ok(None) };
+    Ok(Some(ToolResult::error(
+        Code::Mismatch,
+        format!(
+            "{version} cannot read what etcd 3.5 left in the write-ahead log (entry {entry}, \
+             snapshot {covered}): deploy the release that is running with ETCD_SNAPSHOT_COUNT \"1\" \
+             in settings.env, then upgrade without it"
+        ),
+    )))
+}
+
+/// The release of `document`, when it is one that reads no v2 requests.
+fn wanted(document: &Document) -> Option<Version> {
+    let version: Version = document.release.as_ref()?.version.parse().ok()?;
+    (version.minor() >= Minor::V3_7).then_some(version)
+}
+
+/// What `hex` stands for.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<_>> = hex.chars().map(|digit| digit.to_digit(16)).collect();
+    let byte = |pair: &[u32]| u8::try_from(pair.first()? * 16 + pair.get(1)?).ok();
+    digits?.chunks(2).map(byte).collect()
+}
+
+fn unexpected(line: &str) -> Error {
+    Error::CommandFailed(format!("unexpected output of the node: {line:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "before\t08001002180822 3a0882babe83bbc4e8a6a00112035055541a0a";
+
+    fn said(version: &str, answer: &[&str]) -> Option<String> {
+        let text = format!(
+            r#"{{"apiVersion": "etcd-tools/v1", "nodes": [{{"name": "a", "address": "10.0.0.1"}}],
+                "release": {{"version": "{version}", "archives": []}}}}"#
+        );
+        let document = pipeline::parse(text.as_bytes()).unwrap().document;
+        assert_eq!(query(&document, &document.nodes[0]).is_some(), version >= "v3.7");
+        let answer: Vec<_> = answer.iter().map(|line| line.replace(' ', "")).collect();
+        refusal(&document, &answer).unwrap().map(|result| result.message)
+    }
+
+    #[test]
+    fn a_log_that_no_snapshot_covers_is_refused() {
+        let refused = said("v3.7.3", &[BEFORE]).unwrap();
+        assert_eq!(
+            refused,
+            "v3.7.3 cannot read what etcd 3.5 left in the write-ahead log (entry 8, snapshot 0): \
+             deploy the release that is running with ETCD_SNAPSHOT_COUNT \"1\" in settings.env, \
+             then upgrade without it"
+        );
+        let snapshot = |index| format!("snapshot\t0000000000000003-{index:016x}.snap");
+        assert!(said("v3.7.3", &[&snapshot(2), &snapshot(7), BEFORE]).is_some());
+        assert_eq!(said("v3.7.3", &[&snapshot(2), &snapshot(8), BEFORE]), None);
+        // A value of a user's, a log of 3.6's own, no log at all.
+        assert_eq!(said("v3.7.3", &["before\t0102", "before\t"]), None);
+        assert_eq!(said("v3.7.3", &[]), None);
+        assert_eq!(said("v3.6.16", &[]), None);
+    }
+}
