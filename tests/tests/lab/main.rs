@@ -13,5 +13,6 @@ mod quorum;
 mod readme;
 mod scripts;
 mod secrets;
+mod snapshot;
 mod units;
 mod versions;
