@@ -98,6 +98,13 @@ pub(crate) async fn launch(
     if let Some(found) = resume(pointer, dead).await {
         return Ok(found);
     }
+    // One whose process was killed has left its socket.
+    if let Ok(name) = fs::read_link(pointer) {
+        let old = pointer.with_file_name(name);
+        if is_dead_socket(&old) {
+            let _ = fs::remove_file(&old);
+        }
+    }
     let name = pointer.file_name().unwrap_or_default().to_string_lossy();
     let socket = pointer.with_file_name(format!("{name}-{:08x}", fastrand::u32(..)));
     let mut attempt = 1;
