@@ -49,10 +49,11 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
 pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let progress = Progress::wait("querying the units");
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
-    if fit::allows(run, &lease, Purpose::Start).await.is_none() {
+    let Some(allowed) = fit::allows(run, &lease, Purpose::Start).await else {
         lease.release().await;
         return Ok(());
-    }
+    };
+    allowed.remove_void_marks(run, &lease).await;
     let states = tool.states(run, &lease);
     let mut plans: Vec<_> = states.iter().map(|state| Plan::new(tool, run, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());

@@ -17,10 +17,13 @@ use remote::{Error, Host, Query};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::Lease;
+use crate::{Held, Lease};
 
 /// Says what of etcd runs and lies on a node.
 const SCRIPT: &str = include_str!("fit.sh");
+
+/// Removes the file `$1`.
+const REMOVE: &str = r#"rm -f -- "$1" || die "$1: removing it failed""#;
 
 /// What begins a line that [`SCRIPT`] writes.
 const PREFIX: &str = "fit\t";
@@ -375,10 +378,19 @@ impl Allowed {
         self.facts.get(name)
     }
 
-    /// Whether the mark on the node `name` is of a member that was given up: the node
-    /// is a new member, which starts without data.
-    pub fn mark_is_void(&self, name: &str) -> bool {
-        self.void_marks.contains(name)
+    /// Removes the marks of members that were given up, where a new member is about to
+    /// start without data; with `--check` it only says so. What fails is reported.
+    pub async fn remove_void_marks(&self, run: &Run, lease: &Lease<'_>) {
+        let void = |held: &&Held| self.void_marks.contains(&held.node.name);
+        for Held { node, host, .. } in lease.selected.iter().filter(void) {
+            let mark = layout::member_mark(&run.document.settings(node).config_dir);
+            if run.check() {
+                let would = format!("would remove {mark}: a new member takes the place of the old");
+                run.report(ToolResult::would_change(would).on(&node.name));
+            } else if let Err(error) = host.change(REMOVE, &[&mark], &[], LIMIT).await {
+                run.report(error.on(&node.name));
+            }
+        }
     }
 }
 

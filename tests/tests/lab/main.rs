@@ -4,6 +4,7 @@
 mod access;
 mod deploy;
 mod faults;
+mod fit;
 mod health;
 mod killed;
 mod minors;

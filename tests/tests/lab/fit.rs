@@ -1,0 +1,415 @@
+//! The document is compared with what runs and lies on the nodes before anything
+//! is touched: promises 7, 8, 9, 10 and 18.
+
+use std::time::Duration;
+
+use tests::{Lab, Ran, deploy, release, wait_until};
+
+const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
+
+/// All that a run could have changed on a host: files with their inodes and times,
+/// and who runs. Below the data folder etcd itself writes.
+const TRACES: &str = "find /etc /usr/local /var/lib/etcd -path /var/lib/etcd/member -prune -o \
+    -printf '%p %i %T@ %C@ %m %u\\n' | sort; systemctl show etcd -p MainPID -p ActiveState \
+    -p ExecMainStartTimestampMonotonic";
+
+/// The stages before a push of what `edit` makes of the document of the cluster.
+fn edited(edit: &str, rest: &str) -> String {
+    format!("jq '{edit}' base.json | etcd-cert issue -q | etcd-render -q | {rest}")
+}
+
+/// Deploys `version`, and leaves the document without what it makes in `base.json`.
+fn deployed(lab: &Lab, version: &str) {
+    lab.bash(&format!("{} > deployed.json", deploy(version))).ok();
+    lab.bash(
+        "jq '{apiVersion, cluster, nodes: [.nodes[] | {name, hostname, address}], release}' \
+              deployed.json > base.json",
+    )
+    .ok();
+    lab.unpack(version);
+}
+
+fn members(lab: &Lab) -> String {
+    let endpoints = ["https://192.168.1.100:2379".to_owned()];
+    lab.bash(&lab.etcdctl(&endpoints, "member list")).ok().stdout
+}
+
+fn id(lab: &Lab, name: &str) -> String {
+    let members = members(lab);
+    let line = members.lines().find(|line| line.contains(&format!(" {name},"))).expect("a member");
+    line.split(',').next().expect("an ID").to_owned()
+}
+
+fn errors(ran: &Ran) -> Vec<&str> {
+    ran.stderr.lines().filter(|line| !line.contains("warning: ")).collect()
+}
+
+#[test]
+fn what_does_not_fit_the_cluster_touches_nothing() {
+    let (Some(version), Some(old), Some(newest)) =
+        (release("guide"), release("oldest"), release("3.7"))
+    else {
+        return;
+    };
+    let lab = Lab::with_nodes(3);
+    deployed(&lab, &version);
+    let [id_1, id_2, id_3] = HOSTS.map(|name| id(&lab, name));
+    let before = (lab.on_all(&HOSTS, TRACES), members(&lab));
+    let address = |at: usize| format!("192.168.1.{}", 100 + at);
+
+    // The edit of the document, and what is said of which node.
+    let mut cases: Vec<(String, Vec<(&str, String)>)> = Vec::new();
+    let port = |at: usize, id: &str| {
+        let (address, name) = (address(at), HOSTS[at]);
+        let line = format!(
+            "the cluster knows it as https://{address}:2380, the document says \
+             https://{address}:12380: change it back, or tell the cluster first, for one member at \
+             a time: `etcdctl member update {id} --peer-urls=https://{address}:12380`"
+        );
+        (name, line)
+    };
+    cases.push((
+        ".cluster.settings.peerPort = 12380".into(),
+        vec![port(0, &id_1), port(1, &id_2), port(2, &id_3)],
+    ));
+    cases.push((".nodes[1].settings.peerPort = 12380".into(), vec![port(1, &id_2)]));
+    let moved = "its data is in /var/lib/etcd, the document says /srv/etcd: change it back, or stop \
+                 the member, move /var/lib/etcd/member to /srv/etcd, and run this again";
+    let all = |line: &str| HOSTS.map(|name| (name, line.to_owned())).to_vec();
+    cases.push((".cluster.settings.dataDir = \"/srv/etcd\"".into(), all(moved)));
+    let log = "its write-ahead log is in /var/lib/etcd/member/wal, the document says \
+               /srv/wal/wal: change it back, or stop the member, move /var/lib/etcd/member/wal to \
+               /srv/wal/wal, and run this again";
+    cases.push((
+        ".nodes[2].settings.walDir = \"/srv/wal\"".into(),
+        vec![("etcd-03", log.to_owned())],
+    ));
+    let renamed = |from: &str, to: &'static str| {
+        let line = format!(
+            "its data is of member {from}, the document calls it {to}: a member keeps its name: \
+             change the document back"
+        );
+        (to, line)
+    };
+    cases.push((".nodes[0].name = \"db-01\"".into(), vec![renamed("etcd-01", "db-01")]));
+    cases.push((
+        ".nodes[0].name = \"etcd-02\" | .nodes[1].name = \"etcd-01\"".into(),
+        vec![renamed("etcd-01", "etcd-02"), renamed("etcd-02", "etcd-01")],
+    ));
+    // A new address under an old name, where nobody answers.
+    cases.push((
+        ".nodes[2].address = \"192.168.1.109\"".into(),
+        vec![
+            (
+                "etcd-03",
+                format!(
+                    "the cluster knows etcd-03 as https://192.168.1.102:2380, the document says \
+                     https://192.168.1.109:2380: change it back, or replace the member: `etcdctl \
+                     member remove {id_3}`, then `etcdctl member add etcd-03 \
+                     --peer-urls=https://192.168.1.109:2380`"
+                ),
+            ),
+            (
+                "etcd-03",
+                "cannot connect: connect to host 192.168.1.109 port 22: No route to host".into(),
+            ),
+        ],
+    ));
+    cases.push((
+        format!(".release.version = \"{old}\" | .cluster.version = \"{old}\""),
+        vec![(
+            "etcd-01",
+            format!(
+                "{version} → {old}: etcd 3.4 cannot read the data of 3.5: keep 3.5, or restore a \
+                 snapshot that etcd 3.4 took"
+            ),
+        )],
+    ));
+    cases.push((
+        format!(".release.version = \"{newest}\" | .cluster.version = \"{newest}\""),
+        vec![(
+            "etcd-01",
+            format!(
+                "{version} → {newest}: etcd upgrades one minor version at a time: upgrade {version} \
+                 → v3.5.33 → v3.6.16 → {newest}"
+            ),
+        )],
+    ));
+    for (edit, lines) in &cases {
+        let line = |tool: &str, (node, line): &(&str, String)| format!("{tool}: {node}: {line}");
+        let push: Vec<_> = lines.iter().map(|l| line("etcd-push", l)).collect();
+        let start: Vec<_> = lines.iter().map(|l| line("etcd-unit", l)).collect();
+        for (tool, expected) in [
+            ("etcd-push", &push),
+            ("etcd-push --check", &push),
+            ("etcd-unit start", &start),
+            ("etcd-unit start --check", &start),
+        ] {
+            // The certificates of a name that is not the cluster's are made elsewhere.
+            let ran = lab.bash(&format!(
+                "cp -a pki case; {}; code=$?; rm -r case; exit $code",
+                edited(edit, tool).replace("etcd-cert issue", "etcd-cert issue --pki case")
+            ));
+            let ran = ran.exits(3);
+            let mut said = errors(&ran);
+            said.sort_unstable();
+            let mut expected: Vec<_> = expected.iter().map(String::as_str).collect();
+            expected.sort_unstable();
+            assert_eq!(said, expected, "{edit}: {tool}");
+        }
+        assert_eq!((lab.on_all(&HOSTS, TRACES), members(&lab)), before, "{edit}");
+    }
+
+    // From a folder without the pki of this cluster.
+    let sha256 = lab.bash("openssl x509 -in pki/ca.crt -outform DER | sha256sum").ok().stdout;
+    let sha256 = sha256.split(' ').next().expect("a hash");
+    let other = lab.folder.path().join("other/ca.crt").display().to_string();
+    let refused = HOSTS.map(|host| {
+        format!(
+            "etcd-push: {host}: /etc/etcd/ssl/ca.crt holds the CA with sha256 {sha256}, which \
+             {other} does not contain: run this with the pki folder that this cluster was made \
+             with, or pass --replace-ca to cut off whoever trusts that CA only"
+        )
+    });
+    for check in ["", "--check"] {
+        let stages = "etcd-cert issue -q --pki other < base.json | etcd-render -q | etcd-push";
+        let ran = lab.bash(&format!("export ETCD_TOOLS_REPLACE_CA=1; {stages} {check}")).exits(3);
+        let mut said = errors(&ran);
+        said.sort_unstable();
+        assert_eq!(said, refused);
+    }
+    let ran = lab.bash(
+        "etcd-cert issue -q --pki other < base.json | etcd-render -q \
+         | etcd-push --check --replace-ca",
+    );
+    ran.exits(1).says("etcd-push: etcd-01: would replace /etc/etcd/ssl/ca.crt");
+    assert_eq!((lab.on_all(&HOSTS, TRACES), members(&lab)), before);
+
+    // What is allowed restarts nothing: another order, another token, a line removed.
+    let pids = lab.on_all(&HOSTS, "systemctl show etcd -p MainPID");
+    for (edit, warning) in [
+        (".nodes |= reverse", String::new()),
+        (
+            ".cluster.token = \"other\"",
+            "etcd-push: etcd-02: warning: its cluster was made with the token \
+             \"k8s-etcd-cluster\", which stays: \"other\" has no effect on it"
+                .into(),
+        ),
+        (
+            "del(.nodes[2])",
+            format!(
+                "etcd-push: warning: member etcd-03 of the cluster is not in the document: add it, \
+                 or remove it with `etcdctl member remove {id_3}`"
+            ),
+        ),
+    ] {
+        let ran = lab.bash(&edited(edit, "etcd-push | etcd-unit start")).ok();
+        assert!(
+            warning.is_empty() || ran.stderr.lines().any(|line| line == warning),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(lab.on_all(&HOSTS, "systemctl show etcd -p MainPID"), pids, "{edit}");
+    }
+    // The client port is rolled out, one member at a time.
+    let ran = lab.bash(&edited(
+        ".cluster.settings.clientPort = 12379",
+        "etcd-push | etcd-unit start | etcd-health --wait",
+    ));
+    let ran = ran.ok();
+    for host in HOSTS {
+        assert!(
+            ran.stderr.contains(&format!("etcd-unit: {host}: restarted etcd.service")),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn lost_data_are_not_replaced_by_an_empty_member() {
+    let Some(version) = release("3.6") else { return };
+    let lab = Lab::with_nodes(3);
+    deployed(&lab, &version);
+    let id_3 = id(&lab, "etcd-03");
+    let mark = "cat /etc/etcd/etcd.member; stat -c '%a %U' /etc/etcd/etcd.member";
+    assert_eq!(lab.on_all(&HOSTS, mark), ["ready\n644 root\n"; 3]);
+
+    // A reboot with a disk that is not mounted: the unit itself refuses.
+    let wipe = "systemctl stop etcd; mv /var/lib/etcd/member /var/lib/etcd/aside";
+    lab.on("etcd-03", wipe);
+    lab.on("etcd-03", "systemctl start etcd || true");
+    let line = "/var/lib/etcd/member/wal: no write-ahead log, but this member has run with one: is \
+                its disk mounted? If the data is lost, remove the member from the cluster, then add \
+                it again";
+    assert!(lab.on("etcd-03", "journalctl -u etcd -o cat").lines().any(|said| said == line));
+    assert_eq!(lab.on("etcd-03", "ls -A /var/lib/etcd"), "aside\n");
+    lab.on("etcd-03", "systemctl stop etcd");
+
+    // So do the tools, which know what the cluster says.
+    let all = edited(".", "etcd-push | etcd-unit start");
+    let lost = |tool: &str| {
+        format!(
+            "{tool}: etcd-03: its data is lost: there is no write-ahead log in \
+             /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds it, or \
+             remove the member from the cluster, then add it again: `etcdctl member remove {id_3}`, \
+             then `etcdctl member add etcd-03 --peer-urls=https://192.168.1.102:2380`"
+        )
+    };
+    lab.bash(&all).exits(66).says(&lost("etcd-push"));
+    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&lost("etcd-unit"));
+    // Without the mark as well, as on a host that was installed again.
+    lab.on("etcd-03", "rm /etc/etcd/etcd.member");
+    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&lost("etcd-unit"));
+    lab.on("etcd-03", "echo ready > /etc/etcd/etcd.member");
+
+    // The way out that is named leads out.
+    let endpoints = ["https://192.168.1.100:2379".to_owned()];
+    lab.bash(&lab.etcdctl(&endpoints, &format!("member remove {id_3}"))).ok();
+    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(
+        "etcd-unit: etcd-03: it is not a member of the cluster that runs: add it first: `etcdctl \
+         member add etcd-03 --peer-urls=https://192.168.1.102:2380`, and set its \
+         initialClusterState to \"existing\"",
+    );
+    let add = "member add etcd-03 --peer-urls=https://192.168.1.102:2380";
+    wait_until("the cluster takes a member", Duration::from_secs(60), || {
+        lab.bash(&lab.etcdctl(&endpoints, add)).code == 0
+    });
+    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(
+        "etcd-unit: etcd-03: it was added to the cluster that runs: set its initialClusterState to \
+         \"existing\", or it would start a cluster of its own",
+    );
+    let existing = ".nodes[2].settings.initialClusterState = \"existing\"";
+    lab.bash(&edited(existing, "etcd-push | etcd-unit start | etcd-health --wait")).ok();
+    assert_eq!(lab.on_all(&HOSTS, mark), ["ready\n644 root\n"; 3]);
+
+    // The data of the member that was removed, beside the cluster that runs.
+    lab.on(
+        "etcd-03",
+        "systemctl stop etcd; mv /var/lib/etcd/member /var/lib/etcd/new; \
+         mv /var/lib/etcd/aside /var/lib/etcd/member",
+    );
+    lab.bash(&edited(existing, "etcd-push")).exits(3).says(&format!(
+        "etcd-push: etcd-03: its data is of member {id_3}, which the cluster has removed: move \
+         /var/lib/etcd/member away, then add the member: `etcdctl member add etcd-03 \
+         --peer-urls=https://192.168.1.102:2380`"
+    ));
+    lab.on("etcd-03", "rm -r /var/lib/etcd/member; mv /var/lib/etcd/new /var/lib/etcd/member");
+    // Data that etcd cannot read.
+    lab.on("etcd-03", "chown root /var/lib/etcd/member/snap/db");
+    lab.bash(&edited(existing, "etcd-push")).exits(3).says(
+        "etcd-push: etcd-03: /var/lib/etcd/member/snap/db belongs to root, and etcd runs as etcd: \
+         `chown -R etcd:etcd /var/lib/etcd`",
+    );
+    lab.on("etcd-03", "chown -R etcd:etcd /var/lib/etcd; systemctl start etcd");
+
+    // All are down, two are wiped, marks and all: they do not make a new cluster.
+    lab.on_all(&HOSTS, "systemctl stop etcd");
+    lab.on_all(&HOSTS[1..], "rm -r /var/lib/etcd/member /etc/etcd/etcd.member");
+    let beside = |node: &str| {
+        format!(
+            "etcd-unit: {node}: /var/lib/etcd is empty, and etcd-01 has data: a new cluster is made \
+             only when no node has any: start the others first (--only), so that the cluster can be \
+             asked"
+        )
+    };
+    let ran = lab.bash(&edited(existing, "etcd-unit start")).exits(3);
+    assert_eq!(errors(&ran).len(), 2, "{}", ran.stderr);
+    ran.says(&beside("etcd-02")).says(&beside("etcd-03"));
+    // Nor do they when the one with data cannot be asked.
+    lab.command(&["power", "off", "etcd-01"]);
+    let silent = |node: &str| {
+        format!(
+            "etcd-unit: {node}: /var/lib/etcd is empty, and etcd-01 did not answer: a new cluster is \
+             made only when every node has answered, and none has data"
+        )
+    };
+    let start = "etcd-unit start --keep-going";
+    lab.bash(&edited(existing, start)).exits(3).says(&silent("etcd-02")).says(&silent("etcd-03"));
+    assert_eq!(lab.on_all(&HOSTS[1..], "ls -A /var/lib/etcd"), ["", ""]);
+    assert_eq!(lab.on_all(&HOSTS[1..], "systemctl is-active etcd || true"), ["inactive\n"; 2]);
+}
+
+#[test]
+fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
+    let Some(version) = release("3.6") else { return };
+    let lab = Lab::with_nodes(3);
+    // As a distribution's package has it.
+    lab.on(
+        "etcd-02",
+        "printf '[Service]\\nExecStart=/usr/bin/etcd\\n' > /usr/lib/systemd/system/etcd.service; \
+         systemctl daemon-reload",
+    );
+    let stages = deploy(&version);
+    lab.bash(&stages).exits(66).says(
+        "etcd-push: etcd-02: /usr/lib/systemd/system/etcd.service belongs to an etcd that these tools \
+         did not install: a new unit would override it and hide its data: remove its package, or \
+         leave this node out",
+    );
+    assert_eq!(
+        lab.on_all(&HOSTS, "ls -d /etc/etcd /usr/local/lib/etcd-tools 2>&1 | grep -c No"),
+        ["2\n"; 3]
+    );
+    lab.on("etcd-02", "rm /usr/lib/systemd/system/etcd.service; systemctl daemon-reload");
+
+    deployed(&lab, &version);
+    // One of somebody's own beside it.
+    lab.on(
+        "etcd-03",
+        "systemd-run -q --unit=own /usr/local/bin/etcd --data-dir /tmp/own \
+         --listen-client-urls http://127.0.0.1:1 --advertise-client-urls http://127.0.0.1:1 \
+         --listen-peer-urls http://127.0.0.1:2",
+    );
+    let pid = lab.on("etcd-03", "systemctl show own -p MainPID --value");
+    let exe = lab.on("etcd-03", "readlink -f /usr/local/bin/etcd");
+    lab.bash(&edited(".", "etcd-push --check")).exits(3).says(&format!(
+        "etcd-push: etcd-03: process {} ({}, in own.service) is an etcd that these tools did not \
+         install: stop and remove it, or leave this node out",
+        pid.trim(),
+        exe.trim()
+    ));
+    lab.on("etcd-03", "systemctl stop own");
+
+    // A release that is damaged: etcd-unit leaves the good member alone, the pipeline mends it.
+    lab.on(
+        "etcd-03",
+        "etcd=$(readlink -f /usr/local/bin/etcd); cp $etcd /tmp/etcd; \
+         printf '\\267' | dd of=/tmp/etcd bs=1 seek=18 conv=notrunc 2>/dev/null; mv /tmp/etcd $etcd",
+    );
+    let pids = lab.on_all(&HOSTS, "systemctl show etcd -p MainPID");
+    let ran = lab.bash(&edited(".", "etcd-unit start")).exits(3);
+    let [said] = errors(&ran)[..] else { panic!("{}", ran.stderr) };
+    assert!(
+        said.starts_with("etcd-unit: etcd-03: /usr/local/bin/etcd does not run on this host (")
+            && said.ends_with("Exec format error): run etcd-push again"),
+        "{said}"
+    );
+    assert_eq!(lab.on_all(&HOSTS, "systemctl show etcd -p MainPID"), pids);
+    let ran = lab.bash(&edited(".", "etcd-push | etcd-unit start | etcd-health --wait")).ok();
+    let ran = ran.says(&format!("etcd-push: etcd-03: installed release {version}"));
+    assert!(ran.stderr.contains("etcd-unit: etcd-03: restarted etcd.service"), "{}", ran.stderr);
+
+    // A release for another architecture never gets as far as the links.
+    let links = lab.on_all(&HOSTS, "readlink -f /usr/local/bin/etcd");
+    lab.bash(&format!(
+        "mkdir -p wrong/etcd && cp bin/etcd* wrong/etcd && \
+         printf '\\267' | dd of=wrong/etcd/etcd bs=1 seek=18 conv=notrunc && \
+         tar -czf wrong.tar.gz -C wrong etcd && \
+         sum=$(sha256sum < wrong.tar.gz | cut -d ' ' -f 1) && \
+         jq --arg sum $sum --arg at $PWD/wrong.tar.gz --argjson size $(stat -c %s wrong.tar.gz) \
+         '.release.archives[0] |= (.local = $at | .sha256 = $sum | .sizeBytes = $size)' base.json \
+         > wrong.json"
+    ))
+    .ok();
+    let ran = lab.bash("etcd-cert issue -q < wrong.json | etcd-render -q | etcd-push").exits(3);
+    assert!(
+        errors(&ran).iter().all(|line| line.ends_with(
+            "etcd does not run on this host: Exec format error: fetch the release for its \
+             architecture"
+        )) && errors(&ran).len() == 3,
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(lab.on_all(&HOSTS, "readlink -f /usr/local/bin/etcd"), links);
+    assert_eq!(lab.on_all(&HOSTS, "ls -A /usr/local/lib/etcd-tools | wc -l"), ["1\n"; 3]);
+}
