@@ -399,14 +399,18 @@ impl Allowed {
 /// reported; nothing when something must not become true, and nothing may be written.
 pub async fn allows(run: &Run, lease: &Lease<'_>, purpose: Purpose) -> Option<Allowed> {
     let mut nodes = Vec::new();
+    let mut refused = false;
     for held in lease.selected.iter().chain(&lease.others) {
         match Facts::read(held.answers.first().map_or(&[], Vec::as_slice)) {
             Ok(facts) => nodes.push((held.node, &held.host, facts)),
-            Err(error) => run.report(error.on(&held.node.name)),
+            Err(error) => {
+                refused = true;
+                run.report(error.on(&held.node.name));
+            }
         }
     }
     let verdict = check(&run.document, &run.nodes(), &nodes, purpose).await;
-    let refused = verdict.results.iter().any(|result| result.severity == Severity::Error);
+    refused |= verdict.results.iter().any(|result| result.severity == Severity::Error);
     verdict.results.into_iter().for_each(|result| run.report(result));
     let facts = nodes.into_iter().map(|(node, _, facts)| (node.name.clone(), facts)).collect();
     (!refused).then_some(Allowed { facts, void_marks: verdict.void_marks })
