@@ -46,14 +46,14 @@ receive() { # FILE TARGET SIZE SHA256 MODE OWNER:GROUP
             sum=$(sha256sum < /proc/self/fd/3) || exit 1
             if [ "${sum%% *}" != "$4" ]; then
                 echo "what arrived does not have the SHA-256 of the document: $(wc -c < /proc/self/fd/3) of $3 bytes"
-                exit 2
+                exit 9 # a shell's own errors are 1 or 2
             fi
             chown -- "$6" /proc/self/fd/3 && chmod -- "$5" /proc/self/fd/3
         } 3> "$1"
     ) 2>&1)
     case $? in
     0) ;;
-    2) die "$2: $said" ;;
+    9) die "$2: $said" ;;
     *) die "$2: writing: $(why "$said")" ;;
     esac
 }
@@ -107,7 +107,7 @@ stage() {
             said=$(timeout 10 "$staged/etcd" --version 2>&1 < /dev/null | head -n 1)
             case $said in
             'etcd Version: '*) ;;
-            *) die "$a: etcd does not run on this host: $(why "$said"): fetch the release for its architecture" ;;
+            *) die "$2: etcd does not run on this host: $(why "$said"): fetch the release for its architecture" ;;
             esac
         fi
         ;;

@@ -141,6 +141,10 @@ fn me() -> String {
     format!("{}:{}", metadata.uid(), metadata.gid())
 }
 
+/// Stand-ins for an etcd that runs.
+const OLD: &str = "#!/bin/sh\necho 'etcd Version: 3.5.16'\n";
+const NEW: &str = "#!/bin/sh\necho 'etcd Version: 3.5.33'\n";
+
 /// A release of one binary, packed.
 fn archive(folder: &Path, content: &str) -> Vec<u8> {
     let release = folder.join("release");
@@ -169,7 +173,7 @@ fn killed_at_every_step_nothing_live_is_lost_and_the_next_run_heals() {
 fn kill_at_every_step(shell: &str, signal: &str) {
     let host = Host::new(shell);
     host.write("signal", &format!("{signal}\n"));
-    let bytes = archive(host.folder.path(), "new binary");
+    let bytes = archive(host.folder.path(), NEW);
     let etc = host.path("etc");
     let plan = format!(
         "folder\t{etc}/data\t0700\t{me}\nrelease\t{etc}/v1\t{}\t{}\tetcd\n\
@@ -187,7 +191,7 @@ fn kill_at_every_step(shell: &str, signal: &str) {
         assert!(stop < 200, "it does not end");
         let _ = fs::remove_dir_all(&etc);
         fs::create_dir_all(host.path("etc/v1")).unwrap();
-        for (name, text) in [("one", "old one"), ("a b*", "old two"), ("v1/etcd", "old binary")] {
+        for (name, text) in [("one", "old one"), ("a b*", "old two"), ("v1/etcd", OLD)] {
             host.write(&format!("etc/{name}"), text);
         }
         host.stop_at(stop);
@@ -198,7 +202,7 @@ fn kill_at_every_step(shell: &str, signal: &str) {
         for (name, old, new) in [
             ("one", "old one", "new one"),
             ("a b*", "old two", "new two"),
-            ("v1/etcd", "old binary", "new binary"),
+            ("v1/etcd", OLD, NEW),
         ] {
             let content = &found[name].1;
             assert!([old, new].contains(&content.as_str()), "{at}: {name}: {content}");

@@ -290,8 +290,8 @@ fn archives_and_files_that_are_not_what_they_should_be() {
         let sums = lab.bash(&format!("sha256sum {published}; cat mirror/v3.5.16/SHA256SUMS"));
         let sums: Vec<_> = sums.stdout.split_whitespace().step_by(2).map(str::to_owned).collect();
         ran.says(&format!(
-            "etcd-fetch: {published}: SHA-256 is {}, expected {}: damaged or tampered with, \
-             not kept",
+            "etcd-fetch: {published}: SHA-256 is {}, expected {}: damaged or tampered with: \
+             discarded",
             sums[0], sums[1]
         ))
         .says("etcd-push: nothing done: etcd-fetch failed (failed)");
