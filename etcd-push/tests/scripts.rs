@@ -199,11 +199,9 @@ fn kill_at_every_step(shell: &str, signal: &str) {
         let at = format!("{shell}, {signal} at process {stop}: {stderr}");
         let stopped = host.stopped();
         let found = host.etc();
-        for (name, old, new) in [
-            ("one", "old one", "new one"),
-            ("a b*", "old two", "new two"),
-            ("v1/etcd", OLD, NEW),
-        ] {
+        for (name, old, new) in
+            [("one", "old one", "new one"), ("a b*", "old two", "new two"), ("v1/etcd", OLD, NEW)]
+        {
             let content = &found[name].1;
             assert!([old, new].contains(&content.as_str()), "{at}: {name}: {content}");
         }

@@ -17,7 +17,7 @@ printf '%s\n' "$folders" | while IFS= read -r folder; do
     # Folders of the system are root's.
     [ "$owner" = "$user" ] && [ "$owner" != root ] || die "$folder: not a folder of the user $user: nothing is removed"
     open=$(find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname "$folder/*" 2>/dev/null | head -n 1)
-    if [ "$open" ]; then
+    if [ "$open" ] && [ ! "$check" ]; then
         pid=${open#/proc/}
         pid=${pid%%/*}
         die "$folder: process $pid ($(cat "/proc/$pid/comm")) has it open: stop it first: nothing is removed"

@@ -910,8 +910,13 @@ impl NodeFit<'_> {
         }
         let path = format!("{}/etcd", self.settings.bin_dir);
         let said = self.facts.binaries.get(&path)?;
-        (!said.starts_with(SAYS_VERSION))
-            .then(|| format!("{path} does not run on this host ({said}): run etcd-push again"))
+        if said.starts_with(SAYS_VERSION) {
+            return None;
+        }
+        // The shell that the C library tries on what the kernel refuses prints its bytes.
+        let plain = said.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        let why = if plain { said } else { "not an executable for this machine" };
+        Some(format!("{path} does not run on this host ({why}): run etcd-push again"))
     }
 
     fn url(&self) -> String {

@@ -360,8 +360,8 @@ pub fn is_dns_name(text: &str) -> bool {
 /// for clap and for the document: gives it back, or what is wrong with it.
 ///
 /// systemd.unit(5): at most 255 characters, and an `@` parts a template from its
-/// instance. Backslashes, by which systemd writes other characters, and templates
-/// without an instance are left out.
+/// instance, which the template itself has not. Backslashes, by which systemd writes
+/// other characters, are left out.
 pub fn unit_name(text: &str) -> Result<String, String> {
     let good = |part: &str| {
         let good = |b: u8| b.is_ascii_alphanumeric() || b":_.-".contains(&b);
@@ -369,7 +369,8 @@ pub fn unit_name(text: &str) -> Result<String, String> {
     };
     let (stem, kind) = text.rsplit_once('.').unwrap_or_default();
     let (template, instance) = stem.split_once('@').unwrap_or((stem, "none"));
-    let named = good(template) && good(instance) && !text.starts_with(['-', '.']);
+    let named =
+        good(template) && (instance.is_empty() || good(instance)) && !text.starts_with(['-', '.']);
     match named && ["service", "timer"].contains(&kind) && text.len() <= 255 {
         true => Ok(text.into()),
         false => Err(format!("{}: expected NAME.service or NAME.timer", shown(text))),

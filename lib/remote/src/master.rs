@@ -87,6 +87,25 @@ pub(crate) async fn resume(pointer: &Path, dead: Option<&Path>) -> Option<(Sessi
     matches!(alive, Ok(Ok(()))).then_some((session, socket))
 }
 
+/// The live connection that a process made for `pointer` and was killed before it could
+/// let `pointer` lead there.
+async fn adopt(pointer: &Path, dead: Option<&Path>) -> Option<(Session, PathBuf)> {
+    let own = format!("{}-", pointer.file_name()?.to_string_lossy());
+    for entry in fs::read_dir(pointer.parent()?).ok()?.flatten() {
+        let socket = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(&own);
+        if !ours || Some(socket.as_path()) == dead || is_dead_socket(&socket) {
+            continue;
+        }
+        let session = Session::resume_mux(socket.clone().into(), None);
+        if matches!(timeout(ALIVE, session.check()).await, Ok(Ok(()))) {
+            point(pointer, &socket).ok()?;
+            return Some((session, socket));
+        }
+    }
+    None
+}
+
 /// Makes the connection behind `pointer`. Another process that does the same is
 /// waited for, and its connection is taken, unless its socket is `dead`.
 pub(crate) async fn launch(
@@ -96,6 +115,9 @@ pub(crate) async fn launch(
 ) -> Result<(Session, PathBuf), Error> {
     let lock = LaunchLock::wait(&pointer.with_extension("lock")).await?;
     if let Some(found) = resume(pointer, dead).await {
+        return Ok(found);
+    }
+    if let Some(found) = adopt(pointer, dead).await {
         return Ok(found);
     }
     // One whose process was killed has left its socket.

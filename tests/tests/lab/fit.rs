@@ -381,7 +381,7 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
     let [said] = errors(&ran)[..] else { panic!("{}", ran.stderr) };
     assert!(
         said.starts_with("etcd-unit: etcd-03: /usr/local/bin/etcd does not run on this host (")
-            && said.ends_with("Exec format error): run etcd-push again"),
+            && said.ends_with("(not an executable for this machine): run etcd-push again"),
         "{said}"
     );
     assert_eq!(lab.on_all(&HOSTS, "systemctl show etcd -p MainPID"), pids);

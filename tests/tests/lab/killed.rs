@@ -166,7 +166,8 @@ fn first_start(lab: &Lab) {
         lab.on_all(
             &NODES,
             "systemctl disable --now etcd 2>/dev/null; \
-             rm -rf /etc/systemd/system/etcd.service /var/lib/etcd/*; systemctl daemon-reload",
+             rm -rf /etc/systemd/system/etcd.service /var/lib/etcd/* /etc/etcd/etcd.member; \
+             systemctl daemon-reload",
         );
     };
     let script = "exec etcd-unit start < push.json > start.json";

@@ -206,7 +206,7 @@ fn a_stage_that_fails_stops_the_pipe_in_every_shell() {
 
     // One node of three: the stages after it leave the other two alone as well.
     let ran = in_every_shell(&lab, &format!("{cert} | etcd-render {rest}"), 66);
-    ran.says("etcd-push: etcd-02: /etc/etcd/etcd.conf: a folder is in the place of the file")
+    ran.says("etcd-push: etcd-02: /etc/etcd/etcd.conf: a folder is in the place of the file: move it away")
         .says("etcd-unit: nothing done: etcd-push failed on etcd-02 (command-failed)")
         .says("etcd-health: nothing done: etcd-push failed on etcd-02 (command-failed)");
     let units = lab.on_all(&HOSTS, "ls /etc/systemd/system/etcd.service 2>/dev/null || true");
