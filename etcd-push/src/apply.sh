@@ -107,7 +107,9 @@ stage() {
             said=$(timeout 10 "$staged/etcd" --version 2>&1 < /dev/null | head -n 1)
             case $said in
             'etcd Version: '*) ;;
-            *) die "$2: etcd does not run on this host: $(why "$said"): fetch the release for its architecture" ;;
+            # The shell that the C library tries on what the kernel refuses prints its bytes.
+            *[!\ -~]*) die "$2: etcd does not run on this host: fetch the release for its architecture" ;;
+            *) die "$2: etcd does not run on this host: $(why "$said")" ;;
             esac
         fi
         ;;

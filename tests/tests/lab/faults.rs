@@ -317,7 +317,7 @@ fn archives_and_files_that_are_not_what_they_should_be() {
         assert_eq!(lines(&pushed.stderr, node), [format!("etcd-push: {node}: {why}")]);
     }
     assert_eq!(lab.on_all(&NODES, LEFTOVERS), ["", "", ""]);
-    let other = "not what the document says it is: make the document anew";
+    let other = "not what the document says it is: build the document again";
     let cert = lab.folder.path().join("pki/nodes/etcd-02/server.crt").display().to_string();
     for (change, why) in [
         (format!("cp whole {cached}; echo >> {cached}"), format!("{cached}: {other}")),
@@ -381,7 +381,7 @@ fn members_that_do_not_start() {
          is made only when every node has answered, and none has data",
     );
     let expected = [
-        error("etcd-01", "not-started"),
+        error("etcd-01", "mismatch"),
         error("etcd-02", "unreachable"),
         error("etcd-03", "unreachable"),
     ];
