@@ -418,9 +418,10 @@ fn members_that_do_not_start() {
     let id = "jq -r '.health.members[1].id'";
     let id = lab.bash(&format!("etcd-health --keep-going < push.json | {id}")).stdout;
     lab.bash("etcd-unit start < push.json").exits(3).says(&format!(
-        "etcd-unit: etcd-02: etcd.service did not start: it is activating (auto-restart): \
-         discovery failed: member {} has already been bootstrapped: its data was lost: \
-         remove the member from the cluster, and add it again",
+        "etcd-unit: etcd-02: its data is lost: there is no write-ahead log in \
+         /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds it, or \
+         remove the member from the cluster, then add it again: `etcdctl member remove {}`, then \
+         `etcdctl member add etcd-02 --peer-urls=https://192.168.1.101:2380`",
         id.trim()
     ));
 }
