@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use client::{Access, CredentialArgs, Endpoint, Status};
-use etcd::{Version, environment, layout};
+use etcd::{Version, environment, layout, wal};
 use futures::future::join_all;
 use pipeline::document::{ClusterState, Member, Node, NodeSettings};
 use pipeline::{Code, Document, Run, Severity, ToolResult, disk};
@@ -256,11 +256,11 @@ enum Field<'a> {
 /// The field `wanted` of the protobuf `message`.
 fn field(mut message: &[u8], wanted: u64) -> Option<Field<'_>> {
     while !message.is_empty() {
-        let key = varint(&mut message)?;
+        let key = wal::varint(&mut message)?;
         let found = match key & 7 {
-            0 => Field::Number(varint(&mut message)?),
+            0 => Field::Number(wal::varint(&mut message)?),
             2 => {
-                let length = usize::try_from(varint(&mut message)?).ok()?;
+                let length = usize::try_from(wal::varint(&mut message)?).ok()?;
                 let (bytes, rest) = message.split_at_checked(length)?;
                 message = rest;
                 Field::Bytes(bytes)
@@ -286,19 +286,6 @@ fn bytes_of(message: &[u8], wanted: u64) -> Option<&[u8]> {
         Field::Bytes(bytes) => Some(bytes),
         Field::Number(_) => None,
     }
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// What the members that run know of the cluster.

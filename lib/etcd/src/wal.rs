@@ -49,7 +49,8 @@ fn length(bytes: &mut &[u8], field: u64) -> Option<u64> {
     (varint(bytes)? == (field << 3 | 2)).then(|| varint(bytes))?
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+/// Takes a protobuf varint off the beginning of `bytes`; none when they hold no whole one.
+pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;
