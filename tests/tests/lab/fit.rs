@@ -391,15 +391,15 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
 
     // A release for another architecture never gets as far as the links.
     let links = lab.on_all(&HOSTS, "readlink -f /usr/local/bin/etcd");
-    lab.bash(&format!(
+    lab.bash(
         "mkdir -p wrong/etcd && cp bin/etcd* wrong/etcd && \
          printf '\\267' | dd of=wrong/etcd/etcd bs=1 seek=18 conv=notrunc && \
          tar -czf wrong.tar.gz -C wrong etcd && \
          sum=$(sha256sum < wrong.tar.gz | cut -d ' ' -f 1) && \
          jq --arg sum $sum --arg at $PWD/wrong.tar.gz --argjson size $(stat -c %s wrong.tar.gz) \
          '.release.archives[0] |= (.local = $at | .sha256 = $sum | .sizeBytes = $size)' base.json \
-         > wrong.json"
-    ))
+         > wrong.json",
+    )
     .ok();
     let ran = lab.bash("etcd-cert issue -q < wrong.json | etcd-render -q | etcd-push").exits(3);
     assert!(
