@@ -37,6 +37,13 @@ folder() { # DATA WAL
     say "folder$tab$1$tab$2$tab$database$tab$head$tab$stranger$tab$owner"
 }
 
+# Before the folders: a member that is starting now makes its log first, then the mark.
+if [ -e "$mark" ]; then
+    word=
+    read -r word < "$mark"
+    say "mark$tab$word"
+fi
+
 for at in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
     if [ -e "$at/etcd.service" ] && ! [ "$at/etcd.service" -ef /dev/null ]; then
         say "unit$tab$at/etcd.service"
@@ -75,11 +82,6 @@ fi
 folder "$data" "$wal"
 
 if [ -f "$ca" ]; then { head -c 262144 "$ca"; echo; } | sed "s/^/fit${tab}ca$tab/"; fi
-if [ -e "$mark" ]; then
-    word=
-    read -r word < "$mark"
-    say "mark$tab$word"
-fi
 for binary in $binaries; do
     if [ -e "$binary" ]; then say "binary$tab$binary$tab$(version "$binary")"; fi
 done
