@@ -10,6 +10,7 @@
 ETCD_NODES ?= nodes.txt
 ETCD_VERSION ?=
 ETCD_TEARDOWN_FLAGS ?=
+ETCD_BACKUP_DIR ?= backup
 
 # Settings of the tools; one that is empty is as good as not set.
 export ETCD_TOOLS_PKI ?= pki
@@ -20,7 +21,8 @@ etcd_scripts := $(dir $(lastword $(MAKEFILE_LIST)))
 etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-cert issue | etcd-render \
 	| etcd-push | etcd-unit start
 
-.PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-teardown
+.PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-backup \
+	etcd-teardown
 
 etcd-deploy: ## from the list of nodes to healthy members
 	$(etcd_pipeline) | etcd-health --wait --output table
@@ -40,6 +42,9 @@ etcd-logs: ## the last lines of the journals
 
 etcd-restart: ## all members, one by one
 	etcd-unit restart <$(ETCD_NODES) >/dev/null
+
+etcd-backup: ## a verified snapshot in ETCD_BACKUP_DIR; old ones are removed
+	$(etcd_scripts)backup $(ETCD_NODES) $(ETCD_BACKUP_DIR)
 
 etcd-teardown: ## stop and remove etcd; asks (ETCD_TEARDOWN_FLAGS=--yes does not)
 	$(etcd_scripts)teardown $(ETCD_TEARDOWN_FLAGS) $(ETCD_NODES)

@@ -7,7 +7,7 @@ use tempfile::{TempDir, tempdir};
 use tests::{Ran, bash};
 
 /// A tool of each kind, as it stands in the pipeline.
-const STAGES: [&str; 9] = [
+const STAGES: [&str; 10] = [
     "etcd-fetch v3.5.16 --mirror mirror",
     "etcd-cert issue",
     "etcd-cert ca",
@@ -17,6 +17,7 @@ const STAGES: [&str; 9] = [
     "etcd-unit start",
     "etcd-unit stop",
     "etcd-health",
+    "etcd-snapshot save --to a.db",
 ];
 
 fn given(input: &str, stage: &str) -> (Ran, TempDir) {

@@ -2,6 +2,7 @@
 //! share the labs that are up, and run on all of them at once.
 
 mod access;
+mod backup;
 mod deploy;
 mod faults;
 mod fit;

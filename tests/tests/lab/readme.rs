@@ -36,7 +36,7 @@ fn the_commands_work() {
             block => {
                 let block = block.replace("/usr/local", &bin.display().to_string());
                 let backup = lab.folder.path().join("backup");
-                let block = block.replace("/backup", &backup.display().to_string());
+                let block = block.replace(" /backup", &format!(" {}", backup.display()));
                 let ran = lab.bash(&format!("set -e\n{block}"));
                 assert_eq!(ran.code, 0, "{block}\n{}\n{}", ran.stderr, ran.stdout);
             }

@@ -167,10 +167,15 @@ fn make_has_a_target_for_each_job() {
     assert_eq!(make("etcd-status").ok().stdout.matches(" running ").count(), 3);
     assert!(make("etcd-logs").ok().stdout.contains("Started etcd.service"));
     make("etcd-restart").ok().says("etcd-unit: etcd-01: restarted etcd.service: as asked");
+    lab.bash("mkdir backup").ok();
+    make("etcd-backup").ok();
+    lab.bash("etcd-snapshot verify backup/*.db").ok();
 
     // Without its list of nodes nothing is done, though make's shell has no pipefail.
     let before = lab.on_all(&HOSTS, STATE);
-    for target in ["etcd-deploy", "etcd-check", "etcd-health", "etcd-restart", "etcd-teardown"] {
+    for target in
+        ["etcd-deploy", "etcd-check", "etcd-health", "etcd-restart", "etcd-backup", "etcd-teardown"]
+    {
         make(&format!("{target} ETCD_NODES=missing.txt")).exits(2);
     }
     make("etcd-teardown").exits(2);
@@ -240,6 +245,9 @@ fn usage_is_an_error_of_its_own() {
         ("deploy", "a b c", "usage: deploy [--yes | --check] NODES [VERSION]"),
         ("teardown", "a b", "usage: teardown [--yes] [--purge [--delete-data]] NODES"),
         ("teardown", "--delete-data a", "teardown: --delete-data goes with --purge"),
+        ("backup", "a", "usage: backup NODES DIR"),
+        ("backup", "--now a b", "backup: --now: no such option: see backup --help"),
+        ("backup", "a b", "backup: b: no such folder"),
         ("install", "--help", "usage: install [PREFIX]"),
     ];
     for (name, args, line) in cases {

@@ -1,0 +1,184 @@
+//! Backups as a timer takes them, and what becomes of old ones.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use tests::{Lab, deploy, release, repository, tools, wait_until};
+
+/// The machine of the operator, with systemd, in the network of the cluster.
+const OPERATOR: &str = "etcd-02";
+/// Which it has before the timer has run.
+const OLD: &str = "etcd-snapshot-20260101T000000Z-r7.db";
+
+/// The value of a metric in `file` of the operator's folder of backups.
+#[track_caller]
+fn metric(lab: &Lab, file: &str, name: &str) -> String {
+    let text = lab.on(OPERATOR, &format!("cat /var/lib/backup/{file}"));
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("etcd_tools_{name} ")));
+    value.unwrap_or_else(|| panic!("no {name} in:\n{text}")).to_owned()
+}
+
+#[test]
+fn a_timer_takes_them_and_a_failure_is_loud() {
+    let Some(version) = release("3.6") else { return };
+    let lab = Lab::with_nodes(1);
+    lab.bash(&deploy(&version)).ok();
+
+    // As on a machine with the tools installed, and the certificates of the operator.
+    let put = |folder: &Path, files: &str, to: &str| {
+        let folder = folder.display();
+        lab.bash(&format!(
+            "tar -c -C {folder} {files} | ssh -F \"$ETCD_TOOLS_SSH_CONFIG\" {OPERATOR} \
+             'mkdir -p {to}; tar -x -C {to}'"
+        ))
+        .ok();
+    };
+    put(lab.folder.path(), "nodes.txt pki", "/srv/etcd");
+    put(&tools(), "etcd-snapshot", "/usr/local/bin");
+    put(&repository().join("scripts"), "backup", "/usr/local/lib/scripts");
+    let install = format!(
+        "mkdir -p /var/lib/backup; echo no snapshot > /var/lib/backup/{OLD}; \
+         printf '%s\\n' ETCD_TOOLS_KEEP_LAST=1 ETCD_TOOLS_KEEP_DAILY= ETCD_TOOLS_KEEP_WEEKLY= \
+             ETCD_TOOLS_KEEP_MONTHLY= > /etc/default/etcd-backup; \
+         cd /srv/etcd; /usr/local/lib/scripts/backup --install-timer nodes.txt \
+             ../../var/lib/backup 2>&1"
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            lab.on(OPERATOR, &install),
+            "backup: installed etcd-backup.timer; to try it: systemctl start etcd-backup\n"
+        );
+    }
+    let verify = "systemd-analyze verify etcd-backup.service etcd-backup.timer 2>&1";
+    assert_eq!(lab.on(OPERATOR, verify), "");
+    let state = "systemctl is-enabled etcd-backup.timer; systemctl is-active etcd-backup.timer";
+    assert_eq!(lab.on(OPERATOR, state), "enabled\nactive\n");
+
+    // The timer is due: its unit saves, verifies and prunes.
+    lab.on(
+        OPERATOR,
+        "mkdir -p /run/systemd/system/etcd-backup.timer.d; \
+         printf '%s\\n' '[Timer]' OnActiveSec=0 RandomizedDelaySec=0 \
+             > /run/systemd/system/etcd-backup.timer.d/now.conf; \
+         systemctl daemon-reload; systemctl restart etcd-backup.timer",
+    );
+    let ended = "grep -s . /var/lib/backup/etcd-backup.prom; true";
+    wait_until("the timer's unit has ended", Duration::from_secs(60), || {
+        !lab.on(OPERATOR, ended).is_empty()
+    });
+    let journal = || lab.on(OPERATOR, "journalctl --sync; journalctl -u etcd-backup -o cat");
+    let code = metric(&lab, "etcd-backup.prom", "backup_exit_code");
+    assert_eq!(code, "0", "{}", journal());
+    assert_eq!(metric(&lab, "etcd-snapshot.prom", "snapshot_keys"), "0");
+    let taken_at = metric(&lab, "etcd-snapshot.prom", "snapshot_timestamp_seconds");
+    let list = || lab.on(OPERATOR, "cd /var/lib/backup; ls -A; stat -c '%a %n' *.prom");
+    let backups = list();
+    assert!(!backups.contains(OLD) && backups.lines().count() == 5, "{backups}");
+    assert!(backups.ends_with("644 etcd-backup.prom\n644 etcd-snapshot.prom\n"), "{backups}");
+    lab.on(OPERATOR, "etcd-snapshot verify /var/lib/backup/*.db 2>&1");
+
+    // The cluster is down.
+    lab.on("etcd-01", "systemctl stop etcd");
+    let failed = lab.on(
+        OPERATOR,
+        &format!(
+            "echo no snapshot > /var/lib/backup/{OLD}; systemctl start etcd-backup 2>/dev/null; \
+             systemctl show etcd-backup -p Result -p ExecMainStatus"
+        ),
+    ) + &journal();
+    let lines: Vec<_> = failed.lines().collect();
+    assert!(lines.contains(&"Result=exit-code"), "{failed}");
+    assert!(lines.contains(&"backup: FAILED at save with exit code 69"), "{failed}");
+    assert!(failed.contains("etcd-snapshot: etcd-01: "), "{failed}");
+    assert!(lines.contains(&"ExecMainStatus=69"), "{failed}");
+    assert_eq!(metric(&lab, "etcd-backup.prom", "backup_exit_code"), "69");
+    let now = metric(&lab, "etcd-snapshot.prom", "snapshot_timestamp_seconds");
+    assert_eq!(now, taken_at);
+    // Nothing was removed.
+    assert_eq!(list().replace(&format!("{OLD}\n"), ""), backups);
+    let left = format!("rm -f /var/lib/backup/{OLD}; rmdir /var/lib/backup 2>&1 || true");
+    assert!(lab.on(OPERATOR, &left).contains("not empty"));
+
+    // The folder is not there: said, too, where the metrics still can be written.
+    lab.on(OPERATOR, "mv /var/lib/backup /var/lib/backup.away; mkdir /run/metrics");
+    let gone = lab.on(
+        OPERATOR,
+        "cd /srv/etcd; export ETCD_TOOLS_METRICS=/run/metrics/etcd.prom; \
+         /usr/local/lib/scripts/backup nodes.txt /var/lib/backup 2>&1; echo $?; \
+         grep -v '^#' /run/metrics/etcd-backup.prom | head -n1",
+    );
+    assert_eq!(
+        gone,
+        "backup: /var/lib/backup: no such folder\nbackup: FAILED at start with exit code 2\n2\n\
+         etcd_tools_backup_exit_code 2\n"
+    );
+}
+
+#[test]
+fn prune_removes_what_no_rule_keeps_and_nothing_else() {
+    let Some(version) = release("3.6") else { return };
+    let lab = Lab::with_nodes(1);
+    lab.bash(&format!("{} | etcd-snapshot save --to good", deploy(&version))).ok();
+    let folder = lab.folder.path().join("b");
+    fs::create_dir(&folder).unwrap();
+    let name = |day: usize| format!("etcd-snapshot-2026020{day}T000000Z-r{day}.db");
+    for day in [1, 2, 3] {
+        fs::copy(lab.folder.path().join("good"), folder.join(name(day))).unwrap();
+    }
+    for day in [4, 5] {
+        fs::write(folder.join(name(day)), "cut off").unwrap();
+    }
+    // What is not of save, or not a file.
+    let copy = format!("{}.copy", name(1));
+    for other in ["notes.txt", "etcd-snapshot.part", &copy] {
+        fs::write(folder.join(other), "kept").unwrap();
+    }
+    symlink("notes.txt", folder.join("etcd-snapshot-20260101T000000Z-r1.db")).unwrap();
+    fs::create_dir(folder.join("etcd-snapshot-20260102T000000Z-r1.db")).unwrap();
+    let list = || {
+        let mut names: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let all = list();
+
+    let no_rule = lab.bash("etcd-snapshot prune b").exits(2);
+    assert!(
+        no_rule.stderr.starts_with("etcd-snapshot: no rule, nothing would be kept: pass "),
+        "{}",
+        no_rule.stderr
+    );
+    // The rule keeps one that is damaged; the newest good one is kept as well.
+    let prune = "etcd-snapshot prune b --keep-last 1";
+    let plan = lab.bash(&format!("{prune} --check")).exits(1);
+    assert_eq!(list(), all);
+    let done = lab.bash(prune).ok();
+    for day in [1, 2, 4] {
+        let plan = plan.stderr.contains(&format!("b/{}: would be removed\n", name(day)));
+        let done = done.stderr.contains(&format!("b/{}: removed\n", name(day)));
+        assert!(plan && done, "{day}");
+    }
+    assert_eq!(plan.stderr.matches(": would be removed\n").count(), 3, "{}", plan.stderr);
+    done.says(&format!(
+        "etcd-snapshot: warning: b/{}: not a database of etcd, or damaged: neither meta page \
+         (page 0 and 1) is valid",
+        name(5)
+    ));
+    let removed = [name(1), name(2), name(4)];
+    let rest: Vec<_> = all.into_iter().filter(|name| !removed.contains(name)).collect();
+    assert_eq!(list(), rest);
+    let line = "etcd-snapshot: b: nothing to remove, 2 kept";
+    assert!(lab.bash(prune).ok().stderr.lines().any(|l| l == line));
+
+    // None is good: none is removed.
+    fs::write(folder.join(name(3)), "cut off").unwrap();
+    lab.bash(prune)
+        .exits(1)
+        .says("etcd-snapshot: b: nothing removed: none of its 2 snapshots is intact");
+    assert_eq!(list(), rest);
+}
