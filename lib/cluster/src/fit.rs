@@ -13,7 +13,7 @@ use etcd::{Version, environment, layout, wal};
 use futures::future::join_all;
 use pipeline::document::{ClusterState, Member, Node, NodeSettings};
 use pipeline::{Code, Document, Run, Severity, ToolResult, disk};
-use remote::{Error, Host, Query};
+use remote::{Error, Host, Input, Query};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -396,8 +396,14 @@ pub async fn allows(run: &Run, lease: &Lease<'_>, purpose: Purpose) -> Option<Al
             }
         }
     }
-    let verdict = check(&run.document, &run.nodes(), &nodes, purpose).await;
-    refused |= verdict.results.iter().any(|result| result.severity == Severity::Error);
+    let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose).await;
+    if verdict.refuses() && !refused {
+        // A member that is just starting may have made its log, and told the others of
+        // itself, after the look at its node.
+        look_again(&run.document, &mut nodes).await;
+        verdict = check(&run.document, &run.nodes(), &nodes, purpose).await;
+    }
+    refused |= verdict.refuses();
     verdict.results.into_iter().for_each(|result| run.report(result));
     let facts = nodes.into_iter().map(|(node, _, facts)| (node.name.clone(), facts)).collect();
     (!refused).then_some(Allowed { facts, void_marks: verdict.void_marks })
@@ -408,6 +414,26 @@ struct Verdict {
     results: Vec<ToolResult>,
     /// The nodes whose mark is of a member that was given up.
     void_marks: BTreeSet<String>,
+}
+
+impl Verdict {
+    fn refuses(&self) -> bool {
+        self.results.iter().any(|result| result.severity == Severity::Error)
+    }
+}
+
+/// Reads again what of etcd is on `nodes`, but for the binaries. A node that does not
+/// answer keeps what it said.
+async fn look_again(document: &Document, nodes: &mut [(&Node, &Host, Facts)]) {
+    let looks = nodes.iter_mut().map(async |(node, host, facts)| {
+        let query = query(document, node, &[]);
+        let answer = host.run(query.script, &[], &[Input::Bytes(query.input)]).await;
+        if let Some(now) = answer.ok().and_then(|answer| Facts::read(&answer).ok()) {
+            let binaries = std::mem::take(&mut facts.binaries);
+            *facts = Facts { binaries, ..now };
+        }
+    });
+    join_all(looks).await;
 }
 
 /// Compares `document` with what is on its `nodes`, all that answered; `selected` are

@@ -166,6 +166,9 @@ END
          systemd-run --quiet --unit=learner -p User=etcd -p EnvironmentFile=/tmp/learner.conf \
              /usr/local/bin/etcd",
     );
+    wait_until("the learner has published its name", MINUTE, || {
+        cluster.etcdctl("member list").stdout.contains(", etcd-04,")
+    });
     let learner = "https://192.168.1.100:12379";
     let endpoints = [NODES.map(url).join(","), learner.to_owned()].join(",");
     let probe = format!(
