@@ -11,6 +11,8 @@ ETCD_NODES ?= nodes.txt
 ETCD_VERSION ?=
 ETCD_TEARDOWN_FLAGS ?=
 ETCD_BACKUP_DIR ?= backup
+ETCD_RESTORE_FLAGS ?=
+ETCD_SNAPSHOT ?=
 
 # Settings of the tools; one that is empty is as good as not set.
 export ETCD_TOOLS_PKI ?= pki
@@ -22,7 +24,7 @@ etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-cert issue | et
 	| etcd-push | etcd-unit start
 
 .PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-backup \
-	etcd-teardown
+	etcd-restore etcd-teardown
 
 etcd-deploy: ## from the list of nodes to healthy members
 	$(etcd_pipeline) | etcd-health --wait --output table
@@ -45,6 +47,9 @@ etcd-restart: ## all members, one by one
 
 etcd-backup: ## a verified snapshot in ETCD_BACKUP_DIR; old ones are removed
 	$(etcd_scripts)backup $(ETCD_NODES) $(ETCD_BACKUP_DIR)
+
+etcd-restore: ## ETCD_SNAPSHOT on all nodes; asks (ETCD_RESTORE_FLAGS=--yes does not)
+	$(etcd_scripts)restore $(ETCD_RESTORE_FLAGS) $(ETCD_NODES) $(ETCD_SNAPSHOT)
 
 etcd-teardown: ## stop and remove etcd; asks (ETCD_TEARDOWN_FLAGS=--yes does not)
 	$(etcd_scripts)teardown $(ETCD_TEARDOWN_FLAGS) $(ETCD_NODES)

@@ -2,11 +2,13 @@
 //!
 //! `save` streams the snapshot of one member into a file and checks it before
 //! the file has its name; `verify` and `status` read any snapshot without
-//! etcd's own tools; `prune` removes old ones by rules.
+//! etcd's own tools; `prune` removes old ones by rules; `restore` makes one the data of
+//! all nodes.
 
 mod metrics;
 mod name;
 mod prune;
+mod restore;
 mod retention;
 mod save;
 mod source;
@@ -18,7 +20,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use pipeline::{Common, Run, Tool, terminal};
 
-/// Snapshots of etcd: save, verify, status, prune
+/// Snapshots of etcd: save, verify, status, prune, restore
 #[derive(Debug, Parser)]
 #[command(name = "etcd-snapshot", version)]
 pub struct Snapshot {
@@ -46,6 +48,19 @@ enum Command {
     /// The rules are those of restic, and times are in UTC. Only files named as save
     /// names them are counted and removed, and never the newest that verifies.
     Prune(prune::Args),
+    /// Restore a snapshot on all nodes, as a new cluster: first --stage, then, when
+    /// all members are stopped, without it
+    ///
+    /// etcd-snapshot restore --stage FILE < cluster.json | etcd-unit stop --lose-quorum
+    /// | etcd-snapshot restore FILE | etcd-unit start | etcd-health --wait
+    ///
+    /// --stage sends the snapshot to all nodes and restores it there beside the data,
+    /// with the release that was pushed. Then all nodes are swapped, or none: each
+    /// must be staged, and nothing may run. The old data is moved aside, and the
+    /// results say where to. Revisions are raised by 1,000,000,000, so that none that
+    /// a client has seen comes again, and watches of before end with an error. Either
+    /// step can be interrupted and run again.
+    Restore(restore::Args),
 }
 
 impl Tool for Snapshot {
@@ -54,16 +69,25 @@ impl Tool for Snapshot {
     }
 
     fn reads_stdin(&self) -> bool {
-        matches!(&self.command, Command::Save(args) if args.reads_stdin())
+        match &self.command {
+            Command::Save(args) => args.reads_stdin(),
+            Command::Restore(_) => true,
+            _ => false,
+        }
     }
 
     fn works_without_document(&self) -> bool {
         // Else a pipe that failed would save the cluster of ETCDCTL_ENDPOINTS.
-        !self.reads_stdin() || terminal::nothing_piped_in()
+        !self.reads_stdin()
+            || (matches!(&self.command, Command::Save(_)) && terminal::nothing_piped_in())
     }
 
     fn writes_document(&self) -> bool {
-        matches!(&self.command, Command::Save(args) if args.writes_document())
+        match &self.command {
+            Command::Save(args) => args.writes_document(),
+            Command::Restore(_) => true,
+            _ => false,
+        }
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
@@ -72,6 +96,7 @@ impl Tool for Snapshot {
             Command::Verify(args) => verify::verify(run, args),
             Command::Status(args) => status::status(run, args),
             Command::Prune(args) => prune::prune(run, args),
+            Command::Restore(args) => restore::restore(run, args),
         }
     }
 }

@@ -74,6 +74,12 @@ pub enum Code {
     // Errors: snapshots
     /// a snapshot is damaged, truncated or not one at all
     BrokenSnapshot,
+    /// refused: the snapshot is not staged on the node
+    NotStaged,
+    /// refused: etcd is running on the node
+    StillRunning,
+    /// refused: the cluster was restored from this snapshot and has run since
+    AlreadyRestored,
     // Errors: everything else
     /// a template could not be rendered
     Template,
@@ -128,6 +134,8 @@ pub enum Code {
     NoAnswer,
     /// a snapshot's name has a time in the future
     FutureSnapshot,
+    /// the release cannot bump revisions, so that they go backwards with a restore
+    RevisionsGoBack,
     /// a member is not a node of the document
     UnknownMember,
     /// a setting has no effect on a member that has data
@@ -165,6 +173,10 @@ pub enum Code {
     Saved,
     /// an old snapshot was removed
     Pruned,
+    /// a snapshot was restored beside the data
+    Staged,
+    /// the data of a node is now that of the snapshot
+    Restored,
     // What was found, and left as it is
     /// with `--check`: what a run without it would change
     WouldChange,

@@ -13,6 +13,7 @@ mod operate;
 mod push;
 mod quorum;
 mod readme;
+mod restore;
 mod scripts;
 mod secrets;
 mod snapshot;

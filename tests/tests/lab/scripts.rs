@@ -13,13 +13,13 @@ const STATE: &str = "find /etc /usr/local /var/lib/etcd ! -path '*/member/*' \
                      -exec stat -c '%n %i %Z %a %U' {} + | sort; systemctl show etcd -p MainPID";
 
 /// The path of a script of the repository.
-fn script(name: &str) -> String {
+pub(crate) fn script(name: &str) -> String {
     repository().join("scripts").join(name).display().to_string()
 }
 
 /// Runs `command` in the lab on a terminal, at which someone types `answers`.
 /// What it says is in `stdout`.
-fn on_terminal(lab: &Lab, answers: &str, command: &str) -> Ran {
+pub(crate) fn on_terminal(lab: &Lab, answers: &str, command: &str) -> Ran {
     lab.write("answers", answers);
     let mut ran = lab.bash(&format!("script -qec '{command}' /dev/null < answers"));
     // Without the progress that the tools draw, and wipe out again.
@@ -170,12 +170,19 @@ fn make_has_a_target_for_each_job() {
     lab.bash("mkdir backup").ok();
     make("etcd-backup").ok();
     lab.bash("etcd-snapshot verify backup/*.db").ok();
+    make("etcd-restore ETCD_RESTORE_FLAGS=--yes ETCD_SNAPSHOT=$(ls backup/*.db)").ok();
 
     // Without its list of nodes nothing is done, though make's shell has no pipefail.
     let before = lab.on_all(&HOSTS, STATE);
-    for target in
-        ["etcd-deploy", "etcd-check", "etcd-health", "etcd-restart", "etcd-backup", "etcd-teardown"]
-    {
+    for target in [
+        "etcd-deploy",
+        "etcd-check",
+        "etcd-health",
+        "etcd-restart",
+        "etcd-backup",
+        "etcd-restore",
+        "etcd-teardown",
+    ] {
         make(&format!("{target} ETCD_NODES=missing.txt")).exits(2);
     }
     make("etcd-teardown").exits(2);
@@ -248,6 +255,12 @@ fn usage_is_an_error_of_its_own() {
         ("backup", "a", "usage: backup NODES DIR"),
         ("backup", "--now a b", "backup: --now: no such option: see backup --help"),
         ("backup", "a b", "backup: b: no such folder"),
+        (
+            "restore",
+            "a",
+            "usage: restore [--yes] [--again] [--keep-revision] [--discard-old] NODES FILE",
+        ),
+        ("restore", "--now a b", "restore: --now: no such option: see restore --help"),
         ("install", "--help", "usage: install [PREFIX]"),
     ];
     for (name, args, line) in cases {
