@@ -20,8 +20,8 @@ export ETCD_TOOLS_MIRROR ETCD_TOOLS_CACHE
 export ETCD_TOOLS_SSH_USER ETCD_TOOLS_SSH_PORT ETCD_TOOLS_SSH_CONFIG
 
 etcd_scripts := $(dir $(lastword $(MAKEFILE_LIST)))
-etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-cert issue | etcd-render \
-	| etcd-push | etcd-unit start
+etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-preflight | etcd-cert issue \
+	| etcd-render | etcd-push | etcd-unit start
 
 .PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-backup \
 	etcd-restore etcd-teardown

@@ -14,6 +14,7 @@ use tests::repository;
 fn commands() -> Vec<Command> {
     vec![
         command::<etcd_fetch::Fetch>(),
+        command::<etcd_preflight::Preflight>(),
         command::<etcd_cert::Cert>(),
         command::<etcd_render::Render>(),
         command::<etcd_push::Push>(),
@@ -80,6 +81,15 @@ fn the_contract_has_every_code_of_results_and_no_other() {
 }
 
 #[test]
+fn every_check_of_a_preflight_is_described() {
+    let text = fs::read_to_string(repository().join("docs/preflight.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let described: Vec<_> = rows.map(str::to_owned).collect();
+    let checks: Vec<_> = etcd_preflight::CHECKS.iter().map(|code| code.name()).collect();
+    assert_eq!(described, checks);
+}
+
+#[test]
 fn the_man_pages_are_those_of_the_tools() {
     let folder = tempfile::tempdir().unwrap();
     for command in commands() {
@@ -112,7 +122,7 @@ fn every_flag_has_its_environment_variable_but_those_that_accept_a_risk() {
             count += 1;
         }
     });
-    for risk in ["allow-unsafe-version", "lose-quorum", "purge"] {
+    for risk in ["allow-unsafe-version", "lose-quorum", "purge", "skip"] {
         assert!(in_words.contains(risk), "--{risk} has a variable");
     }
     assert!(count > 50, "only {count} flags were looked at");

@@ -7,8 +7,9 @@ use tempfile::{TempDir, tempdir};
 use tests::{Ran, bash};
 
 /// A tool of each kind, as it stands in the pipeline.
-const STAGES: [&str; 10] = [
+const STAGES: [&str; 11] = [
     "etcd-fetch v3.5.16 --mirror mirror",
+    "etcd-preflight",
     "etcd-cert issue",
     "etcd-cert ca",
     "etcd-cert check",

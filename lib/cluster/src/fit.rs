@@ -102,10 +102,11 @@ pub fn query(document: &Document, node: &Node, binaries: &[String]) -> Query {
 }
 
 /// Whether `document` says how etcd is to run on `node`: it brings its release,
-/// its configuration or its unit.
-fn concerns(document: &Document, node: &Node) -> bool {
+/// its configuration or its unit. For a preflight every document does.
+fn concerns(document: &Document, node: &Node, purpose: Purpose) -> bool {
     let config = layout::config_file(&document.settings(node).config_dir);
-    document.release.is_some()
+    purpose == Purpose::Preflight
+        || document.release.is_some()
         || node.files.iter().any(|file| file.path == config)
         || node.units.iter().any(|unit| unit.name == layout::UNIT)
 }
@@ -166,6 +167,16 @@ impl Facts {
     /// or of another architecture.
     pub fn is_broken(&self, path: &str) -> bool {
         self.binaries.get(path).is_some_and(|said| !said.starts_with(SAYS_VERSION))
+    }
+
+    /// The version that etcd's unit runs, where it runs and its version is known.
+    pub fn running_version(&self) -> Option<Version> {
+        self.process()?.version
+    }
+
+    /// Whether etcd's unit runs.
+    pub fn is_running(&self) -> bool {
+        self.process().is_some()
     }
 
     /// Whether the member has been ready at some time.
@@ -350,6 +361,9 @@ pub enum Purpose {
     },
     /// Start what is stopped.
     Start,
+    /// Nothing yet: to learn whether the document fits, even one that says nothing but
+    /// which nodes there are.
+    Preflight,
 }
 
 /// What [`allows`] found where nothing is refused.
@@ -409,6 +423,13 @@ pub async fn allows(run: &Run, lease: &Lease<'_>, purpose: Purpose) -> Option<Al
     (!refused).then_some(Allowed { facts, void_marks: verdict.void_marks })
 }
 
+/// What of `document` does not fit its `nodes`, all that answered a [`query`]: what
+/// [`allows`] would refuse, found without a lock and reported by the caller.
+pub async fn mismatches(document: &Document, nodes: &[(&Node, &Host, Facts)]) -> Vec<ToolResult> {
+    let selected: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
+    check(document, &selected, nodes, Purpose::Preflight).await.results
+}
+
 #[derive(Debug, Default)]
 struct Verdict {
     results: Vec<ToolResult>,
@@ -445,7 +466,7 @@ async fn check(
     purpose: Purpose,
 ) -> Verdict {
     let is_selected = |node: &Node| selected.iter().any(|selected| selected.name == node.name);
-    if !selected.iter().any(|node| concerns(document, node)) {
+    if !selected.iter().any(|node| concerns(document, node, purpose)) {
         return Verdict::default();
     }
     let cluster = Cluster::ask(document, nodes).await;
@@ -453,7 +474,7 @@ async fn check(
     let fit = Fit { document, facts, cluster: &cluster, purpose };
     let results = fit.compare(is_selected);
     let void = nodes.iter().filter(|(node, _, facts)| {
-        is_selected(node) && concerns(document, node) && fit.mark_is_void(node, facts)
+        is_selected(node) && concerns(document, node, purpose) && fit.mark_is_void(node, facts)
     });
     let void_marks = void.map(|(node, ..)| node.name.clone()).collect();
     Verdict { results, void_marks }
@@ -480,7 +501,7 @@ impl Fit<'_> {
         let mut results = Vec::new();
         let unknown = Facts::default();
         for node in self.document.nodes.iter().filter(|node| selected(node)) {
-            if !concerns(self.document, node) {
+            if !concerns(self.document, node, self.purpose) {
                 continue;
             }
             let facts = self.facts.iter().find(|(other, _)| other.name == node.name);
@@ -498,11 +519,12 @@ impl Fit<'_> {
                     .map(|why| ToolResult::error(Code::Mismatch, why).on(&node.name)),
             );
         }
-        let concerned = self.facts.iter().any(|(node, _)| concerns(self.document, node));
+        let concerned =
+            self.facts.iter().any(|(node, _)| concerns(self.document, node, self.purpose));
         if concerned {
             results.extend(self.version());
         }
-        if concerned && results.is_empty() && self.purpose != Purpose::Start {
+        if concerned && results.is_empty() && matches!(self.purpose, Purpose::Push { .. }) {
             results.extend(self.warnings());
         }
         results

@@ -80,6 +80,41 @@ pub enum Code {
     StillRunning,
     /// refused: the cluster was restored from this snapshot and has run since
     AlreadyRestored,
+    // Errors and warnings: hosts and the running cluster, before a deployment
+    /// systemd is missing or too old
+    Systemd,
+    /// the kernel is too old
+    Kernel,
+    /// the processor is not the one that the document says
+    Arch,
+    /// a host has too little memory
+    Memory,
+    /// the disk for the data has too little free space
+    DiskSpace,
+    /// the disk for the data rotates, or is a network or memory file system
+    DiskKind,
+    /// the disk for the data takes too long to write
+    DiskLatency,
+    /// clocks differ
+    Clock,
+    /// no time synchronisation
+    TimeSync,
+    /// two hosts have the same host name or machine id
+    DuplicateHost,
+    /// SELinux or AppArmor may stop etcd
+    SecurityModule,
+    /// a host swaps memory
+    Swap,
+    /// too few files may be open at once
+    OpenFiles,
+    /// another process listens on a port of etcd
+    PortInUse,
+    /// no member may fail without the cluster losing quorum
+    NoMargin,
+    /// the database is near its quota
+    Quota,
+    /// much of the database's file is unused
+    Fragmentation,
     // Errors: everything else
     /// a template could not be rendered
     Template,
@@ -192,6 +227,10 @@ pub enum Code {
     Rendered,
     /// nothing had to be changed
     UpToDate,
+    /// the checks that were made before a deployment found no error
+    Passed,
+    /// checks were left out, as told
+    Skipped,
     /// a unit is running
     Running,
     /// the cluster is healthy

@@ -10,6 +10,7 @@ mod health;
 mod killed;
 mod minors;
 mod operate;
+mod preflight;
 mod push;
 mod quorum;
 mod readme;

@@ -51,7 +51,7 @@ fn deploy_asks_and_teardown_asks_twice() {
     );
 
     // Up to the stage that is answered with no, and not further.
-    let ran = on_terminal(&lab, "y\nmaybe\ny\ny\nn\n", &deploy("nodes.txt v3.5.16")).exits(1);
+    let ran = on_terminal(&lab, "y\nmaybe\ny\ny\ny\nn\n", &deploy("nodes.txt v3.5.16")).exits(1);
     assert!(
         ran.stdout.ends_with(
             "deploy: etcd-push (put them on the nodes)\n\
@@ -69,7 +69,7 @@ fn deploy_asks_and_teardown_asks_twice() {
         .says("etcd-push: etcd-01: would write /etc/etcd/etcd.conf")
         .says("etcd-unit: etcd-03: would start etcd.service");
     assert_eq!(on_hosts(&lab, "/etc/etcd"), nothing);
-    let ran = on_terminal(&lab, &"y\n".repeat(5), &deploy("- v3.5.16 <nodes.txt")).ok();
+    let ran = on_terminal(&lab, &"y\n".repeat(6), &deploy("- v3.5.16 <nodes.txt")).ok();
     assert_eq!(ran.stdout.matches(" healthy ").count(), 3, "{}", ran.stdout);
     lab.unpack("v3.5.16");
     let etcdctl = |args| lab.etcdctl(&["https://192.168.1.100:2379".into()], args);

@@ -1,0 +1,200 @@
+//! What is judged of the cluster that runs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use client::{ClusterProbe, CredentialArgs, Target, is_of, name};
+use cluster::route::Route;
+use etcd::Version;
+use etcd::quorum::quorum;
+use pipeline::document::{Endpoint, Member, Node};
+use pipeline::{Code, Document, Run, Severity};
+use remote::Fleet;
+
+use crate::Seen;
+use crate::finding::Finding;
+
+/// How long one member may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How full the database may be, in percent of its quota.
+const FULL_PERCENT: u64 = 80;
+/// A file of which at least this much is unused is named, in percent of the file ...
+const UNUSED_PERCENT: u64 = 50;
+/// ... when that is at least this much of the quota, in percent.
+const UNUSED_OF_QUOTA_PERCENT: u64 = 10;
+
+/// Asks the members, where etcd runs on any of the nodes, and judges what they say.
+pub(crate) async fn judge(
+    run: &Run,
+    fleet: &Fleet,
+    credentials: &CredentialArgs,
+    seen: &[Seen<'_>],
+) -> Vec<Finding> {
+    if !seen.iter().any(|seen| seen.etcd.is_running()) {
+        return Vec::new();
+    }
+    let document = &run.document;
+    let probed = async {
+        let access = credentials.access(document, Some(LIMIT)).map_err(|e| e.to_string())?;
+        // All of them, whatever --only says: the margin is that of the whole cluster.
+        let target =
+            |node: &Node| Target { url: document.client_url(node), node: Some(node.clone()) };
+        let targets = document.nodes.iter().map(target).collect();
+        let route = Route::new(targets, access, Some(fleet));
+        route.probe(LIMIT).await.map_err(|e| e.to_string())
+    };
+    match probed.await {
+        Ok(probe) => {
+            let mut findings = health(document, &probe, changes_version(document, seen));
+            findings.extend(margin(&probe));
+            findings.extend(members(&probe));
+            findings.extend(probe.health.endpoints.iter().flat_map(|e| database(document, e)));
+            findings
+        }
+        // Whoever has no certificates yet can still deploy.
+        Err(why) => {
+            let finding = Finding::cluster(Code::Unhealthy, "unknown");
+            vec![finding.warning_if(true, || format!("the members cannot be asked: {why}"))]
+        }
+    }
+}
+
+/// Whether no member runs the version that is wanted yet.
+fn changes_version(document: &Document, seen: &[Seen]) -> bool {
+    let wanted = document.release.as_ref().map(|release| release.version.as_str());
+    let wanted = wanted.or(document.cluster.as_ref().and_then(|c| c.version.as_deref()));
+    let Some(Ok(wanted)) = wanted.map(str::parse::<Version>) else { return false };
+    let mut running = seen.iter().filter_map(|seen| seen.etcd.running_version());
+    running.all(|version| version != wanted)
+}
+
+/// What is not healthy: an error before a step to another version, which begins with a
+/// healthy cluster only; else a warning, since the stages that follow may be to cure it.
+fn health(document: &Document, probe: &ClusterProbe, changes_version: bool) -> Vec<Finding> {
+    let severity = if changes_version { Severity::Error } else { Severity::Warning };
+    let advice = match changes_version {
+        true => ": a change of version begins with a healthy cluster only",
+        false => "",
+    };
+    let mut findings = Vec::new();
+    for problem in &probe.problems {
+        let code = match problem.kind {
+            client::ProblemKind::Alarm => Code::Alarm,
+            _ => Code::Unhealthy,
+        };
+        // To cure an alarm is no step that could wait for the cure.
+        let severity = if code == Code::Alarm { Severity::Warning } else { severity };
+        let advice = if code == Code::Alarm { "" } else { advice };
+        let message = format!("{}{advice}", problem.message);
+        findings.push(Finding {
+            code,
+            node: problem.node.clone(),
+            measured: "no".into(),
+            problem: Some((severity, message)),
+        });
+    }
+    for (code, measured) in [(Code::Unhealthy, "healthy"), (Code::Alarm, "none")] {
+        for node in &document.nodes {
+            let of_node = |f: &Finding| f.code == code && f.node.as_ref() == Some(&node.name);
+            let was_probed =
+                probe.health.endpoints.iter().any(|e| e.node.as_ref() == Some(&node.name));
+            if was_probed && !findings.iter().any(of_node) {
+                findings.push(Finding::ok(code, &node.name, measured));
+            }
+        }
+    }
+    findings
+}
+
+/// How many more members may fail.
+fn margin(probe: &ClusterProbe) -> Option<Finding> {
+    let health = &probe.health;
+    let voters: Vec<_> = health.members.iter().filter(|member| !member.is_learner).collect();
+    if voters.is_empty() {
+        return None;
+    }
+    let is_healthy = |voter: &&&Member| {
+        health.endpoints.iter().any(|endpoint| endpoint.healthy && is_of(endpoint, voter))
+    };
+    let healthy = voters.iter().filter(is_healthy).count();
+    let spare = healthy.saturating_sub(quorum(voters.len()));
+    let finding = Finding::cluster(Code::NoMargin, spare.to_string());
+    Some(finding.warning_if(spare == 0, || {
+        format!(
+            "{healthy} of {} voting members are known to be healthy, {} are needed: no other may \
+             fail",
+            voters.len(),
+            quorum(voters.len())
+        )
+    }))
+}
+
+/// Learners, and versions.
+fn members(probe: &ClusterProbe) -> Vec<Finding> {
+    let health = &probe.health;
+    let mut findings = Vec::new();
+    for member in health.members.iter().filter(|member| member.is_learner) {
+        let name = if member.name.is_empty() { &member.id } else { &member.name };
+        findings.push(Finding::cluster(Code::Learner, name.clone()).warning_if(true, || {
+            format!(
+                "{name} is a learner, which does not vote: promote it when it has caught up: \
+                 `etcdctl member promote {}`",
+                member.id
+            )
+        }));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::cluster(Code::Learner, "none"));
+    }
+    let known = health.endpoints.iter().filter_map(|e| e.version.as_ref().map(|v| (e, v)));
+    let versions: BTreeSet<_> = known.clone().map(|(_, version)| version.as_str()).collect();
+    let list: Vec<_> = versions.iter().copied().collect();
+    let finding = Finding::cluster(Code::DifferentVersions, list.join(" "));
+    findings.push(finding.warning_if(versions.len() > 1, || {
+        let list: Vec<_> = known.map(|(e, v)| format!("{} {v}", name(health, e))).collect();
+        format!("different versions: {}: bring all to one", list.join(", "))
+    }));
+    findings
+}
+
+/// The database of one member.
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn database(document: &Document, endpoint: &Endpoint) -> Vec<Finding> {
+    let node = document.nodes.iter().find(|node| endpoint.node.as_ref() == Some(&node.name));
+    let (Some(node), Some(size)) = (node, endpoint.db_size_bytes) else { return Vec::new() };
+    let quota = document.settings(node).quota_backend_bytes;
+    let quota = endpoint.db_quota_bytes.unwrap_or(quota).max(1);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let percent = |part: u64, of: u64| part.saturating_mul(100) / of.max(1);
+    let full = percent(size, quota);
+    let mut findings = vec![Finding::ok(Code::Quota, &node.name, format!("{full} %")).warning_if(
+        full >= FULL_PERCENT,
+        || {
+            format!(
+                "the database has {:.1} MiB, {full} % of its quota of {:.1} MiB: at 100 % it \
+                     takes no more writes: compact and defragment it, or raise quotaBackendBytes",
+                mib(size),
+                mib(quota)
+            )
+        },
+    )];
+    if let Some(in_use) = endpoint.db_size_in_use_bytes {
+        let unused = size.saturating_sub(in_use);
+        let part = percent(unused, size);
+        let much = part >= UNUSED_PERCENT && percent(unused, quota) >= UNUSED_OF_QUOTA_PERCENT;
+        findings.push(
+            Finding::ok(Code::Fragmentation, &node.name, format!("{part} %")).warning_if(
+                much,
+                || {
+                    format!(
+                        "{:.1} MiB of the database's {:.1} MiB are unused: defragment it: \
+                         `etcdctl defrag`, one member at a time",
+                        mib(unused),
+                        mib(size)
+                    )
+                },
+            ),
+        );
+    }
+    findings
+}

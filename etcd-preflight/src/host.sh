@@ -1,0 +1,84 @@
+# Says what the host is and has, a fact a line, fields separated by tabs. stdin: where the
+# write-ahead log will lie, the data folder, the folder of the certificates, and two ports;
+# a line each.
+read -r wal && read -r data && read -r certificates && read -r ports || die "the query was truncated in transit"
+cat > /dev/null
+tab=$(printf '\t')
+say() { printf '%s\t%s\n' "$1" "$2"; }
+say kernel "$(uname -r)"
+say machine "$(uname -m)"
+say hostname "$(uname -n)"
+say systemd "$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')"
+say id "$(cat /etc/machine-id 2>/dev/null)"
+say memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
+swap=0
+{
+    read -r _
+    while read -r _ _ size _; do swap=$((swap + size)); done
+} < /proc/swaps
+say swap "$swap"
+say files "$(cat /proc/sys/fs/nr_open)"
+
+# The nearest folder that is there: where the log will lie once its folder is made.
+folder=$wal
+while [ ! -d "$folder" ]; do
+    folder=${folder%/*}
+    folder=${folder:-/}
+done
+say folder "$folder"
+say free $(($(stat -f -c '%a * %S' -- "$folder") / 1024))
+used=0
+if [ -d "$data" ]; then used=$(du -sk -- "$data" | cut -f 1); fi
+say used "$used"
+say filesystem "$(stat -f -c %T -- "$folder")"
+# A partition says whether it rotates through its disk.
+device=$(df -P -- "$folder" | sed -n '2s/ .*//p')
+number=$(stat -L -c '%t %T' -- "$device" 2>/dev/null)
+if [ -b "$device" ] && [ "$number" ]; then
+    block=/sys/dev/block/$((0x${number% *})):$((0x${number#* }))
+    for file in "$block/queue/rotational" "$block/../queue/rotational"; do
+        if [ -e "$file" ]; then
+            say rotational "$(cat "$file")"
+            break
+        fi
+    done
+fi
+
+if [ -e /sys/fs/selinux/enforce ]; then say selinux "$(cat /sys/fs/selinux/enforce)"; fi
+grep -E '^(.*/)?etcd \(enforce\)' /sys/kernel/security/apparmor/profiles 2>/dev/null | sed "s/^/apparmor$tab/"
+
+# systemd before 235 knows no `show`.
+synchronized=$(timedatectl show -p NTPSynchronized 2>/dev/null || timedatectl 2>/dev/null)
+case $synchronized in
+NTPSynchronized=yes | *"synchronized: yes"*) say synchronized yes ;;
+*) say synchronized no ;;
+esac
+
+# Who listens on the ports; one in a container with a network of its own is none of the node's.
+for port in $ports; do
+    # 0A is LISTEN; the port is in hex.
+    hex=$(printf '%04X' "$port")
+    inodes=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ at _ state _ _ _ _ _ inode _; do
+        if [ "$state" = 0A ] && [ "${at##*:}" = "$hex" ]; then echo "$inode"; fi
+    done)
+    [ "$inodes" ] || continue
+    owner='another process'
+    for inode in $inodes; do
+        found=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null | head -n 1)
+        [ "$found" ] || continue
+        pid=${found#/proc/}
+        pid=${pid%%/*}
+        read -r name 2>/dev/null < "/proc/$pid/comm" || name='?'
+        owner="process $pid ($name)"
+        break
+    done
+    say port "$port$tab$owner"
+done
+
+# Certificates only, whatever else a file holds.
+for file in "$certificates"/*.crt; do
+    [ -f "$file" ] || continue
+    say certificate "$file"
+    head -c 262144 "$file" | sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' | sed "s/^/pem$tab/"
+done
+true

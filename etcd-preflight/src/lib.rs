@@ -1,0 +1,248 @@
+//! `etcd-preflight`: are these hosts, and is this change, fit to go ahead?
+//!
+//! One exchange per host asks what it is and has (`host.sh`), what of etcd runs and lies
+//! there, and how fast its disk is (`disk.sh`); a second, on the same connection, its time.
+//! Where etcd runs, its members are asked as well. Nothing is changed.
+
+mod cluster;
+mod disk;
+mod facts;
+mod finding;
+mod hosts;
+mod table;
+
+use std::collections::BTreeSet;
+
+use ::cluster::fit;
+use anyhow::Result;
+use client::CredentialArgs;
+use pipeline::document::Node;
+use pipeline::{Code, Common, IN_WORDS, Run, Severity, Tool, ToolResult, terminal};
+use remote::{Fleet, Host, Query, SshArgs, fan_out};
+
+use crate::facts::{Facts, Offset};
+use crate::finding::Finding;
+
+/// The checks, in the order of the table.
+pub const CHECKS: [Code; 23] = [
+    Code::Systemd,
+    Code::Kernel,
+    Code::Arch,
+    Code::Memory,
+    Code::Swap,
+    Code::OpenFiles,
+    Code::DiskSpace,
+    Code::DiskKind,
+    Code::DiskLatency,
+    Code::Clock,
+    Code::TimeSync,
+    Code::DuplicateHost,
+    Code::SecurityModule,
+    Code::PortInUse,
+    Code::Mismatch,
+    Code::Due,
+    Code::Unhealthy,
+    Code::NoMargin,
+    Code::Alarm,
+    Code::Learner,
+    Code::DifferentVersions,
+    Code::Quota,
+    Code::Fragmentation,
+];
+
+/// Check hosts and a running cluster before a deployment; changes nothing
+///
+/// Looks at the hosts, at what of etcd runs and lies on them, and at the running
+/// cluster. Errors stop the pipe: what is on the nodes stays as it is. Each check has
+/// a code, which stands in the results; docs/preflight.md has all of them, with
+/// their limits.
+///
+/// disk-latency writes 110 blocks of 2300 bytes one by one where the write-ahead
+/// log will lie, into a file without a name, which is gone when the tool ends. With
+/// --check it is left out.
+#[derive(Debug, clap::Parser)]
+#[command(name = "etcd-preflight", version)]
+pub struct Preflight {
+    /// Leave out this check (may be repeated); the results record it
+    #[arg(long, value_name = "CODE", value_parser = check, help_heading = IN_WORDS)]
+    skip: Vec<Code>,
+    /// What to write to stdout [default: table on a terminal, else json]
+    ///
+    /// The table has the checks down and the nodes across; json is the document.
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+    #[command(flatten)]
+    ssh: SshArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// The code of a check.
+fn check(text: &str) -> Result<Code, String> {
+    let found = CHECKS.into_iter().find(|code| code.name() == text);
+    found.ok_or_else(|| {
+        let names: Vec<_> = CHECKS.iter().map(|code| code.name()).collect();
+        format!("no such check: expected one of {}", names.join(", "))
+    })
+}
+
+/// A node that answered.
+struct Seen<'a> {
+    node: &'a Node,
+    host: Host,
+    facts: Facts,
+    etcd: fit::Facts,
+    /// What the writes took, in seconds; empty where that check was left out.
+    writes: Vec<f64>,
+}
+
+impl Tool for Preflight {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn writes_document(&self) -> bool {
+        self.format() == Format::Json
+    }
+
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
+        let findings = runtime.block_on(self.look(run, &fleet))?;
+        runtime.shutdown_background();
+        if self.format() == Format::Table {
+            let nodes: Vec<_> = run.nodes().iter().map(|node| node.name.as_str()).collect();
+            terminal::print(&table::render(&nodes, &CHECKS, &self.skipped(run), &findings))?;
+        }
+        self.report(run, findings);
+        Ok(())
+    }
+}
+
+impl Preflight {
+    fn format(&self) -> Format {
+        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        self.output.unwrap_or(usual)
+    }
+
+    /// The checks that are left out: those of --skip; with --check also the one that
+    /// writes.
+    fn skipped(&self, run: &Run) -> Vec<Code> {
+        let writes = run.check().then_some(Code::DiskLatency);
+        CHECKS
+            .into_iter()
+            .filter(|code| self.skip.contains(code) || writes == Some(*code))
+            .collect()
+    }
+
+    /// Makes all checks but those that are left out.
+    async fn look(&self, run: &Run, fleet: &Fleet) -> Result<Vec<Finding>> {
+        let document = &run.document;
+        let measures_disk = !self.skipped(run).contains(&Code::DiskLatency);
+        let queries = |node: &Node| -> Vec<Query> {
+            let binary = format!("{}/etcd", document.settings(node).bin_dir);
+            let mut queries =
+                vec![facts::query(document, node), fit::query(document, node, &[binary])];
+            queries.extend(measures_disk.then(|| disk::query(document, node)));
+            queries
+        };
+        let mut seen = Vec::new();
+        for (node, reply) in fleet.query(run.nodes(), None, queries).await {
+            let read = reply.and_then(|reply| {
+                let answer = |at: usize| reply.answers.get(at).map_or(&[][..], Vec::as_slice);
+                let facts = Facts::read(answer(0))?;
+                let etcd = fit::Facts::read(answer(1))?;
+                let writes = disk::read(answer(2))?;
+                Ok(Seen { node, facts, etcd, writes, host: reply.host })
+            });
+            match read {
+                Ok(node) => seen.push(node),
+                Err(error) => run.report(error.on(&node.name)),
+            }
+        }
+        let mut findings = Vec::new();
+        for node in &seen {
+            findings.extend(hosts::judge(document, node));
+            findings.extend(disk::judge(node));
+        }
+        findings.extend(hosts::duplicates(&seen));
+        findings.extend(self.clocks(run, fleet, &seen).await);
+        findings.extend(mismatches(run, &seen).await);
+        findings.extend(cluster::judge(run, fleet, &self.credentials, &seen).await);
+        let skipped = self.skipped(run);
+        findings.retain(|finding| !skipped.contains(&finding.code));
+        Ok(findings)
+    }
+
+    async fn clocks(&self, run: &Run, fleet: &Fleet, seen: &[Seen<'_>]) -> Vec<Finding> {
+        if self.skip.contains(&Code::Clock) {
+            return Vec::new();
+        }
+        let asked = fan_out(fleet.jobs(), seen.iter().collect(), async |node: &Seen| {
+            (node.node, Offset::measure(&node.host).await)
+        });
+        let mut offsets = Vec::new();
+        for (node, offset) in asked.await {
+            match offset {
+                Ok(offset) => offsets.push((node.name.as_str(), offset)),
+                Err(error) => run.report(error.on(&node.name)),
+            }
+        }
+        hosts::clocks(&offsets)
+    }
+
+    fn report(&self, run: &Run, findings: Vec<Finding>) {
+        for code in self.skipped(run) {
+            let why = if self.skip.contains(&code) { "" } else { ": --check writes nothing" };
+            run.report(ToolResult::unchanged(Code::Skipped, format!("{code}: skipped{why}")));
+        }
+        let made: BTreeSet<_> = findings.iter().map(|finding| finding.code.name()).collect();
+        let mut warnings = 0;
+        let mut failed = false;
+        for finding in findings {
+            let Some(result) = finding.result() else { continue };
+            match result.severity {
+                Severity::Error => failed = true,
+                _ => warnings += 1,
+            }
+            run.report(result);
+        }
+        failed |= run.nodes().iter().any(|node| run.failed(&node.name));
+        if !failed {
+            let count = run.nodes().len();
+            let message = format!(
+                "{} checks of {count} {}: {warnings} {}",
+                made.len(),
+                if count == 1 { "node" } else { "nodes" },
+                if warnings == 1 { "warning" } else { "warnings" }
+            );
+            run.report(ToolResult::unchanged(Code::Passed, message));
+        }
+    }
+}
+
+/// What of the document does not fit what runs and lies on the nodes.
+async fn mismatches(run: &Run, seen: &[Seen<'_>]) -> Vec<Finding> {
+    let nodes: Vec<_> =
+        seen.iter().map(|seen| (seen.node, &seen.host, seen.etcd.clone())).collect();
+    let mut findings: Vec<_> = fit::mismatches(&run.document, &nodes)
+        .await
+        .into_iter()
+        .map(|result| Finding::of_result(Code::Mismatch, result))
+        .collect();
+    for Seen { node, .. } in seen {
+        let of_node = |finding: &Finding| finding.node.as_ref() == Some(&node.name);
+        if !findings.iter().any(of_node) {
+            findings.push(Finding::ok(Code::Mismatch, &node.name, "fits"));
+        }
+    }
+    findings
+}
