@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use pipeline::{Error, disk};
+use snapshot::begins_as_snapshot;
 
 use crate::name::Name;
 
@@ -27,10 +28,13 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Fails where there is no folder to write into.
+    /// Fails where there is no folder to write into, or a file that is no snapshot.
     pub(crate) fn find(to: &str) -> Result<Self> {
         if to == "-" {
             return Ok(Self::Stdout);
+        }
+        if to.is_empty() {
+            return Err(Error::usage("--to: no file is named").into());
         }
         let path = disk::absolute(Path::new(to))?;
         let target = if to.ends_with('/') || path.is_dir() {
@@ -38,6 +42,16 @@ impl Target {
         } else {
             if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_file()) {
                 return Err(Error::usage(format!("--to: {to}: not a regular file")).into());
+            }
+            // A snapshot may take the place of an older one, or of the file of mktemp.
+            let is_empty = |there: &fs::Metadata| there.len() == 0;
+            if fs::metadata(&path).is_ok_and(|there| !is_empty(&there))
+                && !begins_as_snapshot(&path).with_context(|| format!("--to: {to}"))?
+            {
+                let why = format!(
+                    "--to: {to}: is there already, and is no snapshot: choose another name"
+                );
+                return Err(Error::usage(why).into());
             }
             Self::File(path)
         };
@@ -209,6 +223,17 @@ mod tests {
         assert_eq!(error("/none/"), "--to: /none: no such folder".replace("/none:", "/none/:"));
         assert_eq!(error("/none/a.db"), "--to: /none: no such folder");
         assert_eq!(error("/dev/null"), "--to: /dev/null: not a regular file");
+        assert_eq!(error(""), "--to: no file is named");
+        // What is no snapshot is not replaced by one.
+        let key = folder.path().join("ca.key");
+        fs::write(&key, "a key").unwrap();
+        let key = key.display().to_string();
+        let refused =
+            format!("--to: {key}: is there already, and is no snapshot: choose another name");
+        assert_eq!(error(&key), refused);
+        let empty = format!("{path}/empty.db");
+        fs::write(&empty, "").unwrap();
+        assert_eq!(Target::find(&empty).unwrap(), Target::File(empty.into()));
         let room = target.check_room(1 << 60).unwrap_err().to_string();
         let expected = format!("{path}: too little space: the snapshot takes 1.00 EiB, ");
         assert!(room.starts_with(&expected), "{room}");

@@ -182,6 +182,11 @@ fn would_change(run: &Run, node: &NodeState) -> bool {
 /// The `restart` command.
 pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
+    // A restart starts what is down, too.
+    if fit::allows(run, &lease, Purpose::Start).await.is_none() {
+        lease.release().await;
+        return Ok(());
+    }
     let states = tool.states(run, &lease);
     let mut members = Vec::new();
     let mut others = Vec::new();

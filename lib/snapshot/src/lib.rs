@@ -15,6 +15,7 @@ mod stream;
 mod tree;
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -39,6 +40,17 @@ pub enum Trailer {
     Optional,
     /// It has been compared already, while the file was written.
     Compared,
+}
+
+/// Whether the file `path` begins as a snapshot does, intact or not. Fails when it cannot
+/// be read.
+pub fn begins_as_snapshot(path: &Path) -> io::Result<bool> {
+    let mut page = [0; meta::META_PAGE];
+    match File::open(path)?.read_exact(&mut page) {
+        Ok(()) => Ok(meta::is_database(&page)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What an intact snapshot holds.

@@ -48,6 +48,11 @@ impl Meta {
     }
 }
 
+/// Whether `page`, the beginning of a file, is that of a bbolt database, intact or not.
+pub(crate) fn is_database(page: &[u8; META_PAGE]) -> bool {
+    u32_at(page, HEADER) == MAGIC
+}
+
 /// FNV-1a with 64 bits, the checksum of meta pages.
 fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);

@@ -260,7 +260,11 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&lost("etcd-unit"));
     // Without the mark as well, as on a host that was installed again.
     lab.on("etcd-03", "rm /etc/etcd/etcd.member");
-    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&lost("etcd-unit"));
+    for verb in ["start", "restart --only etcd-03"] {
+        let unit = edited(".", &format!("etcd-unit {verb}"));
+        lab.bash(&unit).exits(3).says(&lost("etcd-unit"));
+    }
+    assert_eq!(lab.on("etcd-03", "ls -A /var/lib/etcd"), "aside\n");
     lab.on("etcd-03", "echo ready > /etc/etcd/etcd.member");
 
     // The way out that is named leads out.
