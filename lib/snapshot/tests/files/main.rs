@@ -96,6 +96,19 @@ fn values_and_keys_that_are_longer_than_what_is_held_in_memory() {
 }
 
 #[test]
+fn more_live_keys_than_one_pass_counts() {
+    // One pass counts 2^20 / 8 * 7 = 917,504.
+    let (keys, deleted) = (930_000u64, 1_000u64);
+    let name = |key: u64| key.to_be_bytes();
+    let puts = (0..keys).map(|key| revision(2 + key, &name(key), Some(b"")));
+    let deletes = (0..deleted).map(|key| revision(2 + keys + key, &name(key * 900), None));
+    let database = database(&[("key", puts.chain(deletes).collect())]);
+    let summary = check_bytes(&folder(), &database, Trailer::Optional).unwrap();
+    assert_eq!(summary.entries, keys + deleted);
+    assert_eq!(summary.total_keys, keys - deleted);
+}
+
+#[test]
 fn what_is_no_snapshot() {
     let folder = folder();
     let database = sample(30);
