@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use pipeline::{Document, parse};
 use tempfile::TempDir;
 
-pub use releases::{not_run, release};
+pub use releases::{guide, not_run, release};
 
 /// The numbers of the labs that no test holds.
 static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| {

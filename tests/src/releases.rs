@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use crate::{Ran, lab_script};
 
@@ -16,6 +17,13 @@ pub fn release(which: &str) -> Option<String> {
         return None;
     }
     Some(ran.ok().stdout.trim().to_owned())
+}
+
+/// The release that the README names, which every machine with a lab can have.
+pub fn guide() -> &'static str {
+    static GUIDE: LazyLock<String> =
+        LazyLock::new(|| release("guide").expect("the release that the README names"));
+    &GUIDE
 }
 
 /// Notes that this test cannot run on this machine, and why. `scripts/test` lists

@@ -1,7 +1,7 @@
 //! The ways to reach a host: users, ports, jump hosts, host keys.
 
 use pipeline::Severity;
-use tests::{Lab, Ran, deploy};
+use tests::{Lab, Ran, deploy, guide};
 
 /// A file on each of three nodes; `ssh` of each node is to be filled in.
 const FILES: &str = r#"{
@@ -26,7 +26,7 @@ fn a_user_with_sudo_whose_shell_prints_noise() {
          cat /tmp/rc > /home/admin/.bashrc",
     );
     // Through the variable for all of a pipeline: one handshake for each host.
-    let ran = lab.bash(&format!("export ETCD_TOOLS_SSH_USER=admin; {}", deploy("v3.5.16"))).ok();
+    let ran = lab.bash(&format!("export ETCD_TOOLS_SSH_USER=admin; {}", deploy(guide()))).ok();
     assert!(!ran.stderr.contains("noise"), "{}", ran.stderr);
     assert_eq!(logins(&lab, "admin from 192.168.1.1 "), [1, 1, 1]);
     lab.write("document.json", &ran.stdout);
@@ -110,7 +110,7 @@ fn a_jump_host() {
         )
     };
     lab.write("ssh_config", &config("etcd-05"));
-    let ran = lab.bash(&format!("export ETCD_TOOLS_SSH_CONFIG=ssh_config; {}", deploy("v3.5.16")));
+    let ran = lab.bash(&format!("export ETCD_TOOLS_SSH_CONFIG=ssh_config; {}", deploy(guide())));
     ran.ok();
     assert_eq!(logins(&lab, "root from 192.168.1.104 "), [1, 1, 1]);
 

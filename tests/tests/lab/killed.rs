@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tests::{Lab, Ran, deploy, wait_until};
+use tests::{Lab, Ran, deploy, guide, wait_until};
 
 const NODES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
@@ -84,7 +84,7 @@ fn every_tool_is_killed_and_run_again() {
     first_start(&lab);
     rolling_restart(&lab);
     health(&lab);
-    let again = lab.bash(&deploy("v3.5.16")).ok();
+    let again = lab.bash(&deploy(guide())).ok();
     healthy(&again);
     assert!(!again.stderr.contains("issued") && !again.stderr.contains("fetched"));
     no_leftovers(&lab);
@@ -97,12 +97,12 @@ fn fetch(lab: &Lab) {
         found.retain(|path, _| path.ends_with(".tar.gz"));
         found.into_values().next()
     };
-    let script = "exec etcd-fetch v3.5.16 < nodes.txt > fetch.json";
-    lab.bash(script).ok();
+    let script = format!("exec etcd-fetch {} < nodes.txt > fetch.json", guide());
+    lab.bash(&script).ok();
     let whole = archive();
     let undo = || drop(fs::remove_dir_all(&cache));
     let killed = || assert!(archive().is_none() || archive() == whole);
-    sweep(lab, script, &[0.2, 0.5, 0.8], undo, killed);
+    sweep(lab, &script, &[0.2, 0.5, 0.8], undo, killed);
 }
 
 fn cert(lab: &Lab) {
@@ -220,7 +220,7 @@ fn status_says(status: &Ran, node: &str) {
 fn all_tools_of_a_pipe_are_killed_at_once() {
     let lab = Lab::with_nodes(3);
     let start = Instant::now();
-    healthy(&lab.bash(&deploy("v3.5.16")).ok());
+    healthy(&lab.bash(&deploy(guide())).ok());
     let whole = start.elapsed();
     let mut hits = 0;
     for share in [0.4, 0.7] {
@@ -228,11 +228,11 @@ fn all_tools_of_a_pipe_are_killed_at_once() {
         for folder in ["cache", "pki"] {
             let _ = fs::remove_dir_all(lab.folder.path().join(folder));
         }
-        let mut pipe = lab.start(&deploy("v3.5.16"));
+        let mut pipe = lab.start(&deploy(guide()));
         std::thread::sleep(whole.mul_f64(share));
         hits += usize::from(pipe.is_running());
         pipe.kill_all();
-        let again = lab.bash(&deploy("v3.5.16"));
+        let again = lab.bash(&deploy(guide()));
         assert_eq!(again.code, 0, "killed after {share} of {whole:?}: {}", again.stderr);
         healthy(&again);
         no_leftovers(&lab);
@@ -244,7 +244,7 @@ fn all_tools_of_a_pipe_are_killed_at_once() {
 fn a_shared_connection_that_was_killed_is_made_anew() {
     let lab = Lab::with_nodes(3);
     let own = "export XDG_RUNTIME_DIR=$PWD";
-    lab.bash(&format!("{own}; {} > healthy.json", deploy("v3.5.16"))).ok();
+    lab.bash(&format!("{own}; {} > healthy.json", deploy(guide()))).ok();
     // The masters die between two stages, and leave their sockets.
     let killed = lab.bash(&format!(
         "{own}; etcd-push < healthy.json > push.json; \
@@ -273,7 +273,10 @@ fn a_shared_connection_that_was_killed_is_made_anew() {
          done; \
          cd ..; etcd-push < push.json | etcd-unit start"
     ));
-    stale.ok().says("etcd-push: etcd-01: 6 files, 3 folders, release v3.5.16 already in place");
+    stale.ok().says(&format!(
+        "etcd-push: etcd-01: 6 files, 3 folders, release {} already in place",
+        guide()
+    ));
 }
 
 #[test]
@@ -308,10 +311,11 @@ fn one_connection_for_each_host_though_a_tool_was_killed_while_it_was_made() {
 fn a_pipe_that_loses_a_tool_stops() {
     let lab = Lab::with_nodes(3);
     // Nothing comes from a tool that was killed: the next one says so and does nothing.
-    let ran = lab.bash(
-        "etcd-fetch v3.5.16 < nodes.txt | etcd-cert issue | sh -c 'kill -9 $$' | etcd-push \
-         | etcd-unit start; echo ${PIPESTATUS[@]}",
-    );
+    let ran = lab.bash(&format!(
+        "etcd-fetch {} < nodes.txt | etcd-cert issue | sh -c 'kill -9 $$' | etcd-push \
+         | etcd-unit start; echo ${{PIPESTATUS[@]}}",
+        guide()
+    ));
     assert!(ran.stdout.ends_with(" 137 66 66\n"), "{}", ran.stdout);
     ran.says("etcd-push: stdin: no document: an earlier stage failed, or nothing was piped in");
     assert_eq!(lab.on_all(&NODES, "ls -d /etc/etcd 2>/dev/null; true"), ["", "", ""]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipeline::Document;
 use pipeline::document::Health;
 use serde_json::{Value, json};
-use tests::{Lab, Ran, deploy, wait_until};
+use tests::{Lab, Ran, deploy, guide, release, wait_until};
 
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
@@ -13,8 +13,10 @@ const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 fn a_changed_setting_is_rolled_out_and_check_changes_nothing() {
     let lab = Lab::with_nodes(3);
     // Without etcd-health, which cannot look at what is not there yet.
-    let stages = "etcd-fetch v3.5.16 < nodes.txt | etcd-cert issue | etcd-render | etcd-push \
-                  | etcd-unit start";
+    let stages = format!(
+        "etcd-fetch {} < nodes.txt | etcd-cert issue | etcd-render | etcd-push | etcd-unit start",
+        guide()
+    );
     let before = lab.on_all(&HOSTS, DISK);
     let ran =
         lab.bash(&format!("export ETCD_TOOLS_CHECK=1; {stages}; echo ${{PIPESTATUS[*]}} >&2")).ok();
@@ -34,8 +36,8 @@ fn a_changed_setting_is_rolled_out_and_check_changes_nothing() {
     let here: Vec<_> = std::fs::read_dir(lab.folder.path()).unwrap().collect();
     assert_eq!(here.len(), 1, "{here:?}");
 
-    let first = lab.bash(&deploy("v3.5.16")).ok();
-    let again = format!("export ETCD_TOOLS_CHECK=1; {}", deploy("v3.5.16"));
+    let first = lab.bash(&deploy(guide())).ok();
+    let again = format!("export ETCD_TOOLS_CHECK=1; {}", deploy(guide()));
     let ran = lab.bash(&again).ok();
     assert!(ran.document().results.iter().all(|result| !result.changed), "{}", ran.stderr);
 
@@ -56,7 +58,7 @@ fn a_changed_setting_is_rolled_out_and_check_changes_nothing() {
     assert_eq!([lab.on_all(&HOSTS, DISK), lab.on_all(&HOSTS, PID)], before);
 
     let leader = leader(&first.document());
-    let ran = lab.bash(&deploy("v3.5.16")).ok();
+    let ran = lab.bash(&deploy(guide())).ok();
     for host in HOSTS {
         assert_line(&ran, &format!("etcd-push: {host}: wrote /etc/etcd/etcd.conf"));
     }
@@ -68,8 +70,11 @@ fn a_changed_setting_is_rolled_out_and_check_changes_nothing() {
     // A push whose start never came: what runs is older than what is on the disk.
     inventory["nodes"][1]["settings"]["logLevel"] = json!("warn");
     lab.write("nodes.txt", &inventory.to_string());
-    lab.bash("etcd-fetch v3.5.16 < nodes.txt | etcd-cert issue | etcd-render | etcd-push > pushed")
-        .ok();
+    lab.bash(&format!(
+        "etcd-fetch {} < nodes.txt | etcd-cert issue | etcd-render | etcd-push > pushed",
+        guide()
+    ))
+    .ok();
     let pids = lab.on_all(&HOSTS, PID);
     assert_line(
         &lab.bash("etcd-unit status < pushed").ok(),
@@ -91,10 +96,10 @@ fn a_changed_setting_is_rolled_out_and_check_changes_nothing() {
 #[test]
 fn a_new_ca_file_needs_a_restart_and_a_new_certificate_does_not() {
     let lab = Lab::with_nodes(3);
-    let first = lab.bash(&deploy("v3.5.16")).ok();
+    let first = lab.bash(&deploy(guide())).ok();
     let pids = lab.on_all(&HOSTS, PID);
     std::fs::remove_file(lab.folder.path().join("pki/nodes/etcd-02/server.crt")).unwrap();
-    let ran = lab.bash(&deploy("v3.5.16")).ok();
+    let ran = lab.bash(&deploy(guide())).ok();
     assert_line(
         &ran,
         "etcd-push: etcd-02: wrote /etc/etcd/ssl/server.crt, /etc/etcd/ssl/server.key",
@@ -121,9 +126,10 @@ fn a_new_ca_file_needs_a_restart_and_a_new_certificate_does_not() {
 
 #[test]
 fn an_upgrade_loses_no_write() {
+    let Some(newer) = release("3.5") else { return };
     let lab = Lab::with_nodes(3);
-    let document = lab.bash(&deploy("v3.5.16")).ok().document();
-    lab.unpack("v3.5.30");
+    let document = lab.bash(&deploy(guide())).ok().document();
+    lab.unpack(&newer);
     let endpoints: Vec<_> = document.nodes.iter().map(|node| document.client_url(node)).collect();
     let put = lab.etcdctl(&endpoints, "put key-$i value");
     // Each line: a key that etcd has acknowledged, and when that was, in milliseconds.
@@ -135,7 +141,7 @@ fn an_upgrade_loses_no_write() {
     ));
     let written = || std::fs::read_to_string(lab.folder.path().join("acknowledged"));
     wait_until("keys are written", Duration::from_secs(10), || written().is_ok());
-    let ran = lab.bash(&deploy("v3.5.30")).ok();
+    let ran = lab.bash(&deploy(&newer)).ok();
     let seen = written().unwrap();
     wait_until("keys are written after it", Duration::from_secs(10), || {
         written().unwrap().len() > seen.len()
@@ -145,7 +151,7 @@ fn an_upgrade_loses_no_write() {
 
     assert_rolled(&lab, &ran, &leader(&document), "its binary had changed");
     let health = ran.document().health.unwrap();
-    assert!(health.endpoints.iter().all(|e| e.version.as_deref() == Some("3.5.30")));
+    assert!(health.endpoints.iter().all(|e| e.version.as_deref() == Some(&newer[1..])));
     let acknowledged = written().unwrap();
     let acknowledged: Vec<_> =
         acknowledged.lines().map(|line| line.split_once(' ').unwrap()).collect();
@@ -161,7 +167,7 @@ fn an_upgrade_loses_no_write() {
 #[test]
 fn members_are_stopped_started_and_restarted() {
     let lab = Lab::with_nodes(3);
-    let ran = lab.bash(&deploy("v3.5.16")).ok();
+    let ran = lab.bash(&deploy(guide())).ok();
     lab.write("document.json", &ran.stdout);
     let unit = |args: &str| lab.bash(&format!("etcd-unit {args} < document.json"));
 
@@ -273,7 +279,7 @@ fn members_are_stopped_started_and_restarted() {
 #[test]
 fn one_member_and_the_ways_to_ask_for_its_health() {
     let lab = Lab::with_nodes(1);
-    let first = lab.bash(&deploy("v3.5.16")).ok();
+    let first = lab.bash(&deploy(guide())).ok();
     lab.write("document.json", &first.stdout);
 
     // Each restart interrupts a cluster of one.
@@ -281,7 +287,7 @@ fn one_member_and_the_ways_to_ask_for_its_health() {
     inventory["cluster"]["settings"]["electionTimeoutMs"] = json!(1200);
     lab.write("nodes.txt", &inventory.to_string());
     let pid = lab.on("etcd-01", PID);
-    let ran = lab.bash(&deploy("v3.5.16")).exits(66);
+    let ran = lab.bash(&deploy(guide())).exits(66);
     assert_line(
         &ran,
         "etcd-unit: etcd-01: etcd.service not restarted: no healthy voter would be left of 1 \
@@ -290,17 +296,20 @@ fn one_member_and_the_ways_to_ask_for_its_health() {
     assert_line(&ran, "etcd-health: nothing done: etcd-unit failed on etcd-01 (quorum)");
     assert_eq!(lab.on("etcd-01", PID), pid);
     // A variable that is left set is no consent.
-    let left = format!("export ETCD_TOOLS_LOSE_QUORUM=1; {}", deploy("v3.5.16"));
+    let left = format!("export ETCD_TOOLS_LOSE_QUORUM=1; {}", deploy(guide()));
     lab.bash(&left).exits(66);
     assert_eq!(lab.on("etcd-01", PID), pid);
-    let told = deploy("v3.5.16").replace("unit start", "unit start --lose-quorum");
+    let told = deploy(guide()).replace("unit start", "unit start --lose-quorum");
     let line = "etcd-unit: etcd-01: restarted etcd.service: its configuration had changed";
     assert_line(&lab.bash(&told).ok(), line);
     assert_ne!(lab.on("etcd-01", PID), pid);
 
     // As etcdctl is asked, without a document.
     let flags = "--cacert pki/ca.crt --cert pki/client.crt --key pki/client.key";
-    let healthy = "etcd-health: 1 of 1 endpoints healthy, leader etcd-01, version 3.5.16\n";
+    let healthy = format!(
+        "etcd-health: 1 of 1 endpoints healthy, leader etcd-01, version {}\n",
+        &guide()[1..]
+    );
     let asked = [
         format!("etcd-health --endpoints https://192.168.1.100:2379 {flags}"),
         format!("etcd-health --endpoints 192.168.1.100:2379 {flags} -o table"),

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tests::{Lab, Ran, release, wait_until};
+use tests::{Lab, Ran, guide, release, wait_until};
 
 const HOSTS: [&str; 5] = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
 const MINUTE: Duration = Duration::from_secs(60);
-const VERSION: &str = "v3.5.16";
 /// etcd's main process.
 const PID: &str = "systemctl show etcd -p MainPID --value";
 const RENDER: &str = "etcd-cert issue | etcd-render";
@@ -41,7 +40,7 @@ fn wait_healthy(lab: &Lab) {
 /// Promises 1 and 2.
 #[test]
 fn unknown_voters_and_voters_outside_of_the_document_count() {
-    let lab = cluster(5, VERSION, "{}");
+    let lab = cluster(5, guide(), "{}");
     lab.bash("jq 'del(.nodes[3, 4])' document.json > three.json").ok();
     let pids = || lab.on_all(&HOSTS[..3], PID);
     let before = pids();
@@ -97,7 +96,7 @@ fn unknown_voters_and_voters_outside_of_the_document_count() {
 /// mends them, and nothing else is touched.
 #[test]
 fn what_is_sick_can_be_cured() {
-    let lab = cluster(3, VERSION, "{quotaBackendBytes: 2097152}");
+    let lab = cluster(3, guide(), "{quotaBackendBytes: 2097152}");
     let roll_out = |change: &str| {
         lab.bash(&format!(
             "jq '{change}' fetched.json | {RENDER} | etcd-push | tee document.json | etcd-unit \
@@ -110,7 +109,7 @@ fn what_is_sick_can_be_cured() {
     };
 
     // The alarm goes once the quota is higher and it is disarmed.
-    lab.unpack(VERSION);
+    lab.unpack(guide());
     let endpoints: Vec<_> = (0..3).map(|at| format!("https://192.168.1.10{at}:2379")).collect();
     let put = lab.etcdctl(&endpoints[..1], "put big");
     let put = format!("head -c 900000 /dev/zero | tr '\\0' x | {put}");

@@ -4,7 +4,7 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tests::{Lab, Ran, bash, repository, run, tools};
+use tests::{Lab, Ran, bash, guide, repository, run, tools};
 
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
@@ -37,12 +37,13 @@ fn on_hosts(lab: &Lab, folder: &str) -> Vec<String> {
 #[test]
 fn deploy_asks_and_teardown_asks_twice() {
     let lab = Lab::with_nodes(3);
+    let version = guide();
     let deploy = |args: &str| format!("{} {args}", script("deploy"));
     let teardown = |args: &str| format!("{} {args}", script("teardown"));
     let nothing = vec!["ls: cannot access '/etc/etcd': No such file or directory\n"; 3];
 
     // Nobody to ask.
-    let ran = lab.bash(&deploy("nodes.txt v3.5.16")).exits(2);
+    let ran = lab.bash(&deploy(&format!("nodes.txt {version}"))).exits(2);
     assert_eq!(ran.stderr, "deploy: not on a terminal, nobody to ask: say --yes\n");
     let ran = lab.bash(&deploy("missing.txt --yes")).exits(66);
     assert_eq!(
@@ -51,7 +52,8 @@ fn deploy_asks_and_teardown_asks_twice() {
     );
 
     // Up to the stage that is answered with no, and not further.
-    let ran = on_terminal(&lab, "y\nmaybe\ny\ny\ny\nn\n", &deploy("nodes.txt v3.5.16")).exits(1);
+    let ran =
+        on_terminal(&lab, "y\nmaybe\ny\ny\ny\nn\n", &deploy(&format!("nodes.txt {version}"))).exits(1);
     assert!(
         ran.stdout.ends_with(
             "deploy: etcd-push (put them on the nodes)\n\
@@ -64,24 +66,24 @@ fn deploy_asks_and_teardown_asks_twice() {
     assert_eq!(on_hosts(&lab, "/etc/etcd"), nothing);
 
     // What would be done, and then all of it, with the list on stdin.
-    lab.bash(&deploy("--check nodes.txt v3.5.16"))
+    lab.bash(&deploy(&format!("--check nodes.txt {version}")))
         .exits(1)
         .says("etcd-push: etcd-01: would write /etc/etcd/etcd.conf")
         .says("etcd-unit: etcd-03: would start etcd.service");
     assert_eq!(on_hosts(&lab, "/etc/etcd"), nothing);
-    let ran = on_terminal(&lab, &"y\n".repeat(6), &deploy("- v3.5.16 <nodes.txt")).ok();
+    let ran = on_terminal(&lab, &"y\n".repeat(6), &deploy(&format!("- {version} <nodes.txt"))).ok();
     assert_eq!(ran.stdout.matches(" healthy ").count(), 3, "{}", ran.stdout);
-    lab.unpack("v3.5.16");
+    lab.unpack(version);
     let etcdctl = |args| lab.etcdctl(&["https://192.168.1.100:2379".into()], args);
     lab.bash(&etcdctl("put key value")).ok();
 
     // Nothing is left to do.
     let before = lab.on_all(&HOSTS, STATE);
-    let ran = lab.bash(&deploy("--check nodes.txt v3.5.16")).ok();
+    let ran = lab.bash(&deploy(&format!("--check nodes.txt {version}"))).ok();
     assert_eq!(ran.stdout, "");
-    lab.bash(&deploy("--yes nodes.txt v3.5.16"))
-        .ok()
-        .says("etcd-push: etcd-02: 6 files, 3 folders, release v3.5.16 already in place");
+    lab.bash(&deploy(&format!("--yes nodes.txt {version}"))).ok().says(&format!(
+        "etcd-push: etcd-02: 6 files, 3 folders, release {version} already in place"
+    ));
     let ran = lab.bash(&teardown("nodes.txt")).exits(2);
     assert_eq!(
         ran.stderr,
@@ -100,7 +102,7 @@ fn deploy_asks_and_teardown_asks_twice() {
     let units =
         lab.on_all(&HOSTS, "systemctl is-active etcd; ls /etc/systemd/system/etcd* || true");
     assert_eq!(units, vec!["inactive\n"; 3]);
-    lab.bash(&deploy("--yes nodes.txt v3.5.16")).ok();
+    lab.bash(&deploy(&format!("--yes nodes.txt {version}"))).ok();
     assert_eq!(lab.bash(&etcdctl("get key --print-value-only")).ok().stdout, "value\n");
 
     // They do not outlive a purge, which is more than one yes.
@@ -150,7 +152,7 @@ fn deploy_asks_and_teardown_asks_twice() {
 fn make_has_a_target_for_each_job() {
     let lab = Lab::with_nodes(3);
     let fragment = script("etcd.mk");
-    lab.write("Makefile", &format!("ETCD_VERSION = v3.5.16\ninclude {fragment}\n"));
+    lab.write("Makefile", &format!("ETCD_VERSION = {}\ninclude {fragment}\n", guide()));
     let make = |target: &str| lab.bash(&format!("make -s {target}"));
 
     // A fresh host is a difference; so is one that only an early stage sees.
@@ -195,7 +197,8 @@ fn make_has_a_target_for_each_job() {
 fn a_stage_that_fails_stops_the_pipe_in_every_shell() {
     let lab = Lab::with_nodes(3);
     // Of the other stages, each pipe takes those that come after the failure.
-    let first = "etcd-fetch v3.5.16 <nodes.txt";
+    let version = guide();
+    let first = format!("etcd-fetch {version} <nodes.txt");
     let cert = format!("{first} | etcd-cert issue");
     let rest = "| etcd-push | etcd-unit start | etcd-health -o table";
     let cases = [
@@ -207,7 +210,7 @@ fn a_stage_that_fails_stops_the_pipe_in_every_shell() {
         (format!("{cert} | sh -c 'kill -9 $$' | etcd-render {rest}"), 66),
         (format!("{cert} | etcd-render | head -c 2000 {rest}"), 66),
         (format!("{cert} | etcd-render | jq .nodes {rest}"), 66),
-        (format!("etcd-fetch v3.5.16 <missing.txt | etcd-cert issue | etcd-render {rest}"), 66),
+        (format!("etcd-fetch {version} <missing.txt | etcd-cert issue | etcd-render {rest}"), 66),
     ];
     lab.on("etcd-02", "mkdir -p /etc/etcd/etcd.conf");
     let before = lab.on_all(&HOSTS, STATE);
@@ -273,6 +276,32 @@ fn usage_is_an_error_of_its_own() {
     fs::copy(script("deploy"), folder.path().join("deploy")).unwrap();
     let ran = run(folder.path(), "env", &["PATH=/usr/bin:/bin", "./deploy", "--yes", "nodes.txt"]);
     ran.exits(2).says("deploy: etcd-fetch: not on the PATH: run scripts/install");
+}
+
+#[test]
+fn what_a_machine_cannot_run_is_listed_and_fails_in_ci() {
+    let folder = TempDir::new().unwrap();
+    let list = |ci: &str| bash(folder.path(), &format!("{ci} {} list", script("report-not-run")));
+    fs::write(folder.path().join("list"), "").unwrap();
+    assert_eq!(list("CI=true").ok().stderr, "");
+
+    // A release that nobody could make is named with its reason.
+    let mirror = folder.path().join("releases");
+    fs::create_dir(&mirror).unwrap();
+    let lab = script("lab");
+    let releases = bash(folder.path(), &format!("{lab} releases")).ok().stdout;
+    let version = releases.split_whitespace().find(|word| word.starts_with("v3.7.")).unwrap();
+    fs::write(mirror.join(format!(".missing-{version}")), "site: no route; go: none\n").unwrap();
+    let missing = bash(folder.path(), &format!("LAB_CACHE=$PWD {lab} release 3.7")).exits(1);
+    let why = format!("lab: etcd {version} missing: site: no route; go: none");
+    assert_eq!(missing.stderr.trim_end(), why);
+
+    fs::write(folder.path().join("list"), "b: for want of b\na: why\na: why\n").unwrap();
+    let listed = "test: NOT RUN, because this machine cannot provide what they need:\n\
+                  test:   a: why\ntest:   b: for want of b\n";
+    assert_eq!(list("CI=").ok().stderr, listed);
+    let failed = format!("{listed}test: with CI=true that is a failure\n");
+    assert_eq!(list("CI=true").exits(1).stderr, failed);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Units as they are on a host: whatever lies around etcd, it converges and stays.
 
 use serde_json::{Value, json};
-use tests::{Lab, Ran, deploy};
+use tests::{Lab, Ran, deploy, guide};
 
 const PID: &str = "systemctl show etcd -p MainPID --value";
 const HOST: &str = "etcd-01";
@@ -15,7 +15,7 @@ fn start(lab: &Lab) -> Ran {
 #[test]
 fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
     let lab = Lab::with_nodes(1);
-    let ran = lab.bash(&deploy("v3.5.16")).ok();
+    let ran = lab.bash(&deploy(guide())).ok();
     lab.write("document.json", &ran.stdout);
     let as_it_is = "etcd-unit: etcd-01: etcd.service running as configured";
     let dir = "/etc/systemd/system/etcd.service.d";
