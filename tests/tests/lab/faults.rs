@@ -195,7 +195,9 @@ fn hosts_that_go_away_during_a_start() {
     );
     for (node, code) in &stopped {
         let begins: &[&str] = match code.as_str() {
-            "restart-failed" => &["etcd.service was restarted and is not back: ", "connection lost: "],
+            "restart-failed" => {
+                &["etcd.service was restarted and is not back: ", "connection lost: "]
+            }
             _ => &["etcd.service not restarted: "],
         };
         let found = lines(&said, node);

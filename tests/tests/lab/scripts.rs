@@ -52,8 +52,8 @@ fn deploy_asks_and_teardown_asks_twice() {
     );
 
     // Up to the stage that is answered with no, and not further.
-    let ran =
-        on_terminal(&lab, "y\nmaybe\ny\ny\ny\nn\n", &deploy(&format!("nodes.txt {version}"))).exits(1);
+    let ran = on_terminal(&lab, "y\nmaybe\ny\ny\ny\nn\n", &deploy(&format!("nodes.txt {version}")))
+        .exits(1);
     assert!(
         ran.stdout.ends_with(
             "deploy: etcd-push (put them on the nodes)\n\
