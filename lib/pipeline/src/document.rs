@@ -131,7 +131,9 @@ pub struct Settings {
     /// `debug`, `info`, `warn`, `error`, `panic` or `fatal`. Default `info`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
-    /// Any other `ETCD_*` variables, set as they stand here and over all others.
+    /// Any other `ETCD_*` variables, set as they stand here and over all others. Those
+    /// that give a member its name, its data and its cluster have keys of their own, and
+    /// are refused here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }

@@ -328,8 +328,8 @@ impl Problems {
         if value.chars().any(char::is_control) {
             self.add(path, format!("{}: expected a value of one line", shown(name)));
         }
-        if name == "ETCD_CONFIG_FILE" {
-            self.add(path, "ETCD_CONFIG_FILE makes etcd ignore every other setting");
+        if let Some(why) = refused_variable(name) {
+            self.add(path, format!("{name} {why}"));
         }
     }
 
@@ -339,6 +339,29 @@ impl Problems {
             None => drop(seen.insert(key, path)),
         }
     }
+}
+
+/// Why `settings.env` must not set the variable `name` of etcd: it would get round what is
+/// checked of the document, or give up data.
+fn refused_variable(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "ETCD_CONFIG_FILE" => "makes etcd ignore every other setting",
+        "ETCD_NAME" => "is the name of the node: set that instead",
+        "ETCD_DATA_DIR" => "is dataDir: set that instead",
+        "ETCD_WAL_DIR" => "is walDir: set that instead",
+        "ETCD_INITIAL_CLUSTER" => "is made from the nodes: leave it out",
+        "ETCD_INITIAL_CLUSTER_STATE" => "is initialClusterState: set that instead",
+        "ETCD_INITIAL_CLUSTER_TOKEN" => "is cluster.token: set that instead",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS" => {
+            "is made from the node's address and peerPort: set those instead"
+        }
+        "ETCD_DISCOVERY" | "ETCD_DISCOVERY_SRV" => {
+            "would replace the nodes of the document: leave it out"
+        }
+        "ETCD_FORCE_NEW_CLUSTER" => "removes all other members at the next start: leave it out",
+        "ETCD_UNSAFE_NO_FSYNC" => "loses acknowledged writes in a power cut: leave it out",
+        _ => return None,
+    })
 }
 
 fn is_word(text: &str) -> bool {
@@ -491,13 +514,17 @@ mod tests {
         assert_eq!(
             problems(
                 r#"{"name": "a b", "address": "300.1.1.1", "settings":
-                    {"electionTimeoutMs": 100, "env": {"PATH": "x", "ETCD_CONFIG_FILE": "y"}}}"#
+                    {"electionTimeoutMs": 100, "env": {"PATH": "x", "ETCD_CONFIG_FILE": "y",
+                     "ETCD_DATA_DIR": "/srv", "ETCD_FORCE_NEW_CLUSTER": "true"}}}"#
             ),
             [
                 "stdin: nodes[0].name: \"a b\": expected letters, digits, '.', '_' and '-'",
                 "stdin: nodes[0].address: \"300.1.1.1\": neither an IP address nor a DNS name",
                 "stdin: nodes[0].settings.env: ETCD_CONFIG_FILE makes etcd ignore every other \
                  setting",
+                "stdin: nodes[0].settings.env: ETCD_DATA_DIR is dataDir: set that instead",
+                "stdin: nodes[0].settings.env: ETCD_FORCE_NEW_CLUSTER removes all other members \
+                 at the next start: leave it out",
                 "stdin: nodes[0].settings.env: \"PATH\": expected a name such as \"ETCD_LOGGER\"",
                 "stdin: nodes[0].settings.electionTimeoutMs: 100 with a heartbeat of 100: \
                  etcd requires at least 5 times the heartbeat, and at most 50000",
