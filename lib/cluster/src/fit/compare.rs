@@ -1,0 +1,498 @@
+//! What is wanted, compared with what is: each refusal, and its way out.
+
+use std::collections::BTreeSet;
+
+use etcd::{Version, layout};
+use pipeline::document::{ClusterState, Member, Node, NodeSettings};
+use pipeline::{Code, Document, ToolResult, disk};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::cluster::Cluster;
+use super::facts::{Facts, Process, SAYS_VERSION};
+use super::identity::Identity;
+use super::{Purpose, concerns};
+
+/// All that is compared.
+pub(super) struct Fit<'a> {
+    /// What is wanted.
+    pub(super) document: &'a Document,
+    /// The nodes that answered, those that are not to be worked on among them.
+    pub(super) facts: Vec<(&'a Node, &'a Facts)>,
+    /// What the members that run say.
+    pub(super) cluster: &'a Cluster,
+    /// What is about to be done.
+    pub(super) purpose: Purpose,
+}
+
+impl Fit<'_> {
+    /// What must not become true on the nodes that `selected` says: an error
+    /// each, with the node, what is, what is wanted and the way out. When there
+    /// is one, nothing may be written on any node. Warnings are for what is
+    /// allowed, and perhaps not meant.
+    pub(super) fn compare(&self, selected: impl Fn(&Node) -> bool) -> Vec<ToolResult> {
+        let mut results = Vec::new();
+        let unknown = Facts::default();
+        for node in self.document.nodes.iter().filter(|node| selected(node)) {
+            if !concerns(self.document, node, self.purpose) {
+                continue;
+            }
+            let facts = self.facts.iter().find(|(other, _)| other.name == node.name);
+            let settings = self.document.settings(node);
+            let of_node = |facts| NodeFit { fit: self, node, facts, settings };
+            let refusals = match facts {
+                Some((_, facts)) => of_node(facts).refusals(),
+                None if self.cluster.members.is_empty() => Vec::new(),
+                // The cluster knows it, whether it answers or not.
+                None => of_node(&unknown).listed().err().into_iter().collect(),
+            };
+            results.extend(
+                refusals
+                    .into_iter()
+                    .map(|why| ToolResult::error(Code::Mismatch, why).on(&node.name)),
+            );
+        }
+        let concerned =
+            self.facts.iter().any(|(node, _)| concerns(self.document, node, self.purpose));
+        if concerned {
+            results.extend(self.version());
+        }
+        if concerned && results.is_empty() && matches!(self.purpose, Purpose::Push { .. }) {
+            results.extend(self.warnings());
+        }
+        results
+    }
+
+    /// Whether etcd is about to be started on the node for the first time after its
+    /// data was given up: it is a member that has not started yet, and the mark is
+    /// that of another. Only asked when nothing was refused.
+    pub(super) fn mark_is_void(&self, node: &Node, facts: &Facts) -> bool {
+        !self.cluster.members.is_empty()
+            && facts.was_ready()
+            && !facts.has_log(&self.document.settings(node))
+    }
+
+    /// Steps between versions that etcd does not support.
+    fn version(&self) -> Option<ToolResult> {
+        let document = self.document;
+        let cluster = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
+        let wanted =
+            document.release.as_ref().map(|release| release.version.as_str()).or(cluster)?;
+        let wanted: Version = wanted.parse().ok()?;
+        let running: Vec<_> = self
+            .facts
+            .iter()
+            .filter_map(|(node, facts)| Some((*node, self.running_version(node, facts)?)))
+            .collect();
+        let refusal = etcd::step(running.iter().map(|(_, version)| *version), wanted).err()?;
+        let (node, _) = running.iter().find(|(_, version)| *version == refusal.from)?;
+        Some(ToolResult::error(Code::Mismatch, refusal.to_string()).on(&node.name))
+    }
+
+    /// The version of the member itself; of one that does not run, that of the
+    /// binary that would be started on its data.
+    fn running_version(&self, node: &Node, facts: &Facts) -> Option<Version> {
+        if let Some(status) = self.cluster.replies.get(&node.name) {
+            return status.version.parse().ok();
+        }
+        if let Some(process) = facts.process() {
+            return process.version;
+        }
+        let settings = self.document.settings(node);
+        let said = facts.binaries.get(&format!("{}/etcd", settings.bin_dir))?;
+        let version = said.strip_prefix(SAYS_VERSION)?.parse().ok();
+        version.filter(|_| facts.has_data(&settings))
+    }
+
+    fn warnings(&self) -> Vec<ToolResult> {
+        let mut warnings = Vec::new();
+        let nodes = &self.document.nodes;
+        for member in &self.cluster.members {
+            let is_node = |node: &Node| {
+                node.name == member.name || member.peer_urls.contains(&self.document.peer_url(node))
+            };
+            if !nodes.iter().any(is_node) {
+                warnings.push(ToolResult::warning(
+                    Code::UnknownMember,
+                    format!(
+                        "member {} of the cluster is not in the document: add it, or remove it \
+                         with `etcdctl member remove {}`",
+                        name_of(member),
+                        member.id
+                    ),
+                ));
+            }
+        }
+        let wanted = self.document.token();
+        for (node, facts) in &self.facts {
+            let variables = facts.process().map(|process| &process.variables);
+            let token = variables.and_then(|v| v.get("ETCD_INITIAL_CLUSTER_TOKEN"));
+            if let Some(token) = token.filter(|token| *token != wanted) {
+                let message = format!(
+                    "its cluster was made with the token {token:?}, which stays: {wanted:?} has \
+                     no effect on it"
+                );
+                warnings.push(ToolResult::warning(Code::NoEffect, message).on(&node.name));
+            }
+        }
+        warnings
+    }
+}
+
+fn name_of(member: &Member) -> &str {
+    if member.name.is_empty() { &member.id } else { &member.name }
+}
+
+/// One node, and all that it is compared with.
+pub(super) struct NodeFit<'a> {
+    pub(super) fit: &'a Fit<'a>,
+    pub(super) node: &'a Node,
+    pub(super) facts: &'a Facts,
+    pub(super) settings: NodeSettings,
+}
+
+impl NodeFit<'_> {
+    fn refusals(&self) -> Vec<String> {
+        if let Some(foreign) = self.foreign() {
+            return vec![foreign];
+        }
+        let identity = self.moved().or_else(|| self.identity());
+        [identity, self.stranger(), self.ca(), self.binary()].into_iter().flatten().collect()
+    }
+
+    /// An etcd that these tools did not install.
+    fn foreign(&self) -> Option<String> {
+        let facts = self.facts;
+        let ours = |process: &&Process| {
+            process.unit == layout::UNIT
+                && (process.exe.starts_with(layout::RELEASES)
+                    || self.fit.document.release.is_none())
+        };
+        if let Some(unit) = facts.unit.as_deref().filter(|at| !at.starts_with(layout::UNIT_DIR)) {
+            let data = facts.process().and_then(|process| process.variables.get("ETCD_DATA_DIR"));
+            let data = data.map(|data| format!(" in {data}")).unwrap_or_default();
+            return Some(format!(
+                "{unit} belongs to an etcd that these tools did not install: a new unit would \
+                 override it and hide its data{data}: remove its package, or leave this node out"
+            ));
+        }
+        let process = facts.processes.iter().find(|process| !ours(process))?;
+        Some(format!(
+            "process {} ({}, in {}) is an etcd that these tools did not install: stop and \
+             remove it, or leave this node out",
+            process.pid, process.exe, process.unit
+        ))
+    }
+
+    /// Data in another folder than the document says.
+    fn moved(&self) -> Option<String> {
+        let facts = self.facts;
+        let wanted = facts.folder(&self.settings)?;
+        let runs = facts.process().map(|process| &process.variables);
+        let told = facts.configured();
+        for (variables, running) in runs.map(|v| (v, true)).into_iter().chain([(&told, false)]) {
+            let Some(data) = variables.get("ETCD_DATA_DIR") else { continue };
+            let wal = variables.get("ETCD_WAL_DIR");
+            let wal = wal.cloned().unwrap_or_else(|| layout::wal_folder(data, None));
+            let Some(old) = facts.folders.iter().find(|f| f.data == *data && f.wal == wal) else {
+                continue;
+            };
+            if (&old.data, &old.wal) == (&wanted.data, &wanted.wal) || !(old.has_data() || running)
+            {
+                continue;
+            }
+            let (what, old, new, from, to) = match old.data == wanted.data {
+                true => ("write-ahead log", &old.wal, &wanted.wal, old.wal.clone(), &wanted.wal),
+                false => {
+                    let member = format!("{}/{}", old.data, layout::MEMBER);
+                    ("data", &old.data, &wanted.data, member, &wanted.data)
+                }
+            };
+            if wanted.has_data() && !running && what == "data" {
+                return Some(format!(
+                    "there is data in {old} and in {new}: the member last ran with {old}: move \
+                     the one that is not to be used away"
+                ));
+            }
+            return Some(format!(
+                "its {what} is in {old}, the document says {new}: change it back, or stop the \
+                 member, move {from} to {to}, and run this again"
+            ));
+        }
+        None
+    }
+
+    /// The member on the node is not the one that the document names.
+    fn identity(&self) -> Option<String> {
+        let cluster = self.fit.cluster;
+        let folder = self.facts.folder(&self.settings);
+        let data = folder.and_then(|folder| folder.identity.as_ref());
+        let reply = cluster.replies.get(&self.node.name);
+        let own =
+            reply.map(|s| Identity { member: s.member_id.clone(), cluster: s.cluster_id.clone() });
+        let own = own.as_ref().or(data);
+        if let Some(why) = own.and_then(|own| self.other_cluster(own)) {
+            return Some(why);
+        }
+        match (own, cluster.members.is_empty()) {
+            (Some(own), false) => self.as_member(own),
+            (_, true) if self.has_log() => self.as_configured(),
+            (None, true) => self.new_cluster(),
+            (Some(_), true) => None,
+            (None, false) if self.has_log() => self.as_configured(),
+            (None, false) => self.empty(),
+        }
+    }
+
+    fn has_log(&self) -> bool {
+        self.facts.has_log(&self.settings)
+    }
+
+    /// That there is no data, on the node, where the document wants them.
+    fn lost(&self) -> String {
+        let wal = layout::wal_folder(&self.settings.data_dir, self.settings.wal_dir.as_deref());
+        format!(
+            "its data is lost: there is no write-ahead log in {wal}, and it has run with one: mount the disk that holds it"
+        )
+    }
+
+    /// Data of another cluster than the one that runs, or than another node's.
+    fn other_cluster(&self, own: &Identity) -> Option<String> {
+        let fit = self.fit;
+        let runs = fit.cluster.replies.iter().map(|(node, status)| {
+            (
+                node.as_str(),
+                Identity { member: status.member_id.clone(), cluster: status.cluster_id.clone() },
+            )
+        });
+        let lies = fit.facts.iter().filter_map(|(node, facts)| {
+            let folder = facts.folder(&fit.document.settings(node))?;
+            Some((node.name.as_str(), folder.identity.clone()?))
+        });
+        let advice = format!(
+            "move {}/{} of the wrong one away, or take it out of the document",
+            self.settings.data_dir,
+            layout::MEMBER
+        );
+        for (node, other) in runs.chain(lies).filter(|(node, _)| *node != self.node.name) {
+            if other.cluster != own.cluster {
+                return Some(format!(
+                    "its data is of cluster {}, that of {node} is of cluster {}: {advice}",
+                    own.cluster, other.cluster
+                ));
+            }
+            if other.member == own.member {
+                return Some(format!(
+                    "its data is of member {}, and so is that of {node}: {advice}",
+                    own.member
+                ));
+            }
+        }
+        None
+    }
+
+    /// The member `own` as the member list has it.
+    fn as_member(&self, own: &Identity) -> Option<String> {
+        let (node, url) = (self.node, self.url());
+        let Some(member) = self.fit.cluster.member(&own.member) else {
+            return Some(format!(
+                "its data is of member {}, which the cluster has removed: move {}/{} away, then \
+                 add the member: {}",
+                own.member,
+                self.settings.data_dir,
+                layout::MEMBER,
+                self.add()
+            ));
+        };
+        if !member.name.is_empty() && member.name != node.name {
+            return Some(format!(
+                "its data is of member {}, the document calls it {}: a member keeps its name: \
+                 change the document back",
+                member.name, node.name
+            ));
+        }
+        if !member.peer_urls.contains(&url) {
+            return Some(format!(
+                "the cluster knows it as {}, the document says {url}: change it back, or tell the \
+                 cluster first, for one member at a time: \
+                 `etcdctl member update {} --peer-urls={url}`",
+                member.peer_urls.join(","),
+                member.id
+            ));
+        }
+        None
+    }
+
+    /// The member as it was last configured, where no member list is to be had.
+    fn as_configured(&self) -> Option<String> {
+        let (node, url) = (self.node, self.url());
+        let told = self.facts.configured();
+        if let Some(name) = told.get("ETCD_NAME").filter(|name| **name != node.name) {
+            return Some(format!(
+                "its data is of member {name}, the document calls it {}: a member keeps its name: \
+                 change the document back",
+                node.name
+            ));
+        }
+        let urls = told.get("ETCD_INITIAL_ADVERTISE_PEER_URLS")?;
+        let known = urls.split(',').any(|known| known == url);
+        (!known).then(|| {
+            format!(
+                "the cluster knows it as {urls}, the document says {url}: change it back, or \
+                 start the cluster as it is and tell it first: \
+                 `etcdctl member update ID --peer-urls={url}`"
+            )
+        })
+    }
+
+    /// A node without data beside a cluster that runs.
+    fn empty(&self) -> Option<String> {
+        let member = match self.listed() {
+            Ok(member) => member,
+            Err(why) => return Some(why),
+        };
+        if !member.client_urls.is_empty() {
+            return Some(format!(
+                "{}, or remove the member from the cluster, then add it again: \
+                 `etcdctl member remove {}`, then {}",
+                self.lost(),
+                member.id,
+                self.add()
+            ));
+        }
+        let added = member.name.is_empty();
+        (added && self.settings.initial_cluster_state != ClusterState::Existing).then(|| {
+            "it was added to the cluster that runs: set its initialClusterState to \"existing\", \
+             or it would start a cluster of its own"
+                .to_owned()
+        })
+    }
+
+    /// The member of the member list that the node is to be, or why there is none.
+    fn listed(&self) -> Result<&Member, String> {
+        let (node, url) = (self.node, self.url());
+        let members = &self.fit.cluster.members;
+        let Some(member) = members.iter().find(|member| member.peer_urls.contains(&url)) else {
+            return Err(match members.iter().find(|member| member.name == node.name) {
+                Some(member) => format!(
+                    "the cluster knows {} as {}, the document says {url}: change it back, or \
+                     replace the member: `etcdctl member remove {}`, then {}",
+                    node.name,
+                    member.peer_urls.join(","),
+                    member.id,
+                    self.add()
+                ),
+                None => format!(
+                    "it is not a member of the cluster that runs: add it first: {}, and set its \
+                     initialClusterState to \"existing\"",
+                    self.add()
+                ),
+            });
+        };
+        if !member.name.is_empty() && member.name != node.name {
+            return Err(format!(
+                "the cluster knows {url} as member {}, the document calls it {}: a member keeps \
+                 its name: change the document back",
+                member.name, node.name
+            ));
+        }
+        Ok(member)
+    }
+
+    /// The command that makes the node a member.
+    fn add(&self) -> String {
+        format!("`etcdctl member add {} --peer-urls={}`", self.node.name, self.url())
+    }
+
+    /// A node without data where no cluster runs that could be asked.
+    fn new_cluster(&self) -> Option<String> {
+        let fit = self.fit;
+        if fit.purpose != Purpose::Start {
+            return None;
+        }
+        let data = &self.settings.data_dir;
+        if self.facts.was_ready() {
+            return Some(format!(
+                "{}, or start the others (--only), then remove the member and add it again",
+                self.lost()
+            ));
+        }
+        let answered = |node: &&Node| fit.facts.iter().any(|(other, _)| other.name == node.name);
+        if let Some(absent) = fit.document.nodes.iter().find(|node| !answered(node)) {
+            return Some(format!(
+                "{data} is empty, and {} did not answer: a new cluster is made only when every \
+                 node has answered, and none has data",
+                absent.name
+            ));
+        }
+        let (other, _) = fit.facts.iter().find(|(node, facts)| {
+            // One whose first start was cut off is no cluster yet.
+            let began = facts.mark.as_ref().is_some_and(|_| !facts.was_ready());
+            facts.was_ready() || (facts.has_data(&fit.document.settings(node)) && !began)
+        })?;
+        Some(format!(
+            "{data} is empty, and {} has data: a new cluster is made only when no node has any: \
+             start the others first (--only), so that the cluster can be asked",
+            other.name
+        ))
+    }
+
+    /// Data that the user cannot read.
+    fn stranger(&self) -> Option<String> {
+        let (path, owner) = self.facts.folder(&self.settings)?.stranger.as_ref()?;
+        let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
+        let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
+        Some(format!(
+            "{path} belongs to {owner}, and etcd runs as {user}: `chown -R {user}:{user} {}`",
+            folders.as_ref().unwrap_or(data_dir)
+        ))
+    }
+
+    /// The CA on the node, which the new one does not contain.
+    fn ca(&self) -> Option<String> {
+        if self.fit.purpose != (Purpose::Push { replace_ca: false }) {
+            return None;
+        }
+        let path = format!("{}/{}", self.settings.cert_dir, layout::CA_CERT);
+        let file = self.node.files.iter().find(|file| file.path == path)?;
+        let new = match (&file.content, &file.local) {
+            (Some(content), _) => content.clone().into_bytes(),
+            (None, Some(local)) => std::fs::read(local).ok()?,
+            (None, None) => return None,
+        };
+        let new = fingerprints(&new);
+        let lost =
+            fingerprints(self.facts.ca.as_bytes()).into_iter().find(|ca| !new.contains(ca))?;
+        let from = file.local.as_deref().unwrap_or("the document");
+        Some(format!(
+            "{path} holds the CA with sha256 {lost}, which {from} does not contain: run this with \
+             the pki folder that this cluster was made with, or pass --replace-ca to cut off \
+             whoever trusts that CA only"
+        ))
+    }
+
+    /// A binary that would not start.
+    fn binary(&self) -> Option<String> {
+        if self.fit.purpose != Purpose::Start {
+            return None;
+        }
+        let path = format!("{}/etcd", self.settings.bin_dir);
+        let said = self.facts.binaries.get(&path)?;
+        if said.starts_with(SAYS_VERSION) {
+            return None;
+        }
+        // The shell that the C library tries on what the kernel refuses prints its bytes.
+        let plain = said.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        let why = if plain { said } else { "not an executable for this machine" };
+        Some(format!("{path} does not run on this host ({why}): run etcd-push again"))
+    }
+
+    fn url(&self) -> String {
+        self.fit.document.peer_url(self.node)
+    }
+}
+
+/// The SHA-256 of each certificate in `pem`, in lower-case hex.
+fn fingerprints(pem: &[u8]) -> BTreeSet<String> {
+    CertificateDer::pem_slice_iter(pem).flatten().map(|der| disk::sha256(&der)).collect()
+}

@@ -1,0 +1,209 @@
+//! What of etcd runs and lies on a node, as the node tells it.
+
+use std::collections::BTreeMap;
+
+use etcd::{Version, environment, layout};
+use pipeline::Document;
+use pipeline::document::{Node, NodeSettings};
+use remote::{Error, Query};
+
+use super::identity::Identity;
+
+/// Says what of etcd runs and lies on a node.
+const SCRIPT: &str = include_str!("node.sh");
+
+/// What begins a line that [`SCRIPT`] writes.
+pub(super) const PREFIX: &str = "fit\t";
+
+/// What of etcd runs and lies on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub(super) processes: Vec<Process>,
+    /// The lines of the configuration on the disk.
+    pub(super) config: String,
+    pub(super) folders: Vec<Folder>,
+    /// The unit file that systemd takes for etcd's.
+    pub(super) unit: Option<String>,
+    /// The CA certificates, in PEM.
+    pub(super) ca: String,
+    /// What the [mark](layout::member_mark) holds, if there is one.
+    pub(super) mark: Option<String>,
+    /// What a binary says to `--version`, by its path; of those that are there.
+    pub(super) binaries: BTreeMap<String, String>,
+}
+
+/// A process of etcd in the network of the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: String,
+    pub(super) exe: String,
+    /// The unit that it belongs to; something else outside of systemd.
+    pub(super) unit: String,
+    pub(super) version: Option<Version>,
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+/// A data directory, and the folder of its write-ahead log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Folder {
+    pub(super) data: String,
+    pub(super) wal: String,
+    /// Whether there is a database.
+    pub(super) database: bool,
+    /// Whether there is a write-ahead log.
+    pub(super) log: bool,
+    /// Whose the log is, where it can be read.
+    pub(super) identity: Option<Identity>,
+    /// The first path in it that is not the user's, and its owner.
+    pub(super) stranger: Option<(String, String)>,
+}
+
+/// Asks what of etcd is on `node`, and whether the `binaries` run there; the answer
+/// is for [`Facts::read`].
+pub fn query(document: &Document, node: &Node, binaries: &[String]) -> Query {
+    let settings = document.settings(node);
+    let ca = format!("{}/{}", settings.cert_dir, layout::CA_CERT);
+    let mut lines = Vec::new();
+    let mut line = |kind: &str, value: &str| lines.extend(format!("{kind}\t{value}\n").bytes());
+    line("data", &settings.data_dir);
+    line("wal", &layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref()));
+    line("user", &settings.user);
+    line("ca", &ca);
+    line("config", &layout::config_file(&settings.config_dir));
+    line("mark", &layout::member_mark(&settings.config_dir));
+    for binary in binaries {
+        line("binary", binary);
+    }
+    line("end", "");
+    Query { script: SCRIPT, input: lines }
+}
+
+impl Facts {
+    /// Reads the lines that answer a [`query`].
+    pub fn read(answer: &[String]) -> Result<Self, Error> {
+        let mut facts = Self::default();
+        for line in answer {
+            let fact = line.strip_prefix(PREFIX).and_then(|fact| facts.line(fact));
+            fact.ok_or_else(|| {
+                Error::CommandFailed(format!("unexpected output of the node: {line:?}"))
+            })?;
+        }
+        Ok(facts)
+    }
+
+    fn line(&mut self, line: &str) -> Option<()> {
+        let (kind, value) = line.split_once('\t')?;
+        match kind {
+            "process" => {
+                let [pid, exe, unit, version] = fields(value)?;
+                let version = version.parse().ok();
+                let process = Process { pid, exe, unit, version, ..Process::default() };
+                self.processes.push(process);
+            }
+            "variable" => {
+                if let Some((name, value)) = value.split_once('=') {
+                    let process = self.processes.last_mut()?;
+                    process.variables.insert(name.into(), value.into());
+                }
+            }
+            "config" => self.config += &format!("{value}\n"),
+            "folder" => {
+                let [data, wal, database, head, stranger, owner] = fields(value)?;
+                self.folders.push(Folder {
+                    data,
+                    wal,
+                    database: !database.is_empty(),
+                    log: !head.is_empty(),
+                    identity: hex::decode(head).ok().and_then(|head| Identity::of_log(&head)),
+                    stranger: Some((stranger, owner)).filter(|(path, _)| !path.is_empty()),
+                });
+            }
+            "unit" => self.unit = Some(value.into()),
+            "ca" => self.ca += &format!("{value}\n"),
+            "mark" => self.mark = Some(value.into()),
+            "binary" => {
+                let (path, version) = value.split_once('\t')?;
+                self.binaries.insert(path.into(), version.into());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Whether the binary `path` is there and does not run as etcd: it is damaged,
+    /// or of another architecture.
+    pub fn is_broken(&self, path: &str) -> bool {
+        self.binaries.get(path).is_some_and(|said| !said.starts_with(SAYS_VERSION))
+    }
+
+    /// The version that etcd's unit runs, where it runs and its version is known.
+    pub fn running_version(&self) -> Option<Version> {
+        self.process()?.version
+    }
+
+    /// Whether etcd's unit runs.
+    pub fn is_running(&self) -> bool {
+        self.process().is_some()
+    }
+
+    /// Whether the member has been ready at some time.
+    pub(super) fn was_ready(&self) -> bool {
+        self.mark.as_deref() == Some(layout::MARK_READY)
+    }
+
+    /// Whether the member would start with data where the document wants them. A
+    /// database without a log counts for nothing: etcd would begin anew.
+    pub(super) fn has_log(&self, settings: &NodeSettings) -> bool {
+        self.folder(settings).is_some_and(|folder| folder.log)
+    }
+
+    /// Whether anything of a member lies where the document wants its data.
+    pub(super) fn has_data(&self, settings: &NodeSettings) -> bool {
+        self.folder(settings).is_some_and(Folder::has_data)
+    }
+
+    /// The folder that the document wants.
+    pub(super) fn folder(&self, settings: &NodeSettings) -> Option<&Folder> {
+        let wal = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+        self.folders.iter().find(|f| f.data == settings.data_dir && f.wal == wal)
+    }
+
+    /// The process of etcd's unit.
+    pub(super) fn process(&self) -> Option<&Process> {
+        self.processes.iter().find(|process| process.unit == layout::UNIT)
+    }
+
+    /// What the member was last told to be: by the configuration on the disk,
+    /// which may be newer than the process, else by that.
+    pub(super) fn configured(&self) -> BTreeMap<String, String> {
+        let config = environment::parse(&self.config);
+        match self.process() {
+            Some(process) if config.is_empty() => process.variables.clone(),
+            _ => config,
+        }
+    }
+}
+
+/// What the first line of `etcd --version` begins with.
+pub(super) const SAYS_VERSION: &str = "etcd Version: ";
+
+fn fields<const N: usize>(value: &str) -> Option<[String; N]> {
+    let parts: Vec<_> = value.split('\t').map(str::to_owned).collect();
+    parts.try_into().ok()
+}
+
+impl Folder {
+    pub(super) fn has_data(&self) -> bool {
+        self.database || self.log
+    }
+}
+
+impl Process {
+    /// The port at which it serves clients, and its URL on the host itself.
+    pub(super) fn client_url(&self) -> Option<(u16, String)> {
+        let urls = self.variables.get("ETCD_LISTEN_CLIENT_URLS")?;
+        let (scheme, rest) = urls.split(',').next()?.split_once("://")?;
+        let port = rest.trim_end_matches('/').rsplit_once(':')?.1.parse().ok()?;
+        Some((port, format!("{scheme}://127.0.0.1:{port}")))
+    }
+}

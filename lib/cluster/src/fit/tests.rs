@@ -1,0 +1,636 @@
+//! The rules, one by one, against a cluster that runs as its document says.
+
+use client::Status;
+use pipeline::disk;
+use pipeline::document::{ClusterState, Member};
+
+use super::facts::{Folder, PREFIX};
+use super::identity::Identity;
+use super::*;
+
+/// A cluster of three that runs as its document says.
+struct World {
+    document: Document,
+    facts: Vec<(String, Facts)>,
+    cluster: Cluster,
+    purpose: Purpose,
+}
+
+const PUSH: Purpose = Purpose::Push { replace_ca: false };
+
+fn id(at: usize) -> String {
+    format!("a{at}")
+}
+
+impl World {
+    fn new() -> Self {
+        let nodes = "m1:192.168.1.100:etcd-01\nm2:192.168.1.101:etcd-02\nm3:192.168.1.102:etcd-03";
+        let mut document = pipeline::parse(nodes.as_bytes()).unwrap().document;
+        let mut world = Self {
+            document: document.clone(),
+            facts: Vec::new(),
+            cluster: Cluster::default(),
+            purpose: PUSH,
+        };
+        for (at, node) in document.nodes.iter_mut().enumerate() {
+            let url = world.document.peer_url(node);
+            let lines = [
+                "unit\t/etc/systemd/system/etcd.service",
+                "process\t7\t/usr/local/lib/etcd-tools/v3.5.33-0a/etcd\tetcd.service\tv3.5.33",
+                &format!("variable\tETCD_NAME={}", node.name),
+                "variable\tETCD_DATA_DIR=/var/lib/etcd",
+                &format!("variable\tETCD_INITIAL_ADVERTISE_PEER_URLS={url}"),
+                "variable\tETCD_INITIAL_CLUSTER_TOKEN=k8s-etcd-cluster",
+                &format!("config\tETCD_NAME={}", node.name),
+                "config\tETCD_DATA_DIR=/var/lib/etcd",
+                &format!("config\tETCD_INITIAL_ADVERTISE_PEER_URLS={url}"),
+                "folder\t/var/lib/etcd\t/var/lib/etcd/member/wal\tdb\t00\t\t",
+                &format!("ca\t{}", CA.trim().replace('\n', "\nfit\tca\t")),
+                "mark\tready",
+                "binary\t/usr/local/bin/etcd\tetcd Version: 3.5.33",
+            ];
+            let mut answer = lines.join("\nfit\t").lines().map(str::to_owned).collect::<Vec<_>>();
+            answer[0].insert_str(0, PREFIX);
+            let mut facts = Facts::read(&answer).unwrap();
+            facts.folders[0].identity = Some(Identity { member: id(at), cluster: "c".into() });
+            world.facts.push((node.name.clone(), facts));
+            world.cluster.members.push(Member {
+                id: id(at),
+                name: node.name.clone(),
+                peer_urls: vec![url],
+                client_urls: vec!["https://client".into()],
+                is_learner: false,
+            });
+            world.cluster.replies.insert(
+                node.name.clone(),
+                Status {
+                    member_id: id(at),
+                    cluster_id: "c".into(),
+                    version: "3.5.33".into(),
+                    ..Status::default()
+                },
+            );
+            node.set_file(pipeline::document::File {
+                path: "/etc/etcd/etcd.conf".into(),
+                mode: "0644".into(),
+                owner: "root".into(),
+                group: "root".into(),
+                content: Some(String::new()),
+                local: None,
+                sha256: None,
+            });
+        }
+        world.document = document;
+        world
+    }
+
+    fn node(&mut self, at: usize) -> &mut Node {
+        &mut self.document.nodes[at]
+    }
+
+    fn facts(&mut self, at: usize) -> &mut Facts {
+        &mut self.facts[at].1
+    }
+
+    /// Nobody runs.
+    fn down(&mut self) {
+        self.cluster = Cluster::default();
+        self.facts.iter_mut().for_each(|(_, facts)| facts.processes.clear());
+    }
+
+    /// The node has nothing at all, and is about to be started.
+    fn wipe(&mut self, at: usize) {
+        let name = self.facts[at].0.clone();
+        self.cluster.replies.remove(&name);
+        self.purpose = Purpose::Start;
+        *self.facts(at) = Facts {
+            folders: vec![Folder {
+                data: "/var/lib/etcd".into(),
+                wal: "/var/lib/etcd/member/wal".into(),
+                ..Folder::default()
+            }],
+            ..Facts::default()
+        };
+    }
+
+    fn with<T>(&self, job: impl FnOnce(Fit) -> T) -> T {
+        let nodes = &self.document.nodes;
+        let of_node = |name: &str| nodes.iter().find(|node| node.name == name);
+        let facts = self.facts.iter();
+        let facts = facts.filter_map(|(name, facts)| Some((of_node(name)?, facts)));
+        job(Fit {
+            document: &self.document,
+            facts: facts.collect(),
+            cluster: &self.cluster,
+            purpose: self.purpose,
+        })
+    }
+
+    fn found(&self) -> Vec<String> {
+        let line = |result: ToolResult| {
+            let node = result.node.map(|node| format!("{node}: ")).unwrap_or_default();
+            let mark = if result.severity == Severity::Warning { "warning: " } else { "" };
+            format!("{node}{mark}{}", result.message)
+        };
+        self.with(|fit| fit.compare(|_| true).into_iter().map(line).collect())
+    }
+}
+
+/// Asserts what is found after `edit`; no line: it fits.
+#[track_caller]
+fn found(edit: impl FnOnce(&mut World), expected: &[&str]) {
+    let mut world = World::new();
+    edit(&mut world);
+    assert_eq!(world.found(), expected);
+}
+
+#[test]
+fn what_runs_fits() {
+    found(|_| {}, &[]);
+    found(|w| w.purpose = Purpose::Start, &[]);
+    found(World::down, &[]);
+    found(|w| w.node(0).settings.client_port = Some(12379), &[]);
+    found(|w| w.document.nodes.reverse(), &[]);
+    // Hosts that have nothing yet.
+    for purpose in [PUSH, Purpose::Start] {
+        found(
+            |w| {
+                w.down();
+                (0..3).for_each(|at| w.wipe(at));
+                w.purpose = purpose;
+            },
+            &[],
+        );
+    }
+    // A node of which the document says nothing.
+    found(
+        |w| {
+            w.node(1).files.clear();
+            w.node(1).settings.peer_port = Some(1);
+        },
+        &[],
+    );
+}
+
+#[test]
+fn a_member_keeps_its_name_and_its_peer_url() {
+    let port = "etcd-02: the cluster knows it as https://192.168.1.101:2380, the document says \
+                https://192.168.1.101:1: change it back, or tell the cluster first, for one \
+                member at a time: \
+                `etcdctl member update a1 --peer-urls=https://192.168.1.101:1`";
+    found(|w| w.node(1).settings.peer_port = Some(1), &[port]);
+    // The cluster has been told.
+    found(
+        |w| {
+            w.node(1).settings.peer_port = Some(1);
+            w.cluster.members[1].peer_urls = vec!["https://192.168.1.101:1".into()];
+        },
+        &[],
+    );
+    found(
+        |w| {
+            w.down();
+            w.node(1).settings.peer_port = Some(1);
+        },
+        &["etcd-02: the cluster knows it as https://192.168.1.101:2380, the document says \
+           https://192.168.1.101:1: change it back, or start the cluster as it is and tell it \
+           first: `etcdctl member update ID --peer-urls=https://192.168.1.101:1`"],
+    );
+    let renamed = |from: &str, to: &str| {
+        format!(
+            "{to}: its data is of member {from}, the document calls it {to}: a member keeps \
+             its name: change the document back"
+        )
+    };
+    let rename = |w: &mut World| {
+        w.node(0).name = "db".into();
+        w.facts[0].0 = "db".into();
+        if let Some(status) = w.cluster.replies.remove("etcd-01") {
+            w.cluster.replies.insert("db".into(), status);
+        }
+    };
+    found(rename, &[&renamed("etcd-01", "db")]);
+    found(
+        |w| {
+            w.down();
+            rename(w);
+        },
+        &[&renamed("etcd-01", "db")],
+    );
+    found(
+        |w| {
+            let (a, b) = (w.document.nodes[0].address.clone(), w.document.nodes[1].address.clone());
+            (w.node(0).address, w.node(1).address) = (b, a);
+            w.facts.swap(0, 1);
+            w.facts[0].0 = "etcd-01".into();
+            w.facts[1].0 = "etcd-02".into();
+            let replies = &mut w.cluster.replies;
+            let (a, b) = (replies["etcd-01"].clone(), replies["etcd-02"].clone());
+            replies.insert("etcd-01".into(), b);
+            replies.insert("etcd-02".into(), a);
+        },
+        &[&renamed("etcd-02", "etcd-01"), &renamed("etcd-01", "etcd-02")],
+    );
+    // The host at the new address does not even answer.
+    found(
+        |w| {
+            w.node(2).address = "192.168.1.109".into();
+            w.facts.pop();
+            w.cluster.replies.remove("etcd-03");
+        },
+        &["etcd-03: the cluster knows etcd-03 as https://192.168.1.102:2380, the document says \
+           https://192.168.1.109:2380: change it back, or replace the member: \
+           `etcdctl member remove a2`, then \
+           `etcdctl member add etcd-03 --peer-urls=https://192.168.1.109:2380`"],
+    );
+}
+
+#[test]
+fn data_stay_where_they_are() {
+    let moved = "etcd-01: its data is in /var/lib/etcd, the document says /srv: change it \
+                 back, or stop the member, move /var/lib/etcd/member to /srv, and run this \
+                 again";
+    let srv = |w: &mut World| {
+        w.node(0).settings.data_dir = Some("/srv".into());
+        let folder =
+            Folder { data: "/srv".into(), wal: "/srv/member/wal".into(), ..Folder::default() };
+        w.facts(0).folders.push(folder);
+    };
+    found(srv, &[moved]);
+    found(
+        |w| {
+            w.down();
+            srv(w);
+        },
+        &[moved],
+    );
+    // Both have some.
+    found(
+        |w| {
+            w.down();
+            srv(w);
+            w.facts(0).folders[1].log = true;
+        },
+        &["etcd-01: there is data in /var/lib/etcd and in /srv: the member last ran with \
+           /var/lib/etcd: move the one that is not to be used away"],
+    );
+    // It was moved.
+    found(
+        |w| {
+            w.down();
+            srv(w);
+            let old = &mut w.facts(0).folders[0];
+            let new = Folder { data: "/srv".into(), wal: "/srv/member/wal".into(), ..old.clone() };
+            (old.database, old.log, old.identity) = (false, false, None);
+            w.facts(0).folders[1] = new;
+        },
+        &[],
+    );
+    found(
+        |w| {
+            w.node(0).settings.wal_dir = Some("/wal".into());
+            let folder = Folder {
+                data: "/var/lib/etcd".into(),
+                wal: "/wal/wal".into(),
+                database: true,
+                ..Folder::default()
+            };
+            w.facts(0).folders.push(folder);
+        },
+        &["etcd-01: its write-ahead log is in /var/lib/etcd/member/wal, the document says \
+           /wal/wal: change it back, or stop the member, move /var/lib/etcd/member/wal to /wal/wal, \
+           and run this again"],
+    );
+    found(
+        |w| {
+            let path = "/var/lib/etcd/member/snap/db".to_owned();
+            w.facts(0).folders[0].stranger = Some((path, "root".into()));
+        },
+        &["etcd-01: /var/lib/etcd/member/snap/db belongs to root, and etcd runs as etcd: \
+           `chown -R etcd:etcd /var/lib/etcd`"],
+    );
+}
+
+#[test]
+fn data_of_others_are_not_used() {
+    let identity = |member: &str, cluster: &str| {
+        Some(Identity { member: member.into(), cluster: cluster.into() })
+    };
+    let advice = "move /var/lib/etcd/member of the wrong one away, or take it out of the document";
+    let stopped = |w: &mut World| drop(w.cluster.replies.remove("etcd-01"));
+    found(
+        |w| {
+            stopped(w);
+            w.facts(0).folders[0].identity = identity("f", "d");
+        },
+        &[
+            &format!(
+                "etcd-01: its data is of cluster d, that of etcd-02 is of cluster c: {advice}"
+            ),
+            &format!(
+                "etcd-02: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
+            ),
+            &format!(
+                "etcd-03: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
+            ),
+        ],
+    );
+    found(
+        |w| {
+            w.down();
+            w.facts(0).folders[0].identity = identity("a1", "c");
+        },
+        &[
+            &format!("etcd-01: its data is of member a1, and so is that of etcd-02: {advice}"),
+            &format!("etcd-02: its data is of member a1, and so is that of etcd-01: {advice}"),
+        ],
+    );
+    found(
+        |w| {
+            stopped(w);
+            w.facts(0).folders[0].identity = identity("f", "c");
+        },
+        &["etcd-01: its data is of member f, which the cluster has removed: move \
+           /var/lib/etcd/member away, then add the member: \
+           `etcdctl member add etcd-01 --peer-urls=https://192.168.1.100:2380`"],
+    );
+}
+
+#[test]
+fn nobody_starts_empty_beside_a_cluster() {
+    let lost = "etcd-01: its data is lost: there is no write-ahead log in \
+                /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds it";
+    found(
+        |w| w.wipe(0),
+        &[&format!(
+            "{lost}, or remove the member from the cluster, then add it again: \
+             `etcdctl member remove a0`, then \
+             `etcdctl member add etcd-01 --peer-urls=https://192.168.1.100:2380`"
+        )],
+    );
+    found(
+        |w| {
+            w.wipe(0);
+            w.cluster.members.remove(0);
+        },
+        &["etcd-01: it is not a member of the cluster that runs: add it first: \
+           `etcdctl member add etcd-01 --peer-urls=https://192.168.1.100:2380`, and set its \
+           initialClusterState to \"existing\""],
+    );
+    // It was added, and is to join.
+    let added = |w: &mut World| {
+        w.wipe(0);
+        w.cluster.members[0].name.clear();
+        w.cluster.members[0].client_urls.clear();
+    };
+    found(
+        added,
+        &["etcd-01: it was added to the cluster that runs: set its initialClusterState to \
+           \"existing\", or it would start a cluster of its own"],
+    );
+    let existing = |w: &mut World| {
+        w.node(0).settings.initial_cluster_state = Some(ClusterState::Existing);
+    };
+    found(
+        |w| {
+            added(w);
+            existing(w);
+        },
+        &[],
+    );
+    // The first start of a new cluster was cut off: its members are known.
+    found(
+        |w| {
+            w.wipe(0);
+            w.cluster.members[0].client_urls.clear();
+        },
+        &[],
+    );
+    // The mark of the member that it replaces.
+    let mut world = World::new();
+    added(&mut world);
+    existing(&mut world);
+    world.facts(0).mark = Some(layout::MARK_READY.into());
+    assert_eq!(world.found(), [] as [&str; 0]);
+    let void = world.with(|fit| {
+        fit.facts.iter().map(|(node, facts)| fit.mark_is_void(node, facts)).collect::<Vec<_>>()
+    });
+    assert_eq!(void, [true, false, false]);
+    let world = World::new();
+    assert!(!world.with(|fit| fit.facts.iter().any(|(n, facts)| fit.mark_is_void(n, facts))));
+}
+
+#[test]
+fn a_new_cluster_is_made_only_where_there_has_never_been_one() {
+    let wiped = |nodes: &'static [usize]| {
+        move |w: &mut World| {
+            w.down();
+            nodes.iter().for_each(|at| w.wipe(*at));
+        }
+    };
+    let beside = |node: &str, other: &str| {
+        format!(
+            "{node}: /var/lib/etcd is empty, and {other} has data: a new cluster is made only \
+             when no node has any: start the others first (--only), so that the cluster can be \
+             asked"
+        )
+    };
+    found(wiped(&[1, 2]), &[&beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")]);
+    // That was deployed before there were marks.
+    found(
+        |w| {
+            wiped(&[1, 2])(w);
+            w.facts(0).mark = None;
+        },
+        &[&beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")],
+    );
+    let silent = |node: &str| {
+        format!(
+            "{node}: /var/lib/etcd is empty, and etcd-03 did not answer: a new cluster is made \
+             only when every node has answered, and none has data"
+        )
+    };
+    found(
+        |w| {
+            wiped(&[0, 1])(w);
+            w.facts.pop();
+        },
+        &[&silent("etcd-01"), &silent("etcd-02")],
+    );
+    // All data are gone, and a mark says that there were some.
+    let lost = "etcd-01: its data is lost: there is no write-ahead log in \
+                /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds \
+                it, or start the others (--only), then remove the member and add it again";
+    found(
+        |w| {
+            wiped(&[0, 1, 2])(w);
+            w.facts(0).mark = Some(layout::MARK_READY.into());
+        },
+        &[lost, &beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")],
+    );
+    // The first start was cut off.
+    found(
+        |w| {
+            wiped(&[1, 2])(w);
+            w.facts(0).mark = Some("starting".into());
+        },
+        &[],
+    );
+    // Pushing files starts nothing.
+    found(
+        |w| {
+            wiped(&[1, 2])(w);
+            w.purpose = PUSH;
+        },
+        &[],
+    );
+}
+
+#[test]
+fn an_etcd_of_others_is_left_alone() {
+    found(
+        |w| w.facts(0).unit = Some("/lib/systemd/system/etcd.service".into()),
+        &["etcd-01: /lib/systemd/system/etcd.service belongs to an etcd that these tools did \
+           not install: a new unit would override it and hide its data in /var/lib/etcd: \
+           remove its package, or leave this node out"],
+    );
+    found(
+        |w| {
+            w.facts(0).processes[0].unit = "kv.service".into();
+            w.facts(0).processes[0].exe = "/opt/etcd".into();
+        },
+        &["etcd-01: process 7 (/opt/etcd, in kv.service) is an etcd that these tools did not \
+           install: stop and remove it, or leave this node out"],
+    );
+}
+
+#[test]
+fn versions_go_in_steps() {
+    let to = |version: &'static str| {
+        move |w: &mut World| {
+            w.document.cluster = Some(pipeline::document::Cluster {
+                version: Some(version.into()),
+                ..Default::default()
+            });
+        }
+    };
+    found(to("v3.6.16"), &[]);
+    let refused = "etcd-01: v3.5.33 → v3.4.23: etcd 3.4 cannot read the data of 3.5: keep 3.5, \
+                   or restore a snapshot that etcd 3.4 took";
+    found(to("v3.4.23"), &[refused]);
+    // Nobody runs: what lies there was written by the binary that is installed.
+    found(
+        |w| {
+            w.down();
+            to("v3.4.23")(w);
+        },
+        &[refused],
+    );
+    found(
+        |w| {
+            to("v3.6.16")(w);
+            w.cluster.replies.get_mut("etcd-02").unwrap().version = "3.5.16".into();
+        },
+        &["etcd-02: v3.5.16 → v3.6.16: every member must run v3.5.32 or later first: upgrade \
+           v3.5.16 → v3.5.33 → v3.6.16"],
+    );
+    found(
+        |w| {
+            w.purpose = Purpose::Start;
+            let said = "timeout: failed to run command".to_owned();
+            w.facts(1).binaries.insert("/usr/local/bin/etcd".into(), said);
+        },
+        &["etcd-02: /usr/local/bin/etcd does not run on this host (timeout: failed to run \
+           command): run etcd-push again"],
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let token = |node: &str| {
+        format!(
+            "{node}: warning: its cluster was made with the token \"k8s-etcd-cluster\", which \
+             stays: \"other\" has no effect on it"
+        )
+    };
+    found(
+        |w| {
+            w.document.cluster = Some(pipeline::document::Cluster {
+                token: Some("other".into()),
+                ..Default::default()
+            });
+        },
+        &[&token("etcd-01"), &token("etcd-02"), &token("etcd-03")],
+    );
+    found(
+        |w| {
+            w.document.nodes.pop();
+            w.facts.pop();
+        },
+        &["warning: member etcd-03 of the cluster is not in the document: add it, or remove it \
+           with `etcdctl member remove a2`"],
+    );
+}
+
+const CA: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+const OTHER_CA: &str = "-----BEGIN CERTIFICATE-----\nAAAB\n-----END CERTIFICATE-----";
+
+#[test]
+fn a_ca_is_replaced_only_by_one_that_contains_it() {
+    let ca = |content: String| {
+        move |w: &mut World| {
+            w.node(1).set_file(pipeline::document::File {
+                path: "/etc/etcd/ssl/ca.crt".into(),
+                mode: "0644".into(),
+                owner: "root".into(),
+                group: "root".into(),
+                content: Some(content),
+                local: None,
+                sha256: None,
+            });
+        }
+    };
+    found(ca(CA.into()), &[]);
+    found(ca(format!("# the new one\n{OTHER_CA}\n\n{CA}\n")), &[]);
+    let refused = format!(
+        "etcd-02: /etc/etcd/ssl/ca.crt holds the CA with sha256 {}, which the document does \
+         not contain: run this with the pki folder that this cluster was made with, or pass \
+         --replace-ca to cut off whoever trusts that CA only",
+        disk::sha256(&[0, 0, 0])
+    );
+    found(ca(OTHER_CA.into()), &[&refused]);
+    found(
+        |w| {
+            ca(OTHER_CA.into())(w);
+            w.purpose = Purpose::Push { replace_ca: true };
+        },
+        &[],
+    );
+    // There is none yet.
+    found(
+        |w| {
+            ca(OTHER_CA.into())(w);
+            w.facts(1).ca.clear();
+        },
+        &[],
+    );
+}
+
+/// The first bytes of a log that etcd 3.5.16 began for a new cluster.
+#[test]
+fn a_log_says_whose_it_is() {
+    let head = [
+        "04000000000000840804100000000000200000000000000008011087f495ba0a1a1608cdc0aecf95",
+        "da88d1820110feba95859fe3ceb3fb010e0000000000008208051087ca97ef061a04080010000000",
+        "7700000000000081080210c4d0cdbe061a6d080110011801226508001000188ae2c9bb92be9af344",
+        "22557b226964223a",
+    ];
+    let head = hex::decode(head.concat()).unwrap();
+    let identity =
+        Identity { member: "82a222d159eba04d".into(), cluster: "fb673b19f0a55d7e".into() };
+    assert_eq!(Identity::of_log(&head), Some(identity));
+    for cut in 0..72 {
+        let _ = Identity::of_log(&head[..cut]);
+    }
+    assert_eq!(Identity::of_log(&[0xff; 128]), None);
+}
