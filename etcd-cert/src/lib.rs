@@ -92,6 +92,13 @@ impl Tool for Cert {
         &self.common
     }
 
+    fn without(command: &str) -> &'static [&'static str] {
+        match command {
+            "check" => &["check", "jobs", "lock_timeout"],
+            _ => &["jobs", "lock_timeout"],
+        }
+    }
+
     fn works_without_document(&self) -> bool {
         !matches!(self.command, Command::Issue(_))
     }

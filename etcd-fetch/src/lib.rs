@@ -93,6 +93,10 @@ impl Tool for Fetch {
         &self.common
     }
 
+    fn without(_: &str) -> &'static [&'static str] {
+        &["jobs", "lock_timeout"]
+    }
+
     fn works_without_document(&self) -> bool {
         self.unpack.is_some() && terminal::nothing_piped_in()
     }

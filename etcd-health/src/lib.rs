@@ -77,6 +77,10 @@ impl Tool for Health {
         &self.common
     }
 
+    fn without(_: &str) -> &'static [&'static str] {
+        &["check", "lock_timeout"]
+    }
+
     fn reads_stdin(&self) -> bool {
         self.endpoints.endpoints.is_empty()
     }

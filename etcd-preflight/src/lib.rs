@@ -109,6 +109,10 @@ impl Tool for Preflight {
         &self.common
     }
 
+    fn without(_: &str) -> &'static [&'static str] {
+        &["check", "lock_timeout"]
+    }
+
     fn writes_document(&self) -> bool {
         self.format() == Format::Json
     }

@@ -39,6 +39,10 @@ impl Tool for Render {
         &self.common
     }
 
+    fn without(_: &str) -> &'static [&'static str] {
+        &["jobs", "lock_timeout"]
+    }
+
     fn run(&self, run: &mut Run) -> Result<()> {
         let version = version_of(&run.document, self.etcd_version)?;
         let templates = Templates::load(self.templates.as_deref())?;

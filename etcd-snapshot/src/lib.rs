@@ -68,6 +68,15 @@ impl Tool for Snapshot {
         &self.common
     }
 
+    fn without(command: &str) -> &'static [&'static str] {
+        match command {
+            "save" => &["lock_timeout"],
+            "restore" => &[],
+            "prune" => &["document", "keep_going", "strict", "only", "jobs", "lock_timeout"],
+            _ => &["document", "check", "keep_going", "strict", "only", "jobs", "lock_timeout"],
+        }
+    }
+
     fn reads_stdin(&self) -> bool {
         match &self.command {
             Command::Save(args) => args.reads_stdin(),

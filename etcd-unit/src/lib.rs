@@ -84,9 +84,29 @@ enum Command {
     },
 }
 
+/// What has no effect where nothing is changed, and etcd is not asked.
+const READING: &[&str] = &[
+    "check",
+    "lock_timeout",
+    "lose_quorum",
+    "unit_file",
+    "timeout",
+    "cacert",
+    "cert",
+    "key",
+    "pki",
+];
+
 impl Tool for Unit {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn without(command: &str) -> &'static [&'static str] {
+        match command {
+            "status" | "logs" => READING,
+            _ => &[],
+        }
     }
 
     fn writes_document(&self) -> bool {

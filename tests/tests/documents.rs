@@ -312,6 +312,78 @@ fn private_keys_and_long_values_are_not_shown() {
 }
 
 #[test]
+fn the_document_may_be_named() {
+    let folder = tempdir().unwrap();
+    let run = |line: &str| bash(folder.path(), line);
+    let render = "etcd-render --etcd-version v3.6.16";
+    run(
+        "printf 'm1:10.0.0.1:a\\nm2:10.0.0.2:b\\nm3:10.0.0.3:c\\n' > nodes.txt; echo bad > bad.txt",
+    )
+    .ok();
+    let piped = run(&format!("{render} < nodes.txt")).ok().stdout;
+    for named in ["nodes.txt", "- < nodes.txt", "<(cat nodes.txt)"] {
+        assert_eq!(run(&format!("{render} {named}")).ok().stdout, piped, "{named}");
+    }
+    let cases = [
+        (
+            "etcd-render nope.txt",
+            66,
+            "etcd-render: nope.txt: No such file or directory (os error 2)",
+        ),
+        ("etcd-render /dev/null", 66, "etcd-render: /dev/null: empty: no document"),
+        (
+            "etcd-unit start bad.txt",
+            65,
+            "etcd-unit: bad.txt:1: \"bad\": expected hostname:address:name (IPv6 in brackets), or \
+             a JSON document",
+        ),
+        (
+            "etcd-health --endpoints http://127.0.0.1:1 nodes.txt",
+            2,
+            "etcd-health: nodes.txt: no document is read here: leave it out",
+        ),
+    ];
+    for (line, code, said) in cases {
+        let ran = run(line).exits(code);
+        assert_eq!((ran.stderr, ran.stdout.as_str()), (format!("{said}\n"), ""), "{line}");
+    }
+}
+
+#[test]
+fn a_node_goes_by_its_name_its_hostname_and_its_address() {
+    let folder = tempdir().unwrap();
+    let nodes = "m1:10.0.0.1:a\nm2:10.0.0.2:b\nb:10.0.0.3:c\n";
+    fs::write(folder.path().join("nodes.txt"), nodes).unwrap();
+    // A name goes before the hostname of another.
+    for (only, expected) in
+        [("b", "b"), ("m2", "b"), ("10.0.0.2", "b"), ("10.0.0.3,m1", "a c"), ("c,10.0.0.3", "c")]
+    {
+        let line = format!("etcd-render --etcd-version v3.6.16 --only {only} nodes.txt");
+        let ran = bash(folder.path(), &line).ok();
+        let document = ran.document();
+        let rendered = document.nodes.iter().filter(|node| !node.files.is_empty());
+        let names: Vec<_> = rendered.map(|node| node.name.as_str()).collect();
+        assert_eq!(names.join(" "), expected, "{only}");
+    }
+    let ran = bash(folder.path(), "etcd-render --only m4 nodes.txt").exits(2);
+    assert_eq!(ran.stderr, "etcd-render: --only: \"m4\" is not a node in the document\n");
+}
+
+#[test]
+fn a_dry_run_is_a_check() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("nodes.txt"), "m1:10.0.0.1:a\n").unwrap();
+    let said =
+        |flag: &str| bash(folder.path(), &format!("etcd-cert issue {flag} nodes.txt")).exits(1);
+    let check = said("--check");
+    assert!(check.stderr.contains("would be issued"), "{}", check.stderr);
+    for flag in ["--dry-run", "-n"] {
+        assert_eq!(said(flag).stderr, check.stderr, "{flag}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn an_input_without_end() {
     let folder = tempdir().unwrap();
     let ran = bash(folder.path(), "etcd-push < /dev/zero");

@@ -10,10 +10,11 @@
 //! [`remote::Error::LockLost`].
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipeline::Run;
 use pipeline::document::Node;
+use pipeline::terminal::Progress;
 use remote::{Error, Fleet, Host, Lock, Query, Reply, fan_out};
 
 /// How often two operators who begin at the same moment try again.
@@ -47,8 +48,8 @@ impl<'a> Lease<'a> {
     /// what an interrupted run left at work there, then the state. With `--check` nothing
     /// is locked.
     ///
-    /// `None` when another operator has the lock of any node: that has been reported, and
-    /// nothing is to be done on any.
+    /// `None` when another operator has the lock of any node, and keeps it for longer than
+    /// `--lock-timeout`: that has been reported, and nothing is to be done on any.
     pub async fn take(
         fleet: &Fleet,
         run: &'a Run,
@@ -56,6 +57,8 @@ impl<'a> Lease<'a> {
         queries: impl Fn(&Node) -> Vec<Query>,
     ) -> Option<Self> {
         let mut attempt = 1;
+        let patience = Instant::now() + run.common.lock_timeout;
+        let mut waiting = None;
         loop {
             let replies = Self::try_take(fleet, run, tool, &queries).await;
             let locked = |reply: &Result<Reply, Error>| matches!(reply, Err(Error::Locked(_)));
@@ -75,13 +78,19 @@ impl<'a> Lease<'a> {
             // go, and one will be the first. Who is at work has all of them.
             let race = !locks.is_empty() && attempt < ATTEMPTS;
             release(fleet.jobs(), locks).await;
-            if !race {
+            let patient = Instant::now() < patience;
+            if !race && !patient {
                 for (node, error) in refused {
                     run.report(error.on(&node.name));
                 }
                 return None;
             }
             attempt += 1;
+            if let Some((node, error)) = refused.first().filter(|_| !race) {
+                waiting.get_or_insert_with(|| {
+                    Progress::wait(format!("waiting for the lock of {}: {error}", node.name))
+                });
+            }
             tokio::time::sleep(Duration::from_millis(fastrand::u64(20..500))).await;
         }
     }

@@ -1,11 +1,13 @@
 //! Flags: the common ones, and the environment variable of each.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Arg, ArgAction, Args, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory};
 
-use crate::{Tool, exit};
+use crate::{Tool, exit, parse_duration};
 
 /// The help heading of a flag by which a user accepts a risk in so many words. It
 /// counts on the command line of that very run only and has no environment
@@ -25,13 +27,18 @@ pub struct Common {
     /// Treat unknown keys in the document as errors
     #[arg(long, global = true)]
     pub strict: bool,
-    /// Work on these nodes only (may be repeated, or separated by commas)
+    /// Work on these nodes only: their names, hostnames or addresses (may be repeated,
+    /// or separated by commas)
     #[arg(long, global = true, value_name = "NODE", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Work on this many nodes at once
     #[arg(long, global = true, value_name = "N", default_value = "16",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
+    /// Where another run is at work, wait for its end for this long instead of giving up
+    #[arg(long, global = true, value_name = "DURATION", default_value = "0s",
+          value_parser = parse_duration)]
+    pub lock_timeout: Duration,
     /// Print errors and warnings only
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -46,7 +53,57 @@ pub fn command<T: Tool>() -> Command {
          its name in capitals, e.g. ETCD_TOOLS_KEEP_GOING=1 for --keep-going.\n\n{}",
         exit::TABLE
     );
-    with_environment(<T as CommandFactory>::command()).after_help(footer).term_width(80)
+    let command = <T as CommandFactory>::command();
+    let global = command.get_arguments().filter(|arg| arg.is_global_set()).cloned();
+    let global: Vec<_> = global.collect();
+    let command = with_document::<T>(command, &global)
+        .mut_arg("check", |check| check.visible_alias("dry-run").visible_short_alias('n'));
+    with_environment(command).after_help(footer).term_width(80)
+}
+
+/// What [`Tool::without`] calls the argument that names the document.
+const DOCUMENT: &str = "document";
+
+/// Each command that reads a document takes its path as the last argument, and does not
+/// show those of the tool's `global` flags that have no effect on it.
+fn with_document<T: Tool>(command: Command, global: &[Arg]) -> Command {
+    if command.has_subcommands() {
+        return command.mut_subcommands(|command| with_document::<T>(command, global));
+    }
+    let without = T::without(command.get_name());
+    let many = command.get_positionals().any(|arg| arg.get_action().takes_values() && is_many(arg));
+    let command = match many || without.contains(&DOCUMENT) {
+        true => command,
+        false => command.arg(
+            Arg::new(DOCUMENT)
+                .value_name("DOCUMENT")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("The document or node list; without it, or with -, it is read from stdin"),
+        ),
+    };
+    without.iter().filter(|id| **id != DOCUMENT).fold(command, |command, id| {
+        let is = |command: &Command| command.get_arguments().any(|arg| arg.get_id() == id);
+        match global.iter().find(|arg| arg.get_id() == id) {
+            _ if is(&command) => command.mut_arg(id, |arg| arg.hide(true)),
+            // One of the subcommand's own goes before that of all.
+            Some(arg) => command.arg(arg.clone().global(false).hide(true)),
+            None => command,
+        }
+    })
+}
+
+fn is_many(arg: &Arg) -> bool {
+    arg.get_num_args().is_some_and(|range| range.max_values() > 1)
+        || matches!(arg.get_action(), ArgAction::Append)
+}
+
+/// The path of the document, where the command line has one that is not `-`.
+pub(crate) fn document(mut matches: &ArgMatches) -> Option<&Path> {
+    while let Some((_, command)) = matches.subcommand() {
+        matches = command;
+    }
+    let path = matches.try_get_one::<PathBuf>(DOCUMENT).ok().flatten()?;
+    Some(path.as_path()).filter(|path| *path != Path::new("-"))
 }
 
 fn with_environment(command: Command) -> Command {

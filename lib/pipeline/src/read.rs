@@ -1,7 +1,9 @@
 //! Reading a document, with the place of every error.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -32,6 +34,21 @@ pub(crate) fn stdin() -> Result<Option<Input>, Error> {
         return Ok(None);
     }
     read(stdin.lock(), LIMIT)
+}
+
+/// Reads the document in the file `path`, as [`stdin`] does; every error has the path for
+/// its place. A pipe will do as well, as of bash's `<(…)`.
+pub(crate) fn file(path: &Path) -> Result<Option<Input>, Error> {
+    let name = path.display();
+    let file = File::open(path).map_err(|error| Error::no_input(format!("{name}: {error}")))?;
+    read(file, LIMIT).map_err(|error| {
+        let lines = error.message.lines();
+        let lines = lines.map(|line| match line.strip_prefix("stdin:") {
+            Some(rest) => format!("{name}:{rest}"),
+            None => line.to_owned(),
+        });
+        Error { message: lines.collect::<Vec<_>>().join("\n"), ..error }
+    })
 }
 
 fn read(input: impl Read, limit: u64) -> Result<Option<Input>, Error> {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard};
 
@@ -31,6 +32,14 @@ pub trait Tool: clap::Parser {
     /// Whether the document is what the tool writes to stdout. Default: yes.
     fn writes_document(&self) -> bool {
         true
+    }
+
+    /// The flags that have no effect on the (sub)command `command`, by the names of their
+    /// fields, and `document` where it never reads one: its help does not show them.
+    /// Default: none.
+    fn without(command: &str) -> &'static [&'static str] {
+        let _ = command;
+        &[]
     }
 
     /// Does the job. What it did on each node it gives to [`Run::report`]; an
@@ -109,14 +118,23 @@ impl Run {
         self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn check_only(&self) -> Result<(), Error> {
-        for name in &self.common.only {
-            if !self.document.nodes.iter().any(|node| node.name == *name) {
-                return Err(Error::usage(format!(
-                    "--only: {name:?} is not a node in the document"
-                )));
+    /// Makes node names of what `--only` says: a name goes before a hostname or address.
+    fn name_only(&mut self) -> Result<(), Error> {
+        let nodes = &self.document.nodes;
+        let mut names = Vec::new();
+        for only in &self.common.only {
+            let called = |node: &&Node| node.hostname() == only || node.address == *only;
+            let found: Vec<_> = match nodes.iter().find(|node| node.name == *only) {
+                Some(node) => vec![node],
+                None => nodes.iter().filter(called).collect(),
+            };
+            if found.is_empty() {
+                let what = format!("--only: {only:?} is not a node in the document");
+                return Err(Error::usage(what));
             }
+            names.extend(found.into_iter().map(|node| node.name.clone()));
         }
+        self.common.only = names;
         Ok(())
     }
 
@@ -182,8 +200,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 
 fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
     let parsed = command.try_get_matches_from_mut(std::env::args_os());
-    let tool = match parsed.and_then(|matches| T::from_arg_matches(&matches)) {
-        Ok(tool) => tool,
+    let parsed = parsed.and_then(|matches| Ok((T::from_arg_matches(&matches)?, matches)));
+    let (tool, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -197,7 +216,7 @@ fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
             return Exit::Usage;
         }
     };
-    let mut run = match start(name, &tool) {
+    let mut run = match start(name, &tool, cli::document(&matches)) {
         Ok(run) => run,
         Err(error) => {
             for line in error.message.lines() {
@@ -253,8 +272,16 @@ fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
     exit.unwrap_or(computed)
 }
 
-fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
-    let input = if tool.reads_stdin() { read::stdin()? } else { None };
+fn start<T: Tool>(name: &str, tool: &T, path: Option<&Path>) -> Result<Run, Error> {
+    let input = match (tool.reads_stdin(), path) {
+        (true, Some(path)) => read::file(path)?,
+        (true, None) => read::stdin()?,
+        (false, Some(path)) => {
+            let what = "no document is read here: leave it out";
+            return Err(Error::usage(format!("{}: {what}", path.display())));
+        }
+        (false, None) => None,
+    };
     let input = match input {
         Some(input) => input,
         None if tool.works_without_document() => Input {
@@ -263,21 +290,25 @@ fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
             original: Original::default(),
         },
         None => {
-            return Err(Error::no_input(
-                "stdin: no document: an earlier stage failed, or nothing was piped in",
-            ));
+            return Err(Error::no_input(match path {
+                Some(path) => format!("{}: empty: no document", path.display()),
+                None => {
+                    "stdin: no document: an earlier stage failed, or nothing was piped in".into()
+                }
+            }));
         }
     };
     if tool.common().strict {
+        let source = path.map_or("stdin".into(), |path| path.display().to_string());
         let unknown = input.warnings.iter().filter(|w| w.code == Code::UnknownKey);
         let lines: Vec<_> = unknown
-            .map(|w| format!("stdin: {}", w.message.replace(", passed on", " (--strict)")))
+            .map(|w| format!("{source}: {}", w.message.replace(", passed on", " (--strict)")))
             .collect();
         if !lines.is_empty() {
             return Err(Error::bad_input(lines.join("\n")));
         }
     }
-    let run = Run {
+    let mut run = Run {
         document: input.document,
         common: tool.common().clone(),
         tool: name.to_owned(),
@@ -285,7 +316,7 @@ fn start<T: Tool>(name: &str, tool: &T) -> Result<Run, Error> {
         original: input.original,
         writes_document: tool.writes_document(),
     };
-    run.check_only()?;
+    run.name_only()?;
     for warning in input.warnings {
         run.report(warning);
     }

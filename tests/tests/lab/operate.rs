@@ -381,9 +381,12 @@ fn two_operators_at_once() {
     );
     assert_eq!(content(), ["zero\n"; 2]);
 
-    // With the holder dies the lock.
+    // With the holder dies the lock, and who was told to wait for it goes on.
+    let mut patient = lab.start("exec etcd-push --lock-timeout 5m two.json");
+    lab.bash("etcd-push < two.json").exits(3);
+    assert!(patient.is_running(), "it waits");
     holder.kill();
-    lab.bash("etcd-push < two.json").ok();
+    patient.wait().ok();
     assert_eq!(content(), ["two\n"; 2]);
     lab.command(&["thaw", "etcd-03"]);
     lab.bash("etcd-push < one.json").ok();
