@@ -1,8 +1,6 @@
 //! The tables for people.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use pipeline::document::{Endpoint, Health, Member};
-use pipeline::terminal;
 
 const ENDPOINTS: [&str; 11] = [
     "NODE", "ENDPOINT", "HEALTH", "ROLE", "VERSION", "DB SIZE", "IN USE", "TERM", "INDEX", "LAG",
@@ -13,31 +11,12 @@ const MEMBERS: [&str; 5] = ["MEMBER", "ID", "VOTES", "PEER URLS", "CLIENT URLS"]
 /// The endpoints, and below them the members.
 pub(crate) fn render(health: &Health) -> String {
     let rows = health.endpoints.iter().map(|endpoint| endpoint_row(health, endpoint));
-    let mut text = render_table(&ENDPOINTS, rows, 5..10);
+    let mut text = pipeline::table(&ENDPOINTS, rows, 5..10);
     if !health.members.is_empty() {
         text += "\n";
-        text += &render_table(&MEMBERS, health.members.iter().map(member_row), 0..0);
+        text += &pipeline::table(&MEMBERS, health.members.iter().map(member_row), 0..0);
     }
     text
-}
-
-fn render_table<const N: usize>(
-    header: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    numbers: std::ops::Range<usize>,
-) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    // What a member calls itself stays in its cell, whatever it is.
-    let cells = |row: [String; N]| row.map(|cell| terminal::line(&cell).into_owned());
-    table.set_header(header.to_vec()).add_rows(rows.map(|row| Vec::from(cells(row))));
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if numbers.contains(&at) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt() + "\n"
 }
 
 fn endpoint_row(health: &Health, endpoint: &Endpoint) -> [String; 11] {

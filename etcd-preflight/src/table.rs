@@ -1,7 +1,6 @@
 //! The table for people: checks down, nodes across.
 
-use comfy_table::{ContentArrangement, Table, presets};
-use pipeline::{Code, Severity, terminal};
+use pipeline::{Code, Severity};
 
 use crate::finding::Finding;
 
@@ -17,12 +16,10 @@ pub(crate) fn render(
     skipped: &[Code],
     findings: &[Finding],
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let columns = || nodes.iter().map(|node| Some(*node)).chain([None]);
-    let header = columns().map(|node| node.unwrap_or(CLUSTER).to_owned());
-    table.set_header(std::iter::once("CHECK".to_owned()).chain(header));
-    for check in checks {
+    let header = columns().map(|node| node.unwrap_or(CLUSTER));
+    let header: Vec<_> = std::iter::once("CHECK").chain(header).collect();
+    let rows = checks.iter().map(|check| {
         let cells = columns().map(|node| {
             if skipped.contains(check) {
                 return "skipped".to_owned();
@@ -33,12 +30,9 @@ pub(crate) fn render(
             let found = findings.iter().filter(of_cell).max_by_key(|finding| rank(finding));
             found.map_or("-".to_owned(), cell)
         });
-        table.add_row(std::iter::once(check.name()).chain(cells));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.trim_fmt() + "\n"
+        std::iter::once(check.name()).chain(cells).collect::<Vec<_>>()
+    });
+    pipeline::table(&header, rows, 0..0)
 }
 
 fn rank(finding: &Finding) -> u8 {
@@ -51,7 +45,7 @@ fn rank(finding: &Finding) -> u8 {
 
 fn cell(finding: &Finding) -> String {
     let mark = ["", " WARNING", " ERROR"][usize::from(rank(finding))];
-    terminal::line(&format!("{}{mark}", finding.measured)).into_owned()
+    format!("{}{mark}", finding.measured)
 }
 
 #[cfg(test)]

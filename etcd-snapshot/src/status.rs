@@ -1,7 +1,6 @@
 //! `etcd-snapshot status`: what snapshots hold.
 
 use anyhow::Result;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::BinaryBytes;
 use pipeline::document::Member;
 use pipeline::{Run, terminal};
@@ -43,12 +42,9 @@ pub(crate) fn status(run: &Run, args: &Args) -> Result<()> {
 }
 
 fn table(rows: Vec<(String, Summary)>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(HEADER.to_vec());
-    for (path, summary) in rows {
+    let rows = rows.into_iter().map(|(path, summary)| {
         let members: Vec<_> = summary.members.iter().map(|member| member.name.as_str()).collect();
-        table.add_row([
+        [
             path,
             format!("{:08x}", summary.hash),
             summary.revision.to_string(),
@@ -57,15 +53,9 @@ fn table(rows: Vec<(String, Summary)>) -> String {
             BinaryBytes(summary.size_bytes).to_string(),
             summary.version().unwrap_or("-").to_owned(),
             members.join(","),
-        ]);
-    }
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if (2..6).contains(&at) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt() + "\n"
+        ]
+    });
+    pipeline::table(&HEADER, rows, 2..6)
 }
 
 fn in_json(path: &str, summary: &Summary) -> Value {

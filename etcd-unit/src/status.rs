@@ -3,7 +3,6 @@
 use anyhow::Result;
 use clap::ValueEnum;
 use cluster::units::{self, UnitState};
-use comfy_table::{Table, presets};
 use pipeline::document::{Node, UnitStatus};
 use pipeline::{Code, Run, ToolResult, terminal};
 use remote::Fleet;
@@ -36,6 +35,7 @@ impl Args {
 /// The `status` command.
 pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Args) -> Result<()> {
     let mut found: Vec<(String, String, UnitStatus)> = Vec::new();
+    let mut rows = Vec::new();
     let queries = |node: &Node| vec![units::query(&tool.wanted(node))];
     for (node, reply) in fleet.query(run.nodes(), None, queries).await {
         let state = reply.and_then(|reply| {
@@ -43,17 +43,24 @@ pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Arg
             UnitState::read(answer)
         });
         match state {
-            Ok(states) => found.extend(
-                states.into_iter().map(|s| (node.name.clone(), s.name.clone(), s.status())),
-            ),
-            Err(error) => run.report(error.on(&node.name)),
+            Ok(states) => {
+                for (unit, status) in states.into_iter().map(|s| (s.name.clone(), s.status())) {
+                    rows.push(row(&node.name, &unit, &status));
+                    found.push((node.name.clone(), unit, status));
+                }
+            }
+            Err(error) => {
+                let unknown = [&node.name, "-", "unknown", "-", "-", "-", "-"];
+                rows.push(unknown.map(str::to_owned));
+                run.report(error.on(&node.name));
+            }
         }
     }
     for (node, unit, status) in &found {
         run.report(result(unit, status).on(node));
     }
     if args.wants_table() {
-        terminal::print(&format!("{}\n", table(&found).trim_fmt()))?;
+        terminal::print(&pipeline::table(&HEADER, rows, 0..0))?;
     }
     for (node, unit, status) in found {
         let nodes = &mut run.document.nodes;
@@ -78,22 +85,14 @@ fn result(unit: &str, status: &UnitStatus) -> ToolResult {
     ToolResult::warning(Code::Outdated, message)
 }
 
-fn table(found: &[(String, String, UnitStatus)]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["NODE", "UNIT", "ACTIVE", "SUB", "ENABLED", "PID", "OUTDATED"]);
-    for (node, unit, status) in found {
-        let pid = status.main_pid.map_or("-".into(), |pid| pid.to_string());
-        let outdated = match status.outdated.is_empty() {
-            true => "-".to_owned(),
-            false => status.outdated.join(", "),
-        };
-        let UnitStatus { active, sub, enabled, .. } = status;
-        let row = [node, unit, active, sub, enabled, &pid, &outdated];
-        table.add_row(row.map(|cell| terminal::line(cell).into_owned()));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
+const HEADER: [&str; 7] = ["NODE", "UNIT", "ACTIVE", "SUB", "ENABLED", "PID", "OUTDATED"];
+
+fn row(node: &str, unit: &str, status: &UnitStatus) -> [String; 7] {
+    let UnitStatus { active, sub, enabled, .. } = status.clone();
+    let pid = status.main_pid.map_or("-".into(), |pid| pid.to_string());
+    let outdated = match status.outdated.is_empty() {
+        true => "-".to_owned(),
+        false => status.outdated.join(", "),
+    };
+    [node.into(), unit.into(), active, sub, enabled, pid, outdated]
 }

@@ -21,6 +21,7 @@ mod run;
 #[cfg(test)]
 mod sample;
 mod secrets;
+mod table;
 pub mod terminal;
 mod tree;
 mod units;
@@ -34,5 +35,6 @@ pub use read::{Input, parse};
 pub use results::{Code, Severity, ToolResult};
 pub use run::{Run, Tool, run};
 pub use secrets::has_private_key;
+pub use table::table;
 pub use units::{parse_duration, rfc3339};
 pub use validate::{is_dns_name, unit_name};
