@@ -1,36 +1,87 @@
 //! `etcd-cert check`.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use pipeline::{Code, Run, ToolResult};
+use pipeline::{Code, Run, ToolResult, terminal};
 use time::OffsetDateTime;
 
 use crate::authority::Authority;
+use crate::certificate::rfc3339;
 use crate::folder::{Folder, Pair};
 use crate::leaf::{self, Demands, Leaf, State};
-use crate::{on, warn_of_exposure};
+use crate::{Check, Format, on, warn_of_exposure};
 
 const REMEDY: &str = "run etcd-cert issue";
 
+/// One certificate, and what is to be said of it.
+struct Found {
+    node: Option<String>,
+    label: String,
+    not_after: Option<OffsetDateTime>,
+    result: ToolResult,
+}
+
 /// Reports when each certificate of the document's nodes expires, or of all
 /// nodes of the folder without a document; and of the CA and the clients.
-pub(crate) fn run(run: &Run, folder: &Folder, within: Duration) -> Result<()> {
+pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
     let authority = Authority::load(folder)?;
     let demands = Demands {
         authority: &authority,
         now: OffsetDateTime::now_utc(),
-        renew_before: time::Duration::try_from(within).unwrap_or(time::Duration::MAX),
+        renew_before: time::Duration::try_from(args.within).unwrap_or(time::Duration::MAX),
         // Which ones `issue --san` added is not known here.
         more_names: true,
     };
+    let mut found = Vec::new();
     for (node, leaves) in nodes(run, folder)? {
-        report(run, &demands, Some(&node), &leaves);
+        found.extend(leaves.iter().map(|leaf| of_leaf(&demands, leaf, Some(&node))));
     }
-    run.report(ca_result(&demands, folder));
-    report(run, &demands, None, &leaf::clients(folder));
+    found.push(of_ca(&demands, folder));
+    found.extend(leaf::clients(folder)?.iter().map(|leaf| of_leaf(&demands, leaf, None)));
+    for Found { node, not_after, result, .. } in &found {
+        let not_after = not_after.map(rfc3339);
+        let result = ToolResult { not_after, ..result.clone() };
+        run.report(on(result, node.as_deref()));
+    }
     warn_of_exposure(run, folder);
+    match args.format() {
+        Format::Table => terminal::print(&table(&found, demands.now))?,
+        Format::Prometheus => terminal::print(&metrics(&found))?,
+        Format::Json => {}
+    }
     Ok(())
+}
+
+const HEADER: [&str; 5] = ["NODE", "CERTIFICATE", "EXPIRES", "DAYS LEFT", "STATE"];
+
+fn table(found: &[Found], now: OffsetDateTime) -> String {
+    let row = |found: &Found| {
+        let known = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        [
+            known(found.node.clone()),
+            found.label.clone(),
+            known(found.not_after.map(rfc3339)),
+            known(found.not_after.map(|time| (time - now).whole_days().to_string())),
+            if found.result.code == Code::Valid.name() {
+                "valid".into()
+            } else {
+                found.result.code.to_uppercase()
+            },
+        ]
+    };
+    pipeline::table(&HEADER, found.iter().map(row), 3..4)
+}
+
+/// When each certificate that is there expires, in the text format of Prometheus.
+fn metrics(found: &[Found]) -> String {
+    let name = "etcd_tools_certificate_not_after_seconds";
+    let mut text =
+        format!("# HELP {name} When the certificate expires, in Unix time.\n# TYPE {name} gauge\n");
+    for Found { node, label, not_after, .. } in found {
+        let Some(time) = not_after else { continue };
+        let node = node.as_ref().map(|node| format!("node=\"{node}\",")).unwrap_or_default();
+        text += &format!("{name}{{{node}certificate=\"{label}\"}} {}\n", time.unix_timestamp());
+    }
+    text
 }
 
 fn nodes(run: &Run, folder: &Folder) -> Result<Vec<(String, Vec<Leaf>)>> {
@@ -47,34 +98,32 @@ fn nodes(run: &Run, folder: &Folder) -> Result<Vec<(String, Vec<Leaf>)>> {
         .collect())
 }
 
-fn report(run: &Run, demands: &Demands, node: Option<&str>, leaves: &[Leaf]) {
-    for leaf in leaves {
-        run.report(on(result(demands, leaf), node));
-    }
-}
-
-fn result(demands: &Demands, leaf: &Leaf) -> ToolResult {
+fn of_leaf(demands: &Demands, leaf: &Leaf, node: Option<&str>) -> Found {
     let label = &leaf.label;
-    match leaf.state(demands) {
+    let not_after = leaf.not_after();
+    let result = match leaf.state(demands) {
         Ok(State::Good(found)) => valid(label, &found.expiry(demands.now)),
         Ok(State::Bad(why)) => due(format!("{label}: {why}: {REMEDY}")),
         Ok(State::Missing) => missing(label, &leaf.pair),
         Err(error) => ToolResult::error(Code::Failed, format!("{label}: {error:#}")),
-    }
+    };
+    let label = label.trim_end_matches(" certificate").to_owned();
+    Found { node: node.map(str::to_owned), label, not_after, result }
 }
 
-fn ca_result(demands: &Demands, folder: &Folder) -> ToolResult {
+fn of_ca(demands: &Demands, folder: &Folder) -> Found {
+    let of = |not_after, result| Found { node: None, label: "CA".into(), not_after, result };
     let Ok(ca) = demands.authority.current() else {
-        return missing("CA", &folder.ca());
+        return of(None, missing("CA", &folder.ca()));
     };
-    if let Some(why) = ca.invalid(demands.now) {
-        return due(format!("CA: {why}: replace it"));
-    }
     let expiry = ca.expiry(demands.now);
-    if ca.not_after - demands.now <= demands.renew_before {
-        return due(format!("CA: expires {expiry}: replace it"));
-    }
-    valid("CA", &expiry)
+    let soon = ca.not_after - demands.now <= demands.renew_before;
+    let result = match ca.invalid(demands.now) {
+        Some(why) => due(format!("CA: {why}: replace it")),
+        None if soon => due(format!("CA: expires {expiry}: replace it")),
+        None => valid("CA", &expiry),
+    };
+    of(Some(ca.not_after), result)
 }
 
 fn missing(label: &str, pair: &Pair) -> ToolResult {

@@ -11,7 +11,8 @@ use pipeline::disk::{self, Lock};
 /// The folder of the CA, the certificates and the keys.
 ///
 /// `ca`, `client` (the operator's) and `apiserver-etcd-client` lie in it, each
-/// as `.crt` and `.key`; `server` and `peer` of each node in `nodes/NAME`.
+/// as `.crt` and `.key`; further clients in `clients`; `server` and `peer` of each node
+/// in `nodes/NAME`.
 pub(crate) struct Folder {
     path: PathBuf,
     absolute: String,
@@ -60,6 +61,17 @@ impl Folder {
         self.pair("apiserver-etcd-client")
     }
 
+    pub fn named_client(&self, name: &str) -> Pair {
+        self.pair(&format!("clients/{name}"))
+    }
+
+    /// The names of the further clients, in order.
+    pub fn named_clients(&self) -> Result<Vec<String>> {
+        let names = self.names_in("clients")?;
+        let of_certificate = |name: String| name.strip_suffix(".crt").map(str::to_owned);
+        Ok(names.into_iter().filter_map(of_certificate).collect())
+    }
+
     pub fn of_node(&self, node: &str, stem: &str) -> Pair {
         self.pair(&format!("nodes/{node}/{stem}"))
     }
@@ -71,7 +83,11 @@ impl Folder {
 
     /// The names of the nodes that have a folder, in order.
     pub fn nodes(&self) -> Result<Vec<String>> {
-        let path = self.path.join("nodes");
+        self.names_in("nodes")
+    }
+
+    fn names_in(&self, folder: &str) -> Result<Vec<String>> {
+        let path = self.path.join(folder);
         let reading = || format!("{}: reading", path.display());
         let entries = match fs::read_dir(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

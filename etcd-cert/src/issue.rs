@@ -8,9 +8,10 @@ use pipeline::document::{Directory, Document, File};
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use time::{Duration, OffsetDateTime};
 
+use crate::authority::Authority;
 use crate::folder::Folder;
 use crate::leaf::{self, Demands, Leaf, State};
-use crate::{Issue, change, expiry, on, protect_key};
+use crate::{Client, Issue, Term, change, expiry, on, protect_key};
 
 /// Who certificates are issued to: a node, or the operator and kube-apiserver.
 struct Subject {
@@ -31,16 +32,10 @@ struct Issuing<'a> {
 /// into the document.
 pub(crate) fn run(run: &mut Run, folder: &Folder, issue: &Issue) -> Result<()> {
     let now = OffsetDateTime::now_utc();
-    let not_after = expiry("--validity", now, issue.validity)?;
-    if issue.validity <= issue.renew_before {
-        let message = "--validity: not longer than --renew-before: every run would reissue";
-        return Err(Error::usage(message).into());
-    }
+    issue.term.check(now)?;
     let (authority, _lock) = issue.ca.prepare(run, folder, now)?;
-    let renew_before = Duration::try_from(issue.renew_before)?;
-    let demands = Demands { authority: &authority, now, renew_before, more_names: false };
-    let issuing = Issuing { run, demands, not_after };
-    let subjects = subjects(run, folder, &issue.san);
+    let issuing = issue.term.issuing(run, &authority, now)?;
+    let subjects = subjects(run, folder, &issue.san)?;
     issuing.require_key(&subjects)?;
     remove_stale_temps(run, folder)?;
     let ca_changed = authority.save(run)? | protect_key(run, None, &folder.ca())?;
@@ -55,14 +50,56 @@ pub(crate) fn run(run: &mut Run, folder: &Folder, issue: &Issue) -> Result<()> {
     Ok(())
 }
 
-fn subjects(run: &Run, folder: &Folder, san: &[String]) -> Vec<Subject> {
+/// Issues the client certificate that `args` name, where it is missing or does not fit.
+pub(crate) fn client(run: &Run, folder: &Folder, args: &Client) -> Result<()> {
+    let now = OffsetDateTime::now_utc();
+    args.term.check(now)?;
+    // Whoever asks for a client has a cluster: nothing is made in a wrong folder.
+    Authority::load(folder)?.current()?;
+    let _lock = folder.lock(run.check())?;
+    let authority = Authority::load(folder)?;
+    let issuing = args.term.issuing(run, &authority, now)?;
+    let clients = Subject { node: None, leaves: vec![leaf::client(folder, &args.name)] };
+    issuing.require_key(std::slice::from_ref(&clients))?;
+    for leaf in &clients.leaves {
+        if issuing.ensure_issued(leaf, None)? == Step::Kept {
+            let message = format!("{} unchanged", leaf.label);
+            run.report(ToolResult::unchanged(Code::Unchanged, message));
+        }
+    }
+    Ok(())
+}
+
+impl Term {
+    fn check(&self, now: OffsetDateTime) -> Result<()> {
+        expiry("--validity", now, self.validity)?;
+        if self.validity <= self.renew_before {
+            let message = "--validity: not longer than --renew-before: every run would reissue";
+            return Err(Error::usage(message).into());
+        }
+        Ok(())
+    }
+
+    fn issuing<'a>(
+        &self,
+        run: &'a Run,
+        authority: &'a Authority,
+        now: OffsetDateTime,
+    ) -> Result<Issuing<'a>> {
+        let renew_before = Duration::try_from(self.renew_before)?;
+        let demands = Demands { authority, now, renew_before, more_names: false };
+        Ok(Issuing { run, demands, not_after: expiry("--validity", now, self.validity)? })
+    }
+}
+
+fn subjects(run: &Run, folder: &Folder, san: &[String]) -> Result<Vec<Subject>> {
     let of_node = |at: usize| {
         let node = &run.document.nodes[at];
         let leaves = leaf::of_node(folder, &node.name, &leaf::names(node, san));
         Subject { node: Some((at, node.name.clone())), leaves }
     };
-    let clients = Subject { node: None, leaves: leaf::clients(folder) };
-    run.selected().into_iter().map(of_node).chain([clients]).collect()
+    let clients = Subject { node: None, leaves: leaf::clients(folder)? };
+    Ok(run.selected().into_iter().map(of_node).chain([clients]).collect())
 }
 
 /// Removes what interrupted runs left: it may be a key.

@@ -59,23 +59,35 @@ pub(crate) fn of_node(folder: &Folder, name: &str, names: &[String]) -> Vec<Leaf
     vec![leaf("server"), leaf("peer")]
 }
 
-/// The client certificates of the operator and of kube-apiserver.
-pub(crate) fn clients(folder: &Folder) -> Vec<Leaf> {
-    let leaf = |stem, subject: (DnType, &str), pair| Leaf {
-        label: format!("{stem} certificate"),
-        pair,
-        subject: (subject.0, subject.1.into()),
-        names: Vec::new(),
-        usages: vec![Usage::ClientAuth],
-    };
+/// The client certificates of the operator, of kube-apiserver, and all that [`client`]
+/// made.
+pub(crate) fn clients(folder: &Folder) -> Result<Vec<Leaf>> {
     // With authentication on, etcd takes a client's common name for that of its user,
     // and its gateway refuses certificates that have one.
-    let operator = (DnType::OrganizationName, "etcd-tools");
-    let apiserver = (DnType::CommonName, "kube-apiserver-etcd-client");
-    vec![
-        leaf("client", operator, folder.client()),
-        leaf("apiserver-etcd-client", apiserver, folder.apiserver_client()),
-    ]
+    let operator = (DnType::OrganizationName, "etcd-tools".to_owned());
+    let apiserver = (DnType::CommonName, "kube-apiserver-etcd-client".to_owned());
+    let mut leaves = vec![
+        of_client("client", operator, folder.client()),
+        of_client("apiserver-etcd-client", apiserver, folder.apiserver_client()),
+    ];
+    leaves.extend(folder.named_clients()?.iter().map(|name| client(folder, name)));
+    Ok(leaves)
+}
+
+/// The client certificate of `name`, which is its common name and so its user where
+/// authentication is on.
+pub(crate) fn client(folder: &Folder, name: &str) -> Leaf {
+    of_client(name, (DnType::CommonName, name.to_owned()), folder.named_client(name))
+}
+
+fn of_client(stem: &str, subject: (DnType, String), pair: Pair) -> Leaf {
+    Leaf {
+        label: format!("{stem} certificate"),
+        pair,
+        subject,
+        names: Vec::new(),
+        usages: vec![Usage::ClientAuth],
+    }
 }
 
 /// The names and addresses under which `node` is reached, and `more`.
@@ -92,6 +104,12 @@ pub(crate) fn names(node: &Node, more: &[String]) -> Vec<String> {
 }
 
 impl Leaf {
+    /// When the certificate that is there expires, whatever else is wrong with it.
+    pub fn not_after(&self) -> Option<OffsetDateTime> {
+        let cert = read_if_present(&self.pair.cert).ok()??;
+        Certificate::first(&cert).ok().map(|found| found.not_after)
+    }
+
     /// Looks at what there is. An error is one of reading a file.
     pub fn state(&self, demands: &Demands) -> Result<State> {
         let Some(cert) = read_if_present(&self.pair.cert)? else { return Ok(State::Missing) };
@@ -121,7 +139,9 @@ impl Leaf {
         if let Some(invalid) = found.invalid(demands.now) {
             return Some(invalid);
         }
-        if found.not_after - demands.now <= demands.renew_before {
+        // One that expires with its CA could not be made to last longer.
+        let lasts = demands.authority.current().map_or(true, |ca| found.not_after < ca.not_after);
+        if lasts && found.not_after - demands.now <= demands.renew_before {
             return Some(format!("it expires {}", found.expiry(demands.now)));
         }
         self.usage_fault(found).or_else(|| self.name_fault(found, demands.more_names))
@@ -148,14 +168,15 @@ impl Leaf {
         (!more_names).then(fault)
     }
 
-    /// Makes a new key and a certificate for it that expires at `not_after`,
-    /// and writes both.
+    /// Makes a new key and a certificate for it that expires at `not_after`, or with
+    /// its CA if that is sooner, and writes both.
     pub fn issue(
         &self,
         authority: &Authority,
         now: OffsetDateTime,
         not_after: OffsetDateTime,
     ) -> Result<()> {
+        let not_after = not_after.min(authority.current()?.not_after);
         let mut params = params((self.subject.0.clone(), &self.subject.1), now, not_after)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

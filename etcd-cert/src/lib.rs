@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use pipeline::disk::Lock;
 use pipeline::document::Pki;
-use pipeline::{Code, Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration};
+use pipeline::{Code, Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration, terminal};
 use time::OffsetDateTime;
 
 use authority::{Authority, ProvidedCa};
@@ -42,6 +42,12 @@ enum Command {
     /// node, a client certificate for the operator and one for kube-apiserver.
     /// Certificates that fit are left alone.
     Issue(Issue),
+    /// Issue a client certificate for somebody else, such as backup or prometheus
+    ///
+    /// It goes to clients/NAME.crt and clients/NAME.key in the folder, with NAME for its
+    /// common name, which is its user where authentication is on. One that fits is
+    /// left alone; `issue` renews it with the others.
+    Client(Client),
     /// List when certificates expire; exit 1 when one is due for renewal
     Check(Check),
     /// Make the CA, or import your own, and issue nothing
@@ -53,16 +59,33 @@ enum Command {
 pub(crate) struct Issue {
     #[command(flatten)]
     ca: Ca,
-    /// How long a new certificate is valid
+    #[command(flatten)]
+    term: Term,
+    /// A further name or address in the certificates of all nodes (may be
+    /// repeated, or separated by commas)
+    #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', value_parser = parse_san)]
+    san: Vec<String>,
+}
+
+/// For how long.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Term {
+    /// How long a new certificate is valid, but no longer than its CA
     #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = parse_duration)]
     validity: Duration,
     /// Reissue a certificate that is valid for no longer than this
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
     renew_before: Duration,
-    /// A further name or address in the certificates of all nodes (may be
-    /// repeated, or separated by commas)
-    #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', value_parser = parse_san)]
-    san: Vec<String>,
+}
+
+/// Whom to issue a client certificate.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Client {
+    /// The name of the client: letters, digits, `.`, `_` and `-`
+    #[arg(value_name = "NAME", value_parser = parse_client)]
+    name: String,
+    #[command(flatten)]
+    term: Term,
 }
 
 /// What is due.
@@ -71,6 +94,26 @@ pub(crate) struct Check {
     /// A certificate is due that is valid for no longer than this
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
     within: Duration,
+    /// What to write to stdout [default: table on a terminal, else json]
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// The document, with `notAfter` in each result
+    Json,
+    /// Metrics for node_exporter's textfile collector
+    Prometheus,
+}
+
+impl Check {
+    fn format(&self) -> Format {
+        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        self.output.unwrap_or(usual)
+    }
 }
 
 /// Where the CA comes from.
@@ -95,7 +138,20 @@ impl Tool for Cert {
     fn without(command: &str) -> &'static [&'static str] {
         match command {
             "check" => &["check", "jobs", "lock_timeout"],
+            "client" => &["document", "keep_going", "strict", "only", "jobs", "lock_timeout"],
             _ => &["jobs", "lock_timeout"],
+        }
+    }
+
+    fn reads_stdin(&self) -> bool {
+        !matches!(self.command, Command::Client(_))
+    }
+
+    fn writes_document(&self) -> bool {
+        match &self.command {
+            Command::Check(check) => check.format() == Format::Json,
+            Command::Client(_) => false,
+            _ => true,
         }
     }
 
@@ -107,7 +163,8 @@ impl Tool for Cert {
         let folder = Folder::new(&self.pki)?;
         match &self.command {
             Command::Issue(issue) => issue::run(run, &folder, issue)?,
-            Command::Check(check) => return check::run(run, &folder, check.within),
+            Command::Client(client) => return issue::client(run, &folder, client),
+            Command::Check(check) => return check::run(run, &folder, check),
             Command::Ca(ca) => ca.run(run, &folder)?,
         }
         run.document.pki = Some(Pki::in_folder(&folder.absolute(folder.path())));
@@ -194,6 +251,18 @@ fn expiry(flag: &str, now: OffsetDateTime, validity: Duration) -> Result<OffsetD
             "{flag}: the validity is zero or beyond what a certificate can express"
         ))),
     }
+}
+
+fn parse_client(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    // X.509 allows a common name of 64 characters.
+    if text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(plain)
+    {
+        return Ok(text.to_owned());
+    }
+    Err("expected up to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit".into())
 }
 
 fn parse_san(text: &str) -> Result<String, String> {

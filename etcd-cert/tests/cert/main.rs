@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod clients;
 mod issue;
 mod own_ca;
 mod safety;

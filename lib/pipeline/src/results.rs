@@ -282,6 +282,9 @@ pub struct ToolResult {
     /// Whether the tool changed anything here.
     #[serde(default)]
     pub changed: bool,
+    /// When the certificate that it is about expires: RFC 3339 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
 }
 
 /// Codes of errors that are an answer, not a failure.
@@ -296,6 +299,7 @@ impl ToolResult {
             code: code.name(),
             message: message.into(),
             changed: false,
+            not_after: None,
         }
     }
 

@@ -107,6 +107,10 @@ fn hosts_that_cannot_be_reached() {
     let push = "XDG_RUNTIME_DIR=$PWD etcd-push < render.json";
     let pushed = lab.bash(&format!("{forget}; {push}")).exits(69);
     assert_eq!(errors(&pushed), NODES.map(|node| error(node, "unreachable")));
+    let table = lab.bash("XDG_RUNTIME_DIR=$PWD etcd-unit status -o table < render.json").exits(69);
+    let row = |node| format!("{node}  -     unknown  -    -        -    -");
+    let rows: Vec<_> = table.stdout.lines().skip(1).map(str::trim_end).collect();
+    assert_eq!(rows, NODES.map(row));
 
     // A host on which etcd waits for the others has not booted before they are there.
     for node in ["etcd-01", "etcd-02"] {
