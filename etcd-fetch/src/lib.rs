@@ -36,6 +36,8 @@ use crate::sums::Pin;
 
 /// Download, verify and cache an etcd release
 ///
+/// Without a document the archive for this machine goes into the cache.
+///
 /// Without a version the members of a cluster that runs are asked for theirs, with
 /// the certificates of --pki, so that no pipeline upgrades by accident.
 #[derive(Debug, clap::Parser)]
@@ -98,12 +100,14 @@ impl Tool for Fetch {
     }
 
     fn works_without_document(&self) -> bool {
-        self.unpack.is_some() && terminal::nothing_piped_in()
+        // Else a pipe that failed would go on without its document.
+        (self.unpack.is_some() || self.release.is_some()) && terminal::nothing_piped_in()
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
         let Choice { version, reason } = choice::choose(self, run)?;
-        let own = self.unpack.as_ref().map(|_| unpack::own_arch()).transpose()?;
+        let without_nodes = run.document.nodes.is_empty();
+        let own = (without_nodes || self.unpack.is_some()).then(unpack::own_arch).transpose()?;
         let of_nodes: BTreeSet<Arch> = run.nodes().iter().map(|node| node.arch()).collect();
         let archs = of_nodes.iter().copied().chain(own).collect();
         let pins = sums::pinned(&self.sha256, &archs)?;

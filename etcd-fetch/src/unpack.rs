@@ -21,7 +21,7 @@ pub(crate) fn own_arch() -> Result<Arch> {
         machine => machine,
     };
     Arch::of_machine(machine).ok_or_else(|| {
-        Error::usage(format!("--unpack: etcd has no release for this machine ({machine})")).into()
+        Error::usage(format!("etcd has no release for this machine ({machine})")).into()
     })
 }
 

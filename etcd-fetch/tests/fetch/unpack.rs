@@ -100,3 +100,25 @@ fn a_folder_that_cannot_be_made_is_one_line() {
     let ran: Ran = command.stdin(Stdio::null()).output().unwrap().into();
     ran.prints(3, &["etcd-fetch: file/bin: making the folder: Not a directory (os error 20)"]);
 }
+
+#[test]
+fn a_version_alone_warms_the_cache() {
+    let sandbox = Sandbox::new(&[]);
+    let arch = own_arch();
+    sandbox.publish("v3.5.16", arch, &release("v3.5.16", arch));
+    let tool = |args: &[&str]| -> Ran {
+        let mut command = sandbox.command(&sandbox.mirror(), args);
+        command.stdin(Stdio::null()).output().unwrap().into()
+    };
+    let ran = tool(&["v3.5.16"]);
+    let fetched = format!("fetched {} from {}", size(), sandbox.mirror());
+    ran.prints(0, &[&format!("etcd-fetch: v3.5.16 for {arch}: {fetched}")]);
+    assert_eq!(ran.stdout, "");
+    assert!(sandbox.cached("v3.5.16", arch).exists());
+    // Without a version there would be nothing to go by.
+    let said = "stdin: no document: an earlier stage failed, or nothing was piped in";
+    tool(&[]).prints(66, &[&format!("etcd-fetch: {said}")]);
+    // A pipe that failed is not an empty cache.
+    run(sandbox.command(&sandbox.mirror(), &["v3.5.16"]), "")
+        .prints(66, &[&format!("etcd-fetch: {said}")]);
+}
