@@ -27,6 +27,9 @@ pub struct Render {
     /// template replaces one that is not there
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
+    /// Write the built-in templates into this folder, to start from, and do nothing else
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["templates", "etcd_version"])]
+    print_templates: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -43,7 +46,18 @@ impl Tool for Render {
         &["jobs", "lock_timeout"]
     }
 
+    fn reads_stdin(&self) -> bool {
+        self.print_templates.is_none()
+    }
+
+    fn writes_document(&self) -> bool {
+        self.print_templates.is_none()
+    }
+
     fn run(&self, run: &mut Run) -> Result<()> {
+        if let Some(folder) = &self.print_templates {
+            return templates::print(run, folder);
+        }
         let version = version_of(&run.document, self.etcd_version)?;
         let templates = Templates::load(self.templates.as_deref())?;
         let data = |node: &&Node| Data::new(&run.document, node, version);

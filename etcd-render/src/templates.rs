@@ -8,7 +8,7 @@ use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, JsonRender, JsonTruthy, Output,
     RenderContext, RenderError, RenderErrorReason, Renderable, TemplateError, TemplateErrorReason,
 };
-use pipeline::{Error, disk};
+use pipeline::{Code, Error, Run, ToolResult, disk};
 
 use crate::data::Data;
 
@@ -21,6 +21,26 @@ const BUILT_IN: [(&str, &str); 2] = [
     (CONFIG, include_str!("../templates/etcd.conf.hbs")),
     (UNIT, include_str!("../templates/etcd.service.hbs")),
 ];
+
+/// Writes the built-in templates into `folder`; one that is there is left as it is, and is
+/// an error, for it may be the user's work.
+pub fn print(run: &Run, folder: &Path) -> Result<()> {
+    let paths = BUILT_IN.map(|(name, text)| (folder.join(name), text));
+    if let Some((path, _)) = paths.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
+        bail!("{}: there already: name another folder, or move it away", path.display());
+    }
+    for (path, text) in paths {
+        if run.check() {
+            run.report(ToolResult::would_change(format!("would write {}", path.display())));
+            continue;
+        }
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: making it", folder.display()))?;
+        disk::write(&path, text.as_bytes(), 0o644)?;
+        run.report(ToolResult::changed(Code::Written, format!("wrote {}", path.display())));
+    }
+    Ok(())
+}
 
 /// The two templates, parsed.
 pub struct Templates {

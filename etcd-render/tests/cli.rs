@@ -287,3 +287,29 @@ fn a_template_of_the_users_replaces_the_one_of_its_name() {
     let built_in = rendered(&document("v3.5.16", settings));
     assert_eq!(node["units"], built_in["nodes"][0]["units"]);
 }
+
+#[test]
+fn the_built_in_templates_are_there_to_start_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let print =
+        |more: &[&str]| render(&[&["--print-templates", "mine"], more].concat(), "", folder.path());
+    let said = |verb: &str| {
+        let line = |name| format!("etcd-render: {verb} mine/{name}\n");
+        ["etcd.conf.hbs", "etcd.service.hbs"].map(line).concat()
+    };
+    let check = print(&["--check"]);
+    assert_eq!((check.code, check.stderr), (1, said("would write")));
+    assert!(!folder.path().join("mine").exists());
+    let ran = print(&[]);
+    assert_eq!((ran.code, ran.stderr, ran.stdout.as_str()), (0, said("wrote"), ""));
+    // They are those that are built in.
+    let document = document("v3.6.16", json!({})).to_string();
+    let of_mine = render(&["--templates", "mine"], &document, folder.path()).stdout;
+    assert_eq!(of_mine, run(&[], &document).stdout);
+    // What the user makes of them is not overwritten.
+    fs::write(folder.path().join("mine/etcd.conf.hbs"), "A=1\n").unwrap();
+    let again = print(&[]);
+    let why = "mine/etcd.conf.hbs: there already: name another folder, or move it away";
+    assert_eq!((again.code, again.stderr), (3, format!("etcd-render: {why}\n")));
+    assert_eq!(fs::read_to_string(folder.path().join("mine/etcd.conf.hbs")).unwrap(), "A=1\n");
+}

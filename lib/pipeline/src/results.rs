@@ -225,6 +225,8 @@ pub enum Code {
     Unchanged,
     /// the configuration was rendered
     Rendered,
+    /// a template was written to a folder
+    Written,
     /// nothing had to be changed
     UpToDate,
     /// the checks that were made before a deployment found no error
