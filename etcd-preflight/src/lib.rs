@@ -179,7 +179,7 @@ impl Preflight {
         }
         findings.extend(hosts::duplicates(&seen));
         findings.extend(self.clocks(run, fleet, &seen).await);
-        findings.extend(mismatches(run, &seen).await);
+        findings.extend(mismatches(run, &self.credentials, &seen).await);
         findings.extend(cluster::judge(run, fleet, &self.credentials, &seen).await);
         let skipped = self.skipped(run);
         findings.retain(|finding| !skipped.contains(&finding.code));
@@ -234,10 +234,10 @@ impl Preflight {
 }
 
 /// What of the document does not fit what runs and lies on the nodes.
-async fn mismatches(run: &Run, seen: &[Seen<'_>]) -> Vec<Finding> {
+async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) -> Vec<Finding> {
     let nodes: Vec<_> =
         seen.iter().map(|seen| (seen.node, &seen.host, seen.etcd.clone())).collect();
-    let mut findings: Vec<_> = fit::mismatches(&run.document, &nodes)
+    let mut findings: Vec<_> = fit::mismatches(&run.document, &nodes, credentials)
         .await
         .into_iter()
         .map(|result| Finding::of_result(Code::Mismatch, result))

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use client::CredentialArgs;
 use cluster::fit::{self, Allowed, Purpose};
 use cluster::{Held, Lease, wal};
 use pipeline::document::Node;
@@ -44,6 +45,8 @@ pub struct Push {
     /// whoever trusts only the old one is cut off
     #[arg(long, help_heading = IN_WORDS)]
     replace_ca: bool,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     ssh: SshArgs,
     #[command(flatten)]
@@ -93,7 +96,7 @@ impl Push {
             return Ok(());
         };
         let purpose = Purpose::Push { replace_ca: self.replace_ca };
-        let fit = fit::allows(run, &lease, purpose).await;
+        let fit = fit::allows(run, &lease, purpose, &self.credentials).await;
         let Some(fit) = fit.filter(|_| !refuses(run, &lease)) else {
             lease.release().await;
             return Ok(());

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::CredentialArgs;
-use cluster::fit;
+use cluster::fit::{self, Allowed, Purpose};
 use cluster::units::{self, NodeState, WantedUnit};
 use cluster::{Held, Lease};
 use pipeline::document::{Node, Unit as DocumentUnit};
@@ -178,6 +178,13 @@ impl Unit {
             false => vec![fit(node)],
         };
         Lease::take(fleet, run, "etcd-unit", queries).await
+    }
+
+    /// Compares the document with what is on the nodes; see [`fit::allows`].
+    async fn allows(&self, run: &Run, lease: &Lease<'_>) -> Option<Allowed> {
+        let is_etcd = |wanted: &WantedUnit| wanted.name == units::ETCD;
+        let member = run.nodes().iter().any(|node| self.wanted(node).iter().any(is_etcd));
+        fit::allows(run, lease, Purpose::Start { member }, &self.credentials).await
     }
 
     /// The states of the nodes to work on; what cannot be understood is reported.

@@ -1,7 +1,6 @@
 //! `install`, `start` and `restart`.
 
 use anyhow::Result;
-use cluster::fit::{self, Purpose};
 use cluster::guard::{Standing, View};
 use cluster::units::{Changes, NodeState, UnitState, WantedUnit, has_install_section, is_member};
 use pipeline::terminal::Progress;
@@ -24,7 +23,7 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
-    if fit::allows(run, &lease, Purpose::Start).await.is_none() {
+    if tool.allows(run, &lease).await.is_none() {
         lease.release().await;
         return Ok(());
     }
@@ -49,7 +48,7 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
 pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let progress = Progress::wait("querying the units");
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
-    let Some(allowed) = fit::allows(run, &lease, Purpose::Start).await else {
+    let Some(allowed) = tool.allows(run, &lease).await else {
         lease.release().await;
         return Ok(());
     };
@@ -183,7 +182,7 @@ fn would_change(run: &Run, node: &NodeState) -> bool {
 pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
     // A restart starts what is down, too.
-    if fit::allows(run, &lease, Purpose::Start).await.is_none() {
+    if tool.allows(run, &lease).await.is_none() {
         lease.release().await;
         return Ok(());
     }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use client::CredentialArgs;
 use etcd::layout;
 use futures::future::join_all;
 use pipeline::document::Node;
@@ -22,6 +23,7 @@ pub use facts::{Facts, query};
 
 mod cluster;
 mod compare;
+mod environment;
 mod facts;
 mod identity;
 
@@ -34,10 +36,10 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// Whether `document` says how etcd is to run on `node`: it brings its release,
 /// its configuration or its unit. For a preflight every document does.
 fn concerns(document: &Document, node: &Node, purpose: Purpose) -> bool {
-    let config = layout::config_file(&document.settings(node).config_dir);
     purpose == Purpose::Preflight
+        || purpose == (Purpose::Start { member: true })
         || document.release.is_some()
-        || node.files.iter().any(|file| file.path == config)
+        || environment::is_brought(document, node)
         || node.units.iter().any(|unit| unit.name == layout::UNIT)
 }
 
@@ -50,7 +52,10 @@ pub enum Purpose {
         replace_ca: bool,
     },
     /// Start what is stopped.
-    Start,
+    Start {
+        /// Whether etcd's own unit is among what may be started.
+        member: bool,
+    },
     /// Nothing yet: to learn whether the document fits, even one that says nothing but
     /// which nodes there are.
     Preflight,
@@ -86,9 +91,15 @@ impl Allowed {
 }
 
 /// Compares the document of `run` with what is on its nodes, before anything is
-/// written on any: the first query of `lease` was a [`query`]. What does not fit is
+/// written on any: the first query of `lease` was a [`query`]. The members that run are
+/// asked with `credentials`. What does not fit is
 /// reported; nothing when something must not become true, and nothing may be written.
-pub async fn allows(run: &Run, lease: &Lease<'_>, purpose: Purpose) -> Option<Allowed> {
+pub async fn allows(
+    run: &Run,
+    lease: &Lease<'_>,
+    purpose: Purpose,
+    credentials: &CredentialArgs,
+) -> Option<Allowed> {
     let mut nodes = Vec::new();
     let mut refused = false;
     for held in lease.selected.iter().chain(&lease.others) {
@@ -100,12 +111,12 @@ pub async fn allows(run: &Run, lease: &Lease<'_>, purpose: Purpose) -> Option<Al
             }
         }
     }
-    let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose).await;
+    let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose, credentials).await;
     if verdict.refuses() && !refused {
         // A member that is just starting may have made its log, and told the others of
         // itself, after the look at its node.
         look_again(&run.document, &mut nodes).await;
-        verdict = check(&run.document, &run.nodes(), &nodes, purpose).await;
+        verdict = check(&run.document, &run.nodes(), &nodes, purpose, credentials).await;
     }
     refused |= verdict.refuses();
     verdict.results.into_iter().for_each(|result| run.report(result));
@@ -115,9 +126,13 @@ pub async fn allows(run: &Run, lease: &Lease<'_>, purpose: Purpose) -> Option<Al
 
 /// What of `document` does not fit its `nodes`, all that answered a [`query`]: what
 /// [`allows`] would refuse, found without a lock and reported by the caller.
-pub async fn mismatches(document: &Document, nodes: &[(&Node, &Host, Facts)]) -> Vec<ToolResult> {
+pub async fn mismatches(
+    document: &Document,
+    nodes: &[(&Node, &Host, Facts)],
+    credentials: &CredentialArgs,
+) -> Vec<ToolResult> {
     let selected: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
-    check(document, &selected, nodes, Purpose::Preflight).await.results
+    check(document, &selected, nodes, Purpose::Preflight, credentials).await.results
 }
 
 #[derive(Debug, Default)]
@@ -154,12 +169,13 @@ async fn check(
     selected: &[&Node],
     nodes: &[(&Node, &Host, Facts)],
     purpose: Purpose,
+    credentials: &CredentialArgs,
 ) -> Verdict {
     let is_selected = |node: &Node| selected.iter().any(|selected| selected.name == node.name);
     if !selected.iter().any(|node| concerns(document, node, purpose)) {
         return Verdict::default();
     }
-    let cluster = Cluster::ask(document, nodes).await;
+    let cluster = Cluster::ask(document, nodes, credentials).await;
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
     let fit = Fit { document, facts, cluster: &cluster, purpose };
     let results = fit.compare(is_selected);

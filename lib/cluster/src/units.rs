@@ -338,7 +338,7 @@ impl UnitState {
     /// files would give it now, those aside that etcd reads at its first start only.
     fn configuration_differs(&self) -> bool {
         let mut wanted = self.manager.clone();
-        wanted.extend(variables(&words(self.show("Environment"))));
+        wanted.extend(variables(&etcd::unit::words(self.show("Environment"))));
         let files = etcd::environment::parse(&self.configured.join("\n"));
         wanted.extend(files.into_iter().filter(|(name, _)| name.starts_with("ETCD_")));
         let names: BTreeSet<_> = wanted.keys().chain(self.running.keys()).collect();
@@ -356,26 +356,6 @@ impl Clock {
         let mut next = || times.next()?.ok();
         Some(Self { now: next()?, uptime: next()?, ticks_per_second: next()? })
     }
-}
-
-/// The words of a list as `systemctl show` writes it: those with blanks in double quotes.
-fn words(list: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let (mut quoted, mut chars) = (false, list.chars());
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' => word.get_or_insert_default().extend(chars.next()),
-            ' ' if !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 /// The `ETCD_*` variables among `assignments`.

@@ -62,6 +62,12 @@ pub fn member_mark(config_dir: &str) -> String {
     format!("{config_dir}/etcd.member")
 }
 
+/// Whether `path` is a drop-in of etcd's unit, where an administrator has them.
+pub fn is_drop_in(path: &str) -> bool {
+    let name = path.strip_prefix(UNIT_DIR).and_then(|path| path.strip_prefix("/etcd.service.d/"));
+    name.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
+}
+
 /// Where a file is staged before it is renamed to `path`: hidden, in the same folder.
 pub fn staged(path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));

@@ -1,14 +1,15 @@
 //! What is known of etcd, pure and without I/O, each rule with its source:
 //! [versions](Version) and the [steps](step) between them, which
 //! [settings](settings) a minor version knows, the [environment
-//! file](environment) that they stand in, the [layout](layout) on a node, and
-//! the arithmetic of [quorum](quorum).
+//! file](environment) that they stand in, what a [unit](unit) makes of it, the
+//! [layout](layout) on a node, and the arithmetic of [quorum](quorum).
 
 pub mod environment;
 pub mod layout;
 pub mod quorum;
 pub mod settings;
 mod step;
+pub mod unit;
 mod version;
 pub mod wal;
 

@@ -37,4 +37,4 @@ pub use run::{Run, Tool, run};
 pub use secrets::has_private_key;
 pub use table::table;
 pub use units::{parse_duration, rfc3339};
-pub use validate::{is_dns_name, unit_name};
+pub use validate::{is_dns_name, reserved_variable, unit_name};

@@ -328,8 +328,11 @@ impl Problems {
         if value.chars().any(char::is_control) {
             self.add(path, format!("{}: expected a value of one line", shown(name)));
         }
-        if let Some(why) = refused_variable(name) {
+        if let Some(why) = reserved_variable(name) {
             self.add(path, format!("{name} {why}"));
+        } else if let Some(kind) = etcd::settings::unfit_value(name, value) {
+            // With such a value etcd does not start.
+            self.add(path, format!("{name}: {}: expected {kind}", shown(value)));
         }
     }
 
@@ -341,9 +344,10 @@ impl Problems {
     }
 }
 
-/// Why `settings.env` must not set the variable `name` of etcd: it would get round what is
-/// checked of the document, or give up data.
-fn refused_variable(name: &str) -> Option<&'static str> {
+/// Why `settings.env`, or a file on a node, must not set the variable `name` of etcd: it
+/// would get round what is checked of the document, or give up data. To be said after
+/// the name; nothing for a variable that is free.
+pub fn reserved_variable(name: &str) -> Option<&'static str> {
     Some(match name {
         "ETCD_CONFIG_FILE" => "makes etcd ignore every other setting",
         "ETCD_NAME" => "is the name of the node: set that instead",
@@ -355,7 +359,24 @@ fn refused_variable(name: &str) -> Option<&'static str> {
         "ETCD_INITIAL_ADVERTISE_PEER_URLS" => {
             "is made from the node's address and peerPort: set those instead"
         }
-        "ETCD_DISCOVERY" | "ETCD_DISCOVERY_SRV" => {
+        "ETCD_LISTEN_PEER_URLS" => {
+            "is made from the node's address and peerPort: set those instead"
+        }
+        "ETCD_TRUSTED_CA_FILE"
+        | "ETCD_CERT_FILE"
+        | "ETCD_KEY_FILE"
+        | "ETCD_PEER_CERT_FILE"
+        | "ETCD_PEER_TRUSTED_CA_FILE"
+        | "ETCD_PEER_KEY_FILE" => "is made from certDir: set that instead",
+        "ETCD_CLIENT_CERT_AUTH" | "ETCD_PEER_CLIENT_CERT_AUTH" => {
+            "is always true, so that only certificates of the CA get in: leave it out"
+        }
+        "ETCD_AUTO_TLS" | "ETCD_PEER_AUTO_TLS" => {
+            "would replace the certificates of the document: leave it out"
+        }
+        "ETCD_HEARTBEAT_INTERVAL" => "is heartbeatIntervalMs: set that instead",
+        "ETCD_ELECTION_TIMEOUT" => "is electionTimeoutMs: set that instead",
+        "ETCD_DISCOVERY" | "ETCD_DISCOVERY_SRV" | "ETCD_DISCOVERY_ENDPOINTS" => {
             "would replace the nodes of the document: leave it out"
         }
         "ETCD_FORCE_NEW_CLUSTER" => "removes all other members at the next start: leave it out",
@@ -535,6 +556,45 @@ mod tests {
             ["stdin: nodes[0].name: \"..\": expected letters, digits, '.', '_' and '-'"]
         );
         assert_eq!(problems(""), ["stdin: nodes: no nodes"]);
+    }
+
+    #[test]
+    fn variables_that_stop_a_member_are_refused() {
+        let env = |name: &str, value: &str| {
+            let found = problems(&format!(
+                r#"{{"name": "a", "address": "1.1.1.1", "settings": {{"env": {{"{name}": "{value}"}}}}}}"#
+            ));
+            let place = "stdin: nodes[0].settings.env: ";
+            found.iter().map(|line| line.replace(place, "")).collect::<Vec<_>>().join("\n")
+        };
+        for (name, value, expected) in [
+            (
+                "ETCD_LISTEN_PEER_URLS",
+                "https://127.0.0.1:2380",
+                "ETCD_LISTEN_PEER_URLS is made from the node's address and peerPort: set those \
+                 instead",
+            ),
+            (
+                "ETCD_PEER_TRUSTED_CA_FILE",
+                "/srv/ca.crt",
+                "ETCD_PEER_TRUSTED_CA_FILE is made from certDir: set that instead",
+            ),
+            (
+                "ETCD_CLIENT_CERT_AUTH",
+                "false",
+                "ETCD_CLIENT_CERT_AUTH is always true, so that only certificates of the CA get \
+                 in: leave it out",
+            ),
+            (
+                "ETCD_QUOTA_BACKEND_BYTES",
+                "8GB",
+                "ETCD_QUOTA_BACKEND_BYTES: \"8GB\": expected a whole number",
+            ),
+            ("ETCD_QUOTA_BACKEND_BYTES", "-1", ""),
+            ("ETCD_LOGGER", "zap", ""),
+        ] {
+            assert_eq!(env(name, value), expected);
+        }
     }
 
     #[test]

@@ -185,6 +185,9 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     ran.exits(1).says("etcd-push: etcd-01: would replace /etc/etcd/ssl/ca.crt");
     assert_eq!((lab.on_all(&HOSTS, TRACES), members(&lab)), before);
 
+    overridden_on_the_node(&lab);
+    of_a_list_of_nodes(&lab, &id_3);
+
     // What is allowed restarts nothing: another order, another token, a line removed.
     let pids = lab.on_all(&HOSTS, "systemctl show etcd -p MainPID");
     for (edit, warning) in [
@@ -224,6 +227,76 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
             ran.stderr
         );
     }
+}
+
+/// What files on a node say, beside those of the document, is refused like an edit of it.
+fn overridden_on_the_node(lab: &Lab) {
+    let folder = "/etc/systemd/system/etcd.service.d";
+    lab.on(
+        "etcd-02",
+        &format!(
+            "mkdir -p {folder}; printf '[Service]\nEnvironment=ETCD_WAL_DIR=/srv/wal \
+             ETCD_NAME=kv ETCD_LOG_LEVEL=debug\nEnvironmentFile=-/etc/default/etcd*\n\
+             EnvironmentFile=-/etc/absent\n' > {folder}/wal.conf; \
+             printf 'ETCD_LISTEN_PEER_URLS=https://127.0.0.1:2380\nETCD_NAME=\"kv\"\n\
+             ETCD_INITIAL_CLUSTER_STATE=existing' > /etc/default/etcd-02"
+        ),
+    );
+    let before = lab.on_all(&HOSTS, TRACES);
+    let lines = [
+        "/etc/default/etcd-02 sets ETCD_LISTEN_PEER_URLS to https://127.0.0.1:2380, the document \
+         sets it to https://192.168.1.101:2380: remove it there: ETCD_LISTEN_PEER_URLS is made \
+         from the node's address and peerPort: set those instead"
+            .to_owned(),
+        "/etc/default/etcd-02 sets ETCD_NAME to kv, the document sets it to etcd-02: remove it \
+         there: ETCD_NAME is the name of the node: set that instead"
+            .to_owned(),
+        format!(
+            "{folder}/wal.conf sets ETCD_WAL_DIR to /srv/wal, the document does not set it: remove \
+             it there: ETCD_WAL_DIR is walDir: set that instead"
+        ),
+    ];
+    for tool in ["etcd-push", "etcd-push --check", "etcd-unit start", "etcd-unit restart"] {
+        let ran = lab.bash(&edited(".", tool)).exits(3);
+        let name = tool.split(' ').next().expect("a tool");
+        let expected: Vec<_> =
+            lines.iter().map(|line| format!("{name}: etcd-02: {line}")).collect();
+        assert_eq!(errors(&ran), expected, "{tool}");
+    }
+    assert_eq!(lab.on_all(&HOSTS, TRACES), before);
+    lab.on("etcd-02", &format!("rm -r {folder} /etc/default/etcd-02"));
+}
+
+/// A list of nodes is compared as a document is, with the pki folder of the flag.
+fn of_a_list_of_nodes(lab: &Lab, id_3: &str) {
+    let before = lab.on_all(&HOSTS, TRACES);
+    let swapped = "sed 's/etcd-01/tmp/; s/etcd-02/etcd-01/; s/tmp/etcd-02/' nodes.txt";
+    for command in ["start", "restart --check", "restart"] {
+        let ran = lab.bash(&format!("{swapped} | etcd-unit {command}")).exits(3);
+        let mut said = errors(&ran);
+        said.sort_unstable();
+        let renamed = |from: &str, to: &str| {
+            format!(
+                "etcd-unit: {to}: its data is of member {from}, the document calls it {to}: a \
+                 member keeps its name: change the document back"
+            )
+        };
+        assert_eq!(said, [renamed("etcd-02", "etcd-01"), renamed("etcd-01", "etcd-02")]);
+    }
+    let ran = lab.bash(
+        "mv pki elsewhere; sed 's/192.168.1.102/192.168.1.109/' nodes.txt \
+         | etcd-unit start --pki elsewhere; code=$?; mv elsewhere pki; exit $code",
+    );
+    ran.exits(3).says(&format!(
+        "etcd-unit: etcd-03: the cluster knows etcd-03 as https://192.168.1.102:2380, the \
+         document says https://192.168.1.109:2380: change it back, or replace the member: \
+         `etcdctl member remove {id_3}`, then `etcdctl member add etcd-03 \
+         --peer-urls=https://192.168.1.109:2380`"
+    ));
+    let ran = lab.bash("etcd-unit start < nodes.txt").ok();
+    assert_eq!(errors(&ran).len(), 3, "{}", ran.stderr);
+    ran.says("etcd-unit: etcd-01: etcd.service running as configured");
+    assert_eq!(lab.on_all(&HOSTS, TRACES), before);
 }
 
 #[test]

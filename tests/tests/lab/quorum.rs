@@ -123,10 +123,13 @@ fn what_is_sick_can_be_cured() {
 
     // A member that nobody can dial is not back, though it dials the others and serves.
     let pids = lab.on_all(&HOSTS[..3], PID);
-    let ran = roll_out(
-        ".nodes[1].settings.env.ETCD_LISTEN_PEER_URLS = \"https://127.0.0.1:2380\" \
-         | .cluster.settings = {quotaBackendBytes: 8388608}",
-    );
+    let ran = lab.bash(&format!(
+        "jq '.cluster.settings = {{quotaBackendBytes: 8388608}}' fetched.json | {RENDER} \
+         | jq '(.nodes[1].files[] | select(.path == \"/etc/etcd/etcd.conf\").content) \
+         |= sub(\"ETCD_LISTEN_PEER_URLS=.*?:2380\"; \
+         \"ETCD_LISTEN_PEER_URLS=https://127.0.0.1:2380\")' \
+         | etcd-push | etcd-unit start --timeout 30"
+    ));
     let ran = ran.exits(3);
     let lost = "etcd-02: etcd.service was restarted and is not back: ";
     let line = lines(&ran).into_iter().find_map(|line| line.strip_prefix(lost));

@@ -24,8 +24,11 @@ impl Cluster {
     /// Asks the members that run on `nodes`, each through its host's SSH
     /// connection, at the port that it runs with, and all at once. Those that do
     /// not answer are left out: what they run with is known all the same.
-    pub(super) async fn ask(document: &Document, nodes: &[(&Node, &Host, Facts)]) -> Self {
-        let credentials = CredentialArgs { cacert: None, cert: None, key: None, pki: "pki".into() };
+    pub(super) async fn ask(
+        document: &Document,
+        nodes: &[(&Node, &Host, Facts)],
+        credentials: &CredentialArgs,
+    ) -> Self {
         let Ok(access) = credentials.access(document, Some(LIMIT)) else { return Self::default() };
         let asked = nodes.iter().map(async |(node, host, facts)| {
             let url = facts.process()?.client_url()?;

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::cluster::Cluster;
+use super::environment::{self, Place, values};
 use super::facts::{Facts, Process, SAYS_VERSION};
 use super::identity::Identity;
 use super::{Purpose, concerns};
@@ -38,8 +39,7 @@ impl Fit<'_> {
                 continue;
             }
             let facts = self.facts.iter().find(|(other, _)| other.name == node.name);
-            let settings = self.document.settings(node);
-            let of_node = |facts| NodeFit { fit: self, node, facts, settings };
+            let of_node = |facts| NodeFit::new(self, node, facts);
             let refusals = match facts {
                 Some((_, facts)) => of_node(facts).refusals(),
                 None if self.cluster.members.is_empty() => Vec::new(),
@@ -69,7 +69,11 @@ impl Fit<'_> {
     pub(super) fn mark_is_void(&self, node: &Node, facts: &Facts) -> bool {
         !self.cluster.members.is_empty()
             && facts.was_ready()
-            && !facts.has_log(&self.document.settings(node))
+            && !facts.has_log(&self.place(node, facts))
+    }
+
+    fn place(&self, node: &Node, facts: &Facts) -> Place {
+        Place::wanted(self.document, node, facts)
     }
 
     /// Steps between versions that etcd does not support.
@@ -101,7 +105,7 @@ impl Fit<'_> {
         let settings = self.document.settings(node);
         let said = facts.binaries.get(&format!("{}/etcd", settings.bin_dir))?;
         let version = said.strip_prefix(SAYS_VERSION)?.parse().ok();
-        version.filter(|_| facts.has_data(&settings))
+        version.filter(|_| facts.has_data(&self.place(node, facts)))
     }
 
     fn warnings(&self) -> Vec<ToolResult> {
@@ -149,15 +153,71 @@ pub(super) struct NodeFit<'a> {
     pub(super) node: &'a Node,
     pub(super) facts: &'a Facts,
     pub(super) settings: NodeSettings,
+    /// Where the member is to have its data.
+    place: Place,
+    /// What it is to be told to be, in URLs of its peers.
+    url: String,
 }
 
-impl NodeFit<'_> {
+impl<'a> NodeFit<'a> {
+    fn new(fit: &'a Fit, node: &'a Node, facts: &'a Facts) -> Self {
+        let document = fit.document;
+        let settings = document.settings(node);
+        let mut url = document.peer_url(node);
+        if !environment::is_brought(document, node) {
+            // A list of nodes says nothing of ports.
+            let told = facts.configured(document, node);
+            let prefix = format!("https://{}:", node.url_host());
+            let urls = told.get("ETCD_INITIAL_ADVERTISE_PEER_URLS");
+            url = urls.filter(|urls| urls.starts_with(&prefix)).cloned().unwrap_or(url);
+        }
+        Self { fit, node, facts, settings, place: fit.place(node, facts), url }
+    }
+
     fn refusals(&self) -> Vec<String> {
         if let Some(foreign) = self.foreign() {
             return vec![foreign];
         }
+        let overridden = self.overridden();
+        if !overridden.is_empty() {
+            return overridden;
+        }
         let identity = self.moved().or_else(|| self.identity());
         [identity, self.stranger(), self.ca(), self.binary()].into_iter().flatten().collect()
+    }
+
+    /// What on the node would tell the member at its next start to be something else
+    /// than the document says.
+    fn overridden(&self) -> Vec<String> {
+        let Self { fit, node, facts, .. } = self;
+        let next = environment::next_start(fit.document, node, facts);
+        if !environment::is_brought(fit.document, node) {
+            let name = next.get("ETCD_NAME").filter(|name| name.value != node.name);
+            let name = name.filter(|_| !fit.cluster.replies.contains_key(&node.name));
+            return name.map(|name| self.renamed(&name.value)).into_iter().collect();
+        }
+        let wanted = environment::wanted(fit.document, node);
+        let names: BTreeSet<_> = next.keys().chain(wanted.keys()).collect();
+        let differs = names.into_iter().filter(|name| {
+            let value = |of: &environment::Variables| of.get(*name).map(|set| set.value.clone());
+            let no_effect = etcd::settings::is_bootstrap_only(name) && self.has_log();
+            value(&next) != value(&wanted) && !no_effect
+        });
+        let refused = differs.filter_map(|name| {
+            let why = pipeline::reserved_variable(name)?;
+            let says = match wanted.get(name) {
+                Some(set) => format!("the document sets it to {}", set.value),
+                None => "the document does not set it".into(),
+            };
+            Some(match next.get(name) {
+                Some(set) => format!(
+                    "{} sets {name} to {}, {says}: remove it there: {name} {why}",
+                    set.source, set.value
+                ),
+                None => format!("a drop-in of {} unsets {name}, {says}: remove it", layout::UNIT),
+            })
+        });
+        refused.collect()
     }
 
     /// An etcd that these tools did not install.
@@ -168,7 +228,11 @@ impl NodeFit<'_> {
                 && (process.exe.starts_with(layout::RELEASES)
                     || self.fit.document.release.is_none())
         };
-        if let Some(unit) = facts.unit.as_deref().filter(|at| !at.starts_with(layout::UNIT_DIR)) {
+        // One that is only started or restarted stays what it is.
+        let overrides = !matches!(self.fit.purpose, Purpose::Start { .. })
+            || self.node.units.iter().any(|unit| unit.name == layout::UNIT);
+        let theirs = facts.unit.as_deref().filter(|at| !at.starts_with(layout::UNIT_DIR));
+        if let Some(unit) = theirs.filter(|_| overrides) {
             let data = facts.process().and_then(|process| process.variables.get("ETCD_DATA_DIR"));
             let data = data.map(|data| format!(" in {data}")).unwrap_or_default();
             return Some(format!(
@@ -187,14 +251,11 @@ impl NodeFit<'_> {
     /// Data in another folder than the document says.
     fn moved(&self) -> Option<String> {
         let facts = self.facts;
-        let wanted = facts.folder(&self.settings)?;
+        let wanted = facts.folder(&self.place)?;
         let runs = facts.process().map(|process| &process.variables);
-        let told = facts.configured();
+        let told = values(environment::on_node(self.fit.document, self.node, facts));
         for (variables, running) in runs.map(|v| (v, true)).into_iter().chain([(&told, false)]) {
-            let Some(data) = variables.get("ETCD_DATA_DIR") else { continue };
-            let wal = variables.get("ETCD_WAL_DIR");
-            let wal = wal.cloned().unwrap_or_else(|| layout::wal_folder(data, None));
-            let Some(old) = facts.folders.iter().find(|f| f.data == *data && f.wal == wal) else {
+            let Some(old) = Place::of(variables).and_then(|place| facts.folder(&place)) else {
                 continue;
             };
             if (&old.data, &old.wal) == (&wanted.data, &wanted.wal) || !(old.has_data() || running)
@@ -225,7 +286,7 @@ impl NodeFit<'_> {
     /// The member on the node is not the one that the document names.
     fn identity(&self) -> Option<String> {
         let cluster = self.fit.cluster;
-        let folder = self.facts.folder(&self.settings);
+        let folder = self.facts.folder(&self.place);
         let data = folder.and_then(|folder| folder.identity.as_ref());
         let reply = cluster.replies.get(&self.node.name);
         let own =
@@ -245,14 +306,15 @@ impl NodeFit<'_> {
     }
 
     fn has_log(&self) -> bool {
-        self.facts.has_log(&self.settings)
+        self.facts.has_log(&self.place)
     }
 
     /// That there is no data, on the node, where the document wants them.
     fn lost(&self) -> String {
-        let wal = layout::wal_folder(&self.settings.data_dir, self.settings.wal_dir.as_deref());
         format!(
-            "its data is lost: there is no write-ahead log in {wal}, and it has run with one: mount the disk that holds it"
+            "its data is lost: there is no write-ahead log in {}, and it has run with one: mount \
+             the disk that holds it",
+            self.place.wal
         )
     }
 
@@ -266,12 +328,12 @@ impl NodeFit<'_> {
             )
         });
         let lies = fit.facts.iter().filter_map(|(node, facts)| {
-            let folder = facts.folder(&fit.document.settings(node))?;
+            let folder = facts.folder(&fit.place(node, facts))?;
             Some((node.name.as_str(), folder.identity.clone()?))
         });
         let advice = format!(
             "move {}/{} of the wrong one away, or take it out of the document",
-            self.settings.data_dir,
+            self.place.data,
             layout::MEMBER
         );
         for (node, other) in runs.chain(lies).filter(|(node, _)| *node != self.node.name) {
@@ -293,25 +355,21 @@ impl NodeFit<'_> {
 
     /// The member `own` as the member list has it.
     fn as_member(&self, own: &Identity) -> Option<String> {
-        let (node, url) = (self.node, self.url());
+        let (node, url) = (self.node, &self.url);
         let Some(member) = self.fit.cluster.member(&own.member) else {
             return Some(format!(
                 "its data is of member {}, which the cluster has removed: move {}/{} away, then \
                  add the member: {}",
                 own.member,
-                self.settings.data_dir,
+                self.place.data,
                 layout::MEMBER,
                 self.add()
             ));
         };
         if !member.name.is_empty() && member.name != node.name {
-            return Some(format!(
-                "its data is of member {}, the document calls it {}: a member keeps its name: \
-                 change the document back",
-                member.name, node.name
-            ));
+            return Some(self.renamed(&member.name));
         }
-        if !member.peer_urls.contains(&url) {
+        if !member.peer_urls.contains(url) {
             return Some(format!(
                 "the cluster knows it as {}, the document says {url}: change it back, or tell the \
                  cluster first, for one member at a time: \
@@ -325,17 +383,13 @@ impl NodeFit<'_> {
 
     /// The member as it was last configured, where no member list is to be had.
     fn as_configured(&self) -> Option<String> {
-        let (node, url) = (self.node, self.url());
-        let told = self.facts.configured();
+        let (node, url) = (self.node, &self.url);
+        let told = self.facts.configured(self.fit.document, node);
         if let Some(name) = told.get("ETCD_NAME").filter(|name| **name != node.name) {
-            return Some(format!(
-                "its data is of member {name}, the document calls it {}: a member keeps its name: \
-                 change the document back",
-                node.name
-            ));
+            return Some(self.renamed(name));
         }
         let urls = told.get("ETCD_INITIAL_ADVERTISE_PEER_URLS")?;
-        let known = urls.split(',').any(|known| known == url);
+        let known = urls.split(',').any(|known| known == *url);
         (!known).then(|| {
             format!(
                 "the cluster knows it as {urls}, the document says {url}: change it back, or \
@@ -370,9 +424,9 @@ impl NodeFit<'_> {
 
     /// The member of the member list that the node is to be, or why there is none.
     fn listed(&self) -> Result<&Member, String> {
-        let (node, url) = (self.node, self.url());
+        let (node, url) = (self.node, &self.url);
         let members = &self.fit.cluster.members;
-        let Some(member) = members.iter().find(|member| member.peer_urls.contains(&url)) else {
+        let Some(member) = members.iter().find(|member| member.peer_urls.contains(url)) else {
             return Err(match members.iter().find(|member| member.name == node.name) {
                 Some(member) => format!(
                     "the cluster knows {} as {}, the document says {url}: change it back, or \
@@ -401,16 +455,16 @@ impl NodeFit<'_> {
 
     /// The command that makes the node a member.
     fn add(&self) -> String {
-        format!("`etcdctl member add {} --peer-urls={}`", self.node.name, self.url())
+        format!("`etcdctl member add {} --peer-urls={}`", self.node.name, self.url)
     }
 
     /// A node without data where no cluster runs that could be asked.
     fn new_cluster(&self) -> Option<String> {
         let fit = self.fit;
-        if fit.purpose != Purpose::Start {
+        if !matches!(fit.purpose, Purpose::Start { .. }) {
             return None;
         }
-        let data = &self.settings.data_dir;
+        let data = &self.place.data;
         if self.facts.was_ready() {
             return Some(format!(
                 "{}, or start the others (--only), then remove the member and add it again",
@@ -428,7 +482,7 @@ impl NodeFit<'_> {
         let (other, _) = fit.facts.iter().find(|(node, facts)| {
             // One whose first start was cut off is no cluster yet.
             let began = facts.mark.as_ref().is_some_and(|_| !facts.was_ready());
-            facts.was_ready() || (facts.has_data(&fit.document.settings(node)) && !began)
+            facts.was_ready() || (facts.has_data(&fit.place(node, facts)) && !began)
         })?;
         Some(format!(
             "{data} is empty, and {} has data: a new cluster is made only when no node has any: \
@@ -439,7 +493,7 @@ impl NodeFit<'_> {
 
     /// Data that the user cannot read.
     fn stranger(&self) -> Option<String> {
-        let (path, owner) = self.facts.folder(&self.settings)?.stranger.as_ref()?;
+        let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
         Some(format!(
@@ -473,7 +527,7 @@ impl NodeFit<'_> {
 
     /// A binary that would not start.
     fn binary(&self) -> Option<String> {
-        if self.fit.purpose != Purpose::Start {
+        if !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
         let path = format!("{}/etcd", self.settings.bin_dir);
@@ -487,8 +541,13 @@ impl NodeFit<'_> {
         Some(format!("{path} does not run on this host ({why}): run etcd-push again"))
     }
 
-    fn url(&self) -> String {
-        self.fit.document.peer_url(self.node)
+    /// That the member of another name is the node.
+    fn renamed(&self, name: &str) -> String {
+        format!(
+            "its data is of member {name}, the document calls it {}: a member keeps its name: \
+             change the document back",
+            self.node.name
+        )
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use etcd::{Version, environment, layout};
+use etcd::unit::Text;
+use etcd::{Version, layout};
 use pipeline::Document;
-use pipeline::document::{Node, NodeSettings};
+use pipeline::document::Node;
 use remote::{Error, Query};
 
+use super::environment::{self, Place};
 use super::identity::Identity;
 
 /// Says what of etcd runs and lies on a node.
@@ -21,6 +23,12 @@ pub struct Facts {
     pub(super) processes: Vec<Process>,
     /// The lines of the configuration on the disk.
     pub(super) config: String,
+    /// The unit file and its drop-ins, in the order in which systemd reads them.
+    pub(super) definition: Vec<Text>,
+    /// Other environment files of the unit, each with the pattern that stands for it.
+    pub(super) environment_files: Vec<(String, Text)>,
+    /// The variables of systemd itself, which all units inherit.
+    pub(super) manager: BTreeMap<String, String>,
     pub(super) folders: Vec<Folder>,
     /// The unit file that systemd takes for etcd's.
     pub(super) unit: Option<String>,
@@ -107,6 +115,19 @@ impl Facts {
                 }
             }
             "config" => self.config += &format!("{value}\n"),
+            "part" => self.definition.push(Text { path: value.into(), ..Text::default() }),
+            "line" => self.definition.last_mut()?.content += &format!("{value}\n"),
+            "file" => {
+                let (pattern, path) = value.split_once('\t')?;
+                let text = Text { path: path.into(), ..Text::default() };
+                self.environment_files.push((pattern.into(), text));
+            }
+            "setting" => self.environment_files.last_mut()?.1.content += &format!("{value}\n"),
+            "manager" => {
+                if let Some((name, value)) = value.split_once('=') {
+                    self.manager.insert(name.into(), value.into());
+                }
+            }
             "folder" => {
                 let [data, wal, database, head, stranger, owner] = fields(value)?;
                 self.folders.push(Folder {
@@ -151,21 +172,20 @@ impl Facts {
         self.mark.as_deref() == Some(layout::MARK_READY)
     }
 
-    /// Whether the member would start with data where the document wants them. A
-    /// database without a log counts for nothing: etcd would begin anew.
-    pub(super) fn has_log(&self, settings: &NodeSettings) -> bool {
-        self.folder(settings).is_some_and(|folder| folder.log)
+    /// Whether the member would start with data at `place`. A database without a log
+    /// counts for nothing: etcd would begin anew.
+    pub(super) fn has_log(&self, place: &Place) -> bool {
+        self.folder(place).is_some_and(|folder| folder.log)
     }
 
-    /// Whether anything of a member lies where the document wants its data.
-    pub(super) fn has_data(&self, settings: &NodeSettings) -> bool {
-        self.folder(settings).is_some_and(Folder::has_data)
+    /// Whether anything of a member lies at `place`.
+    pub(super) fn has_data(&self, place: &Place) -> bool {
+        self.folder(place).is_some_and(Folder::has_data)
     }
 
-    /// The folder that the document wants.
-    pub(super) fn folder(&self, settings: &NodeSettings) -> Option<&Folder> {
-        let wal = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
-        self.folders.iter().find(|f| f.data == settings.data_dir && f.wal == wal)
+    /// What lies at `place`.
+    pub(super) fn folder(&self, place: &Place) -> Option<&Folder> {
+        self.folders.iter().find(|f| f.data == place.data && f.wal == place.wal)
     }
 
     /// The process of etcd's unit.
@@ -173,10 +193,10 @@ impl Facts {
         self.processes.iter().find(|process| process.unit == layout::UNIT)
     }
 
-    /// What the member was last told to be: by the configuration on the disk,
-    /// which may be newer than the process, else by that.
-    pub(super) fn configured(&self) -> BTreeMap<String, String> {
-        let config = environment::parse(&self.config);
+    /// What the member of `node` was last told to be: by what lies on its disk, which
+    /// may be newer than the process, else by that.
+    pub(super) fn configured(&self, document: &Document, node: &Node) -> BTreeMap<String, String> {
+        let config = environment::values(environment::on_node(document, node, self));
         match self.process() {
             Some(process) if config.is_empty() => process.variables.clone(),
             _ => config,

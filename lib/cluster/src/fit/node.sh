@@ -44,12 +44,52 @@ if [ -e "$mark" ]; then
     say "mark$tab$word"
 fi
 
-for at in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+# The unit file and its drop-ins: what systemd reads next, whatever it has read so far.
+roots='/etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system'
+part() {
+    printf 'part\t%s\n' "$1"
+    { head -c 65536 "$1"; echo; } | sed "s/^/line$tab/"
+}
+drop_ins() {
+    for at in $roots; do ls "$at/etcd.service.d" "$at/service.d" 2>/dev/null; done |
+        sed -n '/\.conf$/p' | LC_ALL=C sort -u | head -n 100
+}
+for at in $roots; do
     if [ -e "$at/etcd.service" ] && ! [ "$at/etcd.service" -ef /dev/null ]; then
         say "unit$tab$at/etcd.service"
         break
     fi
+    at=
 done
+definition=$(
+    if [ "$at" ]; then part "$at/etcd.service"; fi
+    drop_ins | while IFS= read -r name; do
+        for kind in etcd.service.d service.d; do
+            for at in $roots; do
+                # One that is empty or leads to /dev/null hides those of its name.
+                [ -e "$at/$kind/$name" ] || continue
+                if [ -f "$at/$kind/$name" ]; then part "$at/$kind/$name"; fi
+                break 2
+            done
+        done
+    done
+)
+if [ "$definition" ]; then printf '%s\n' "$definition" | sed "s/^/fit$tab/"; fi
+systemctl show-environment 2>/dev/null | sed -n "s/^ETCD_/fit${tab}manager${tab}ETCD_/p"
+files=$(
+    printf '%s\n' "$definition" |
+        sed -n "s/^line$tab[[:space:]]*EnvironmentFile[[:space:]]*=[[:space:]]*-\{0,1\}//p" | sort -u |
+        while IFS= read -r pattern; do
+            [ "$pattern" != "$config" ] || continue
+            IFS=
+            for file in $pattern; do
+                [ -f "$file" ] || continue
+                printf 'file\t%s\t%s\n' "$pattern" "$file"
+                { head -c 65536 "$file"; echo; } | sed "s/^/setting$tab/"
+            done
+        done
+)
+if [ "$files" ]; then printf '%s\n' "$files" | sed "s/^/fit$tab/"; fi
 
 # One in a container with a network of its own is none of the node's.
 for process in /proc/[0-9]*; do
@@ -74,11 +114,19 @@ for process in /proc/[0-9]*; do
         "$(printf '%s\n' "$variables" | sed -n 's/^ETCD_WAL_DIR=//p')"
 done
 
+configured() { sed -n "s/^$1=//p" "$config" 2>/dev/null | tr -d "\"'" | tail -n 1; }
 if [ -f "$config" ]; then
-    configured() { sed -n "s/^$1=//p" "$config" | tr -d "\"'" | tail -n 1; }
     { head -c 65536 "$config"; echo; } | sed "s/^/fit${tab}config$tab/"
     folder "$(configured ETCD_DATA_DIR)" "$(configured ETCD_WAL_DIR)"
 fi
+# Where a drop-in, or an environment file of its own, has the data.
+elsewhere() {
+    printf '%s\n' "$definition$files" | grep -v "^line${tab}[[:space:]]*[#;]" |
+        sed -n "s/.*$1=\([^ \"']*\).*/\1/p" | tail -n 1
+}
+own_data=$(elsewhere ETCD_DATA_DIR)
+own_wal=$(elsewhere ETCD_WAL_DIR)
+if [ "$own_data$own_wal" ]; then folder "${own_data:-$(configured ETCD_DATA_DIR)}" "$own_wal"; fi
 folder "$data" "$wal"
 
 if [ -f "$ca" ]; then { head -c 262144 "$ca"; echo; } | sed "s/^/fit${tab}ca$tab/"; fi

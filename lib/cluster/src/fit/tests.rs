@@ -17,6 +17,7 @@ struct World {
 }
 
 const PUSH: Purpose = Purpose::Push { replace_ca: false };
+const START: Purpose = Purpose::Start { member: true };
 
 fn id(at: usize) -> String {
     format!("a{at}")
@@ -102,7 +103,7 @@ impl World {
     fn wipe(&mut self, at: usize) {
         let name = self.facts[at].0.clone();
         self.cluster.replies.remove(&name);
-        self.purpose = Purpose::Start;
+        self.purpose = START;
         *self.facts(at) = Facts {
             folders: vec![Folder {
                 data: "/var/lib/etcd".into(),
@@ -147,12 +148,12 @@ fn found(edit: impl FnOnce(&mut World), expected: &[&str]) {
 #[test]
 fn what_runs_fits() {
     found(|_| {}, &[]);
-    found(|w| w.purpose = Purpose::Start, &[]);
+    found(|w| w.purpose = START, &[]);
     found(World::down, &[]);
     found(|w| w.node(0).settings.client_port = Some(12379), &[]);
     found(|w| w.document.nodes.reverse(), &[]);
     // Hosts that have nothing yet.
-    for purpose in [PUSH, Purpose::Start] {
+    for purpose in [PUSH, START] {
         found(
             |w| {
                 w.down();
@@ -536,7 +537,7 @@ fn versions_go_in_steps() {
     );
     found(
         |w| {
-            w.purpose = Purpose::Start;
+            w.purpose = START;
             let said = "timeout: failed to run command".to_owned();
             w.facts(1).binaries.insert("/usr/local/bin/etcd".into(), said);
         },
