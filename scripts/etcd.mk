@@ -13,6 +13,7 @@ ETCD_TEARDOWN_FLAGS ?=
 ETCD_BACKUP_DIR ?= backup
 ETCD_RESTORE_FLAGS ?=
 ETCD_SNAPSHOT ?=
+ETCD_UPGRADE_FLAGS ?=
 
 # Settings of the tools; one that is empty is as good as not set.
 export ETCD_TOOLS_PKI ?= pki
@@ -24,7 +25,7 @@ etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-preflight | etc
 	| etcd-render | etcd-push | etcd-unit start
 
 .PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-backup \
-	etcd-restore etcd-teardown
+	etcd-restore etcd-upgrade etcd-teardown
 
 etcd-deploy: ## from the list of nodes to healthy members
 	$(etcd_pipeline) | etcd-health --wait --output table
@@ -50,6 +51,9 @@ etcd-backup: ## a verified snapshot in ETCD_BACKUP_DIR; old ones are removed
 
 etcd-restore: ## ETCD_SNAPSHOT on all nodes; asks (ETCD_RESTORE_FLAGS=--yes does not)
 	$(etcd_scripts)restore $(ETCD_RESTORE_FLAGS) $(ETCD_NODES) $(ETCD_SNAPSHOT)
+
+etcd-upgrade: ## to ETCD_VERSION, member by member; asks (ETCD_UPGRADE_FLAGS=--yes does not)
+	$(etcd_scripts)upgrade --backup $(ETCD_BACKUP_DIR) $(ETCD_UPGRADE_FLAGS) $(ETCD_NODES) $(ETCD_VERSION)
 
 etcd-teardown: ## stop and remove etcd; asks (ETCD_TEARDOWN_FLAGS=--yes does not)
 	$(etcd_scripts)teardown $(ETCD_TEARDOWN_FLAGS) $(ETCD_NODES)

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use client::{ClusterProbe, EndpointArgs, Problem, Targets};
-use cluster::route::Route;
+use cluster::route::{Route, Via};
 use pipeline::terminal::{self, Progress};
 use pipeline::{Common, Error, Run, Tool};
 use remote::{Fleet, SshArgs};
@@ -57,12 +57,6 @@ pub struct Health {
     ssh: SshArgs,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Via {
-    Direct,
-    Ssh,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -121,16 +115,9 @@ impl Health {
     /// Probes the cluster, until it is healthy with `--wait`, and then with `--hash`
     /// compares the members' data. Gives also what could not be compared.
     async fn probe(&self, run: &Run, targets: Targets) -> Result<(ClusterProbe, Vec<Problem>)> {
-        let fleet = match self.via {
-            Via::Direct => None,
-            Via::Ssh => Some(Fleet::new(&self.ssh, run.common.jobs)?),
-        };
-        if fleet.is_some() && targets.endpoints.iter().any(|target| target.node.is_none()) {
-            let message = "--via ssh: only for the nodes of a document on stdin";
-            return Err(Error::usage(message).into());
-        }
+        let fleet = Fleet::new(&self.ssh, run.common.jobs)?;
         let invalid = |error: client::Error| Error::usage(error.to_string());
-        let route = Route::new(targets.endpoints, targets.access, fleet.as_ref());
+        let route = Route::via(self.via, targets, &fleet)?;
         let probe_once = async |limit: Duration| route.probe(limit).await.map_err(invalid);
         let mut probe = match self.wait {
             None => probe_once(Duration::MAX).await?,

@@ -21,6 +21,7 @@ fn commands() -> Vec<Command> {
         command::<etcd_unit::Unit>(),
         command::<etcd_health::Health>(),
         command::<etcd_snapshot::Snapshot>(),
+        command::<etcd_maintain::Maintain>(),
     ]
 }
 

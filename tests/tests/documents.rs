@@ -7,7 +7,7 @@ use tempfile::{TempDir, tempdir};
 use tests::{Ran, bash};
 
 /// A tool of each kind, as it stands in the pipeline.
-const STAGES: [&str; 11] = [
+const STAGES: [&str; 13] = [
     "etcd-fetch v3.5.16 --mirror mirror",
     "etcd-preflight",
     "etcd-cert issue",
@@ -19,6 +19,8 @@ const STAGES: [&str; 11] = [
     "etcd-unit stop",
     "etcd-health",
     "etcd-snapshot save --to a.db",
+    "etcd-maintain downgrade enable v3.6.16",
+    "etcd-maintain raft-snapshot",
 ];
 
 fn given(input: &str, stage: &str) -> (Ran, TempDir) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use etcd::Minor;
 use pipeline::document::Member;
 use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::de::DeserializeOwned;
@@ -49,6 +50,17 @@ impl fmt::Debug for User {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         write!(formatter, "User({})", self.name)
     }
+}
+
+/// What to do about etcd's own downgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Downgrade {
+    /// Only ask whether it may be enabled.
+    Validate,
+    /// Begin: all members bring their data to the lower minor version.
+    Enable,
+    /// Take it back.
+    Cancel,
 }
 
 /// One client URL of one member. Keeps its connection between requests, and
@@ -182,6 +194,13 @@ impl Endpoint {
         Ok(self.send::<VersionAnswer>(request, self.timeout).await?.etcdserver)
     }
 
+    /// The version of the cluster, e.g. `3.5.0`: some seconds after the last of the members
+    /// was upgraded it is that of the lowest.
+    pub async fn cluster_version(&self) -> Result<String, Error> {
+        let request = self.client()?.get(format!("{}/version", self.url));
+        Ok(self.send::<VersionAnswer>(request, self.timeout).await?.etcdcluster)
+    }
+
     /// What the member reports of itself, quorum or not.
     pub async fn status(&self) -> Result<Status, Error> {
         self.call::<StatusAnswer>("/v3/maintenance/status", json!({})).await.map(Status::from)
@@ -212,6 +231,19 @@ impl Endpoint {
             .map_err(|_| Error::Answer(format!("{target:?}: not the ID of a member")))?;
         let body = json!({ "targetID": target.to_string() });
         self.call::<Nothing>("/v3/maintenance/transfer-leadership", body).await.map(drop)
+    }
+
+    /// Has the cluster do what `action` says of etcd's own downgrade to `minor` (`None` for
+    /// [`Downgrade::Cancel`], which needs none). From 3.6 on.
+    pub async fn downgrade(&self, action: Downgrade, minor: Option<Minor>) -> Result<(), Error> {
+        let action = match action {
+            Downgrade::Validate => "VALIDATE",
+            Downgrade::Enable => "ENABLE",
+            Downgrade::Cancel => "CANCEL",
+        };
+        let version = minor.map(|minor| minor.to_string()).unwrap_or_default();
+        let body = json!({ "action": action, "version": version });
+        self.call::<Nothing>("/v3/maintenance/downgrade", body).await.map(drop)
     }
 
     /// Whether the member has a connection to the member with the ID `other` (hex), so

@@ -21,7 +21,7 @@ mod wire;
 
 pub use args::{CredentialArgs, EndpointArgs, Target, Targets};
 pub use compare::compare_hashes;
-pub use endpoint::{Access, Endpoint, User};
+pub use endpoint::{Access, Downgrade, Endpoint, User};
 pub use error::Error;
 pub use probe::{
     ClusterProbe, Problem, ProblemKind, is_of, name, probe, probe_within, wait_healthy,
@@ -29,4 +29,4 @@ pub use probe::{
 };
 pub use snapshot::SnapshotStream;
 pub use tls::Tls;
-pub use wire::{Alarm, DataHash, Status};
+pub use wire::{Alarm, DataHash, Status, ready_for};

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use etcd::{Minor, Version};
 use pipeline::document::Member;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -44,6 +45,14 @@ pub struct Status {
     pub alarms: Vec<Alarm>,
 }
 
+/// The minor version that a member's data is ready for after etcd's own downgrade to it was
+/// enabled: the `target` of the downgrade, when the version of the data's format, `storage`,
+/// is down to it.
+pub fn ready_for(target: Option<&str>, storage: Option<&str>) -> Option<Minor> {
+    let minor = |text: Option<&str>| text?.parse().ok().map(Version::minor);
+    minor(target).filter(|target| minor(storage) == Some(*target))
+}
+
 /// An alarm that a member has raised.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Alarm {
@@ -74,6 +83,7 @@ pub(crate) struct Token {
 #[derive(Debug, Deserialize)]
 pub(crate) struct VersionAnswer {
     pub etcdserver: String,
+    pub etcdcluster: String,
 }
 
 /// An answer of which nothing matters but that it came.

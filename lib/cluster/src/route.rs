@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use client::{Access, ClusterProbe, Endpoint, Target, probe_within};
+use client::{Access, ClusterProbe, Endpoint, Target, Targets, probe_within};
 use remote::{Error, Fleet, Forward, Host, fan_out};
 
 /// The ways to the client ports of some members. What was opened stays open, and
@@ -24,7 +24,28 @@ struct Way {
     _forward: Option<(Host, Forward)>,
 }
 
+/// How the endpoints are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Via {
+    /// At their URLs.
+    Direct,
+    /// At their ports on the loopback of their nodes, through ssh.
+    Ssh,
+}
+
 impl<'a> Route<'a> {
+    /// The ways to `targets` as `via` says.
+    ///
+    /// Fails where ssh is to lead to an endpoint that is no node of a document.
+    pub fn via(via: Via, targets: Targets, fleet: &'a Fleet) -> Result<Self, pipeline::Error> {
+        let by_ssh = via == Via::Ssh;
+        if by_ssh && targets.endpoints.iter().any(|target| target.node.is_none()) {
+            let message = "--via ssh: only for the nodes of a document on stdin";
+            return Err(pipeline::Error::usage(message));
+        }
+        Ok(Self::new(targets.endpoints, targets.access, by_ssh.then_some(fleet)))
+    }
+
     /// The ways to `targets`: with `fleet`, those that belong to a node lead through
     /// ssh to the port of their URL on the loopback of that node; all others are direct.
     pub fn new(targets: Vec<Target>, access: Access, fleet: Option<&'a Fleet>) -> Self {

@@ -40,8 +40,7 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
         Code::Mismatch,
         format!(
             "{version} cannot read what etcd 3.5 left in the write-ahead log (entry {entry}, \
-             snapshot {covered}): deploy the release that is running with ETCD_SNAPSHOT_COUNT \"1\" \
-             in settings.env, then upgrade without it"
+             snapshot {covered}): run `etcd-maintain raft-snapshot` first"
         ),
     )))
 }
@@ -86,8 +85,7 @@ mod tests {
         assert_eq!(
             refused,
             "v3.7.3 cannot read what etcd 3.5 left in the write-ahead log (entry 8, snapshot 0): \
-             deploy the release that is running with ETCD_SNAPSHOT_COUNT \"1\" in settings.env, \
-             then upgrade without it"
+             run `etcd-maintain raft-snapshot` first"
         );
         let snapshot = |index| format!("snapshot\t0000000000000003-{index:016x}.snap");
         assert!(said("v3.7.3", &[&snapshot(2), &snapshot(7), BEFORE]).is_some());

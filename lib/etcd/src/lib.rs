@@ -13,5 +13,5 @@ pub mod unit;
 mod version;
 pub mod wal;
 
-pub use step::{StepRefusal, step};
+pub use step::{StepRefusal, path, step};
 pub use version::{Concern, KUBERNETES, Kubernetes, Minor, Version};

@@ -93,6 +93,14 @@ impl Minor {
         self.minor
     }
 
+    /// The minor version before this one; none before 3.0.
+    pub const fn previous(self) -> Option<Self> {
+        match self.minor.checked_sub(1) {
+            Some(minor) => Some(Self { major: self.major, minor }),
+            None => None,
+        }
+    }
+
     /// The minor version after this one.
     pub const fn next(self) -> Self {
         Self { major: self.major, minor: self.minor + 1 }

@@ -204,6 +204,12 @@ pub enum Code {
     LeaderMoved,
     /// everything of etcd was deleted
     Purged,
+    /// a downgrade was enabled, and the data of all members is ready for the older version
+    DowngradeEnabled,
+    /// a downgrade was cancelled
+    DowngradeCancelled,
+    /// all members have written a raft snapshot
+    RaftSnapshot,
     /// a snapshot was saved and verified
     Saved,
     /// an old snapshot was removed
@@ -235,6 +241,8 @@ pub enum Code {
     Skipped,
     /// a unit is running
     Running,
+    /// etcd would allow the downgrade
+    DowngradeAllowed,
     /// the cluster is healthy
     Healthy,
     /// a snapshot is intact

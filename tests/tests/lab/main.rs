@@ -19,4 +19,5 @@ mod scripts;
 mod secrets;
 mod snapshot;
 mod units;
+mod upgrade;
 mod versions;

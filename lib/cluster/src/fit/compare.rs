@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use etcd::{Version, layout};
+use etcd::{Minor, Version, layout};
 use pipeline::document::{ClusterState, Member, Node, NodeSettings};
 use pipeline::{Code, Document, ToolResult, disk};
 use rustls::pki_types::CertificateDer;
@@ -88,9 +88,23 @@ impl Fit<'_> {
             .iter()
             .filter_map(|(node, facts)| Some((*node, self.running_version(node, facts)?)))
             .collect();
-        let refusal = etcd::step(running.iter().map(|(_, version)| *version), wanted).err()?;
+        let versions = running.iter().map(|(_, version)| *version);
+        let enabled = self.downgrade(&running, wanted);
+        let refusal = etcd::step(versions, wanted, enabled).err()?;
         let (node, _) = running.iter().find(|(_, version)| *version == refusal.from)?;
         Some(ToolResult::error(Code::Mismatch, refusal.to_string()).on(&node.name))
+    }
+
+    /// The minor version of `wanted`, where etcd's own downgrade has brought the data of
+    /// all members that run a newer one to it.
+    fn downgrade(&self, running: &[(&Node, Version)], wanted: Version) -> Option<Minor> {
+        let mut newer = running.iter().filter(|(_, version)| version.minor() > wanted.minor());
+        let ready = newer.all(|(node, _)| {
+            let Some(status) = self.cluster.replies.get(&node.name) else { return false };
+            let (target, storage) = (&status.downgrade_target, &status.storage_version);
+            client::ready_for(target.as_deref(), storage.as_deref()) == Some(wanted.minor())
+        });
+        ready.then_some(wanted.minor())
     }
 
     /// The version of the member itself; of one that does not run, that of the

@@ -1,0 +1,205 @@
+//! `scripts/upgrade`: the whole way up and one step down, under a client that writes all
+//! the time.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::Duration;
+
+use tests::{Lab, Ran, Running, deploy, release, repository, wait_until};
+
+const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
+
+/// Writes one key after the other until the file `stop` is there: each is tried once at
+/// each endpoint, beginning with the one that took the last. `acknowledged` has the keys
+/// that etcd took, `failed` those that it did not, `stalls` how long each took, in ms.
+const WRITER: &str = r#"
+    write() {
+        curl -sf -m 10 --cacert pki/ca.crt --cert pki/client.crt --key pki/client.key \
+            https://192.168.1.$1:2379/v3/kv/put -d "{\"key\": \"$key\", \"value\": \"$key\"}"
+    }
+    rm -f stop; : > stalls
+    at=100 number=${FIRST:-1000000}
+    while [ ! -e stop ]; do
+        number=$((number + 1)) taken= start=${EPOCHREALTIME/./}
+        key=$(printf %s $number | base64)
+        for try in 1 2 3; do
+            if write $at | grep -q revision; then taken=1; break; fi
+            at=$((100 + (at - 99) % 3))
+        done
+        echo $(((${EPOCHREALTIME/./} - start) / 1000)) >> stalls
+        if [ $taken ]; then echo $number >> acknowledged; else echo $number >> failed; fi
+    done"#;
+
+/// A client that writes.
+struct Writer<'a> {
+    lab: &'a Lab,
+    running: Running,
+}
+
+impl<'a> Writer<'a> {
+    fn start(lab: &'a Lab, first: u64) -> Self {
+        let running = lab.start(&format!("FIRST={first}; {WRITER}"));
+        let stalls = lab.folder.path().join("stalls");
+        wait_until("the client writes", Duration::from_secs(60), || {
+            std::fs::metadata(&stalls).is_ok_and(|file| file.len() > 0)
+        });
+        Self { lab, running }
+    }
+
+    /// Stops it; gives the longest that a write took, in milliseconds.
+    fn stop(self) -> u64 {
+        self.lab.write("stop", "");
+        self.running.wait().ok();
+        let stalls = self.lab.read("stalls");
+        stalls.lines().filter_map(|line| line.parse().ok()).max().expect("a write")
+    }
+}
+
+fn upgrade(lab: &Lab, args: &str) -> Ran {
+    lab.bash(&format!("{}/scripts/upgrade --yes {args}", repository().display()))
+}
+
+#[test]
+fn through_all_minor_versions_and_back_under_a_client_that_writes() {
+    let names = ["oldest", "guide", "3.5", "3.6", "3.7"];
+    let releases: Vec<_> = names.into_iter().filter_map(release).collect();
+    let [oldest, guide, v3_5, v3_6, v3_7] = &releases[..] else { return };
+    let lab = Lab::with_nodes(3);
+    lab.bash(&deploy(oldest)).ok();
+    let versions = || {
+        let health = lab.bash("etcd-health -q < nodes.txt").ok().document().health.unwrap();
+        let version = |endpoint: pipeline::document::Endpoint| endpoint.version.unwrap();
+        health.endpoints.into_iter().map(version).collect::<BTreeSet<_>>()
+    };
+    let all_run = |version: &String| assert_eq!(versions(), BTreeSet::from([version[1..].into()]));
+    let refused = |version: &str, why: &str| {
+        lab.bash(&format!("etcd-fetch -q {version} < nodes.txt > released.json")).ok();
+        lab.bash("etcd-preflight -q --skip disk-latency < released.json")
+            .exits(3)
+            .says(&format!("etcd-preflight: etcd-01: {why}"));
+        lab.bash("etcd-cert issue -q < released.json | etcd-render -q | etcd-push -q")
+            .exits(3)
+            .says(&format!("etcd-push: etcd-01: {why}"));
+    };
+
+    // What plain restarts cost, to compare with.
+    let writer = Writer::start(&lab, 1_000_000);
+    for host in HOSTS {
+        lab.on(host, "systemctl restart etcd");
+        lab.bash("etcd-health -q --wait < nodes.txt").ok();
+    }
+    let plain = writer.stop();
+
+    // Too far for one step: refused with the path, before anything is done.
+    let path = format!("{oldest} → {v3_5} → {v3_6}");
+    let several =
+        format!("{oldest} → {v3_6}: etcd upgrades one minor version at a time: upgrade {path}");
+    refused(v3_6, &several);
+    upgrade(&lab, &format!("nodes.txt {v3_6}")).exits(1).says(&format!(
+        "upgrade: {v3_6} is several steps away: pass --through to go to {v3_5}, then {v3_6}"
+    ));
+    all_run(oldest);
+
+    let writer = Writer::start(&lab, 2_000_000);
+    upgrade(&lab, &format!("nodes.txt {guide}")).ok();
+    all_run(guide);
+    refused(
+        v3_6,
+        &format!(
+            "{guide} → {v3_6}: every member must run v3.5.32 or later first: upgrade {guide} → \
+             {v3_5} → {v3_6}"
+        ),
+    );
+
+    // A release that does not start on the first member: no other gets it, and the lines
+    // that the script ends with work.
+    let before = lab.on_all(&HOSTS, "readlink /usr/local/bin/etcd");
+    let broken = "mkdir -p /run/systemd/system/etcd.service.d; printf '[Service]\\nExecStartPre=/bin/sh \
+                  -c \"! readlink /usr/local/bin/etcd | grep -q NEW\"\\n' > \
+                  /run/systemd/system/etcd.service.d/broken.conf; systemctl daemon-reload";
+    lab.on_all(&HOSTS, &broken.replace("NEW", v3_5));
+    let failed = lab.bash(&format!(
+        "ETCD_TOOLS_TIMEOUT=10 {}/scripts/upgrade --yes nodes.txt {v3_5}",
+        repository().display()
+    ));
+    let line = |start: &str| {
+        let line = failed.stderr.lines().find_map(|line| line.strip_prefix(start));
+        line.unwrap_or_else(|| panic!("no {start:?} in:\n{}", failed.stderr)).to_owned()
+    };
+    assert_ne!(failed.code, 0, "{}", failed.stderr);
+    assert_eq!(line("upgrade: stopped between "), format!("{guide} and {v3_5}"));
+    let (on, back) = (line("upgrade: to go on: "), line("upgrade: to go back: "));
+    let now = lab.on_all(&HOSTS, "readlink /usr/local/bin/etcd");
+    let changed = now.iter().zip(&before).filter(|(now, before)| now != before).count();
+    assert_eq!(changed, 1, "{now:?}\n{}", failed.stderr);
+    lab.bash(&back).ok();
+    all_run(guide);
+    let mend = "rm -r /run/systemd/system/etcd.service.d; systemctl daemon-reload";
+    lab.on_all(&HOSTS, mend);
+    lab.bash(&on).ok();
+    all_run(v3_5);
+
+    // The rest of the way, resumed from the middle of a step.
+    lab.bash(&format!(
+        "etcd-fetch -q {v3_6} < nodes.txt | etcd-cert issue -q | etcd-render -q \
+         | etcd-push -q --only etcd-02 | etcd-unit start -q --only etcd-02 | etcd-health -q --wait"
+    ))
+    .ok();
+    let mixed = BTreeSet::from([v3_5[1..].to_owned(), v3_6[1..].to_owned()]);
+    assert_eq!(versions(), mixed);
+    let ran = upgrade(&lab, &format!("--through nodes.txt {v3_7}")).ok();
+    ran.says(&format!("upgrade: from {v3_5} to {v3_6}"))
+        .says("etcd-maintain: all members have written a raft snapshot")
+        .says(&format!("upgrade: from {v3_6} to {v3_7}"));
+    all_run(v3_7);
+
+    // Down: only by etcd's own downgrade, and one minor version at a time.
+    refused(
+        v3_5,
+        &format!(
+            "{v3_7} → {v3_5}: etcd downgrades one minor version at a time: downgrade {v3_7} → \
+             {v3_6} → {v3_5}"
+        ),
+    );
+    refused(
+        v3_6,
+        &format!(
+            "{v3_7} → {v3_6}: etcd brings its data to 3.6 first, when it is told to: run \
+             `etcd-maintain downgrade enable {v3_6}`, or scripts/upgrade, which does all of it"
+        ),
+    );
+    let maintain = |command: &str| lab.bash(&format!("etcd-maintain {command} < nodes.txt"));
+    maintain("downgrade cancel").ok().says("etcd-maintain: no downgrade is enabled");
+    maintain(&format!("downgrade validate {v3_6}"))
+        .ok()
+        .says("etcd-maintain: etcd allows a downgrade to 3.6");
+    maintain(&format!("downgrade enable --check {v3_6}"))
+        .exits(1)
+        .says("etcd-maintain: would enable a downgrade to 3.6");
+    maintain(&format!("downgrade enable {v3_6}"))
+        .ok()
+        .says("etcd-maintain: downgrade to 3.6 enabled: the data of all members is ready for it");
+    maintain(&format!("downgrade enable {v3_6}"))
+        .ok()
+        .says("etcd-maintain: the data of all members is ready for 3.6");
+    maintain("downgrade cancel").ok().says("etcd-maintain: downgrade to 3.6 cancelled");
+    upgrade(&lab, &format!("nodes.txt {v3_6}")).ok();
+    all_run(v3_6);
+    let stall = writer.stop();
+
+    // No write failed at all endpoints, and each that was acknowledged is there.
+    assert!(!lab.folder.path().join("failed").exists(), "{}", lab.read("failed"));
+    let kept = "curl -sf --cacert pki/ca.crt --cert pki/client.crt --key pki/client.key \
+                https://192.168.1.100:2379/v3/kv/range \
+                -d '{\"key\": \"AA==\", \"range_end\": \"AA==\"}' | jq -r '.kvs[].value | @base64d'";
+    let kept: BTreeSet<_> = lab.bash(kept).ok().stdout.lines().map(str::to_owned).collect();
+    let acknowledged = lab.read("acknowledged");
+    let lost: Vec<_> = acknowledged.lines().filter(|key| !kept.contains(*key)).collect();
+    assert!(lost.is_empty() && acknowledged.lines().count() > 100, "{lost:?}");
+    writeln!(
+        std::io::stdout(),
+        "longest stall of a client that writes: {stall} ms over 8 upgrades and downgrades, \
+         {plain} ms over plain systemctl restarts"
+    )
+    .expect("stdout");
+}
