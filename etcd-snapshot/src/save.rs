@@ -200,8 +200,10 @@ async fn receive(
 ) -> Result<Streamed, Failure> {
     let endpoints = route.endpoints().await.map_err(anyhow::Error::from)?;
     let opened = endpoints[source.at].snapshot(silence).await;
-    let stream =
-        opened.map_err(|error| Failure { again: error.is_unreachable(), why: error.into() })?;
+    let stream = opened.map_err(|error| Failure {
+        again: error.is_unreachable(),
+        why: anyhow!("{error}{}", error.advice()),
+    })?;
     let progress = Progress::bytes(source.name.clone(), Some(stream.database_bytes()));
     let (out, name): (Box<dyn Write + Send>, _) = match part {
         Some(part) => {

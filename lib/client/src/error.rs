@@ -64,6 +64,9 @@ pub enum Error {
          use one without, and set ETCDCTL_USER and ETCDCTL_PASSWORD"
     )]
     CommonName,
+    /// The user or the password is wrong.
+    #[error("authentication failed: check ETCDCTL_USER and ETCDCTL_PASSWORD")]
+    Login,
     /// An answer that etcd does not give.
     #[error("not an answer of etcd: {0}")]
     Answer(String),
@@ -124,11 +127,11 @@ impl Error {
 
     /// Whether asking again as the same user is of no use.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::CommonName) || self.is_denied()
+        matches!(self, Self::CommonName | Self::Login) || self.is_denied()
     }
 
     /// What to do about an answer that authentication prevents.
-    pub(crate) fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         if self.asks_for_user() {
             ": authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD"
         } else if self.is_denied() {
@@ -156,6 +159,7 @@ impl Error {
                 ))
             }
             Some(why) if why == "RAFT NO LEADER" => Self::NoLeader,
+            Some(why) if why.contains("authentication failed, invalid user") => Self::Login,
             Some(message) => Self::Etcd { code: failure.code, message },
             None => {
                 let text = format!("HTTP {status} {}", first_line(text));

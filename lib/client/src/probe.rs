@@ -217,7 +217,7 @@ impl EndpointProbe {
         let status = match endpoint.status().await {
             Ok(status) => Some(status),
             Err(error) if error.is_denied() => None,
-            Err(error @ (Error::Gateway(_) | Error::CommonName)) => {
+            Err(error @ (Error::Gateway(_) | Error::CommonName | Error::Login)) => {
                 self.answered = true;
                 self.members = Some(Err(error));
                 return endpoint.plain_health().await;
@@ -251,7 +251,18 @@ impl EndpointProbe {
             // The read would only wait for one until the limit.
             return Err(Error::NoLeader);
         }
-        if is_learner { endpoint.health_of_learner().await } else { endpoint.health().await }
+        let health = match is_learner {
+            true => endpoint.health_of_learner().await,
+            false => endpoint.health().await,
+        };
+        match health {
+            // 3.4 asks for the user here only.
+            Err(error @ Error::Login) => {
+                self.members = Some(Err(error));
+                endpoint.plain_health().await
+            }
+            health => health,
+        }
     }
 
     /// Whether it has served a linearizable read, and so has caught up just now.
@@ -303,6 +314,7 @@ fn combine(mut probes: Vec<EndpointProbe>, differences: Vec<Problem>) -> Cluster
     });
     let problems: Vec<_> = failed
         .chain(differences)
+        .chain(never_started(&probe.health))
         .chain(probe.alarms.iter().map(|alarm| of_alarm(&probe.health, alarm)))
         .collect();
     problems.into_iter().for_each(|problem| probe.add(problem));
@@ -316,6 +328,28 @@ fn members(probes: &[EndpointProbe]) -> (Vec<Member>, Option<Error>) {
         Some(Some(Ok(members))) => (members.clone(), None),
         _ => (Vec::new(), probes.iter().find_map(|probe| probe.members.clone()?.err())),
     }
+}
+
+/// The voters that were added and have never started: until then etcd knows no name of
+/// them, and they count as failed ones.
+fn never_started(health: &Health) -> Vec<Problem> {
+    let voters = health.members.iter().filter(|member| !member.is_learner).count();
+    let absent: Vec<_> =
+        health.members.iter().filter(|m| m.name.is_empty() && !m.is_learner).collect();
+    let spare = voters.saturating_sub(quorum(voters) + absent.len());
+    let of_member = |member: &&Member| Problem {
+        kind: ProblemKind::Endpoint,
+        node: None,
+        message: format!(
+            "member {} ({}) was added and has never started: until it does, {} of {voters} voters \
+             may fail: start it, or remove it: `etcdctl member remove {}`",
+            member.id,
+            member.peer_urls.join(","),
+            if spare == 0 { "none".to_owned() } else { format!("{spare} more") },
+            member.id
+        ),
+    };
+    absent.iter().map(of_member).collect()
 }
 
 fn of_alarm(health: &Health, alarm: &Alarm) -> Problem {

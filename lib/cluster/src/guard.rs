@@ -81,9 +81,12 @@ pub enum Refusal {
     /// Too few voters are known to be healthy. Says whether waiting may help.
     #[error("{0}: pass --lose-quorum to proceed")]
     Quorum(String, bool),
-    /// Nobody tells who the voters are. Says whether waiting may help.
+    /// Nobody tells who the voters are. Says whether waiting may help; where it does not,
+    /// it is the question that is wrong, e.g. its user, and nothing else is advised.
     #[error(
-        "cannot tell whether the cluster would keep quorum: {0}: or pass --lose-quorum to proceed"
+        "cannot tell whether the cluster would keep quorum: {why}{advice}",
+        why = .0,
+        advice = if *.1 { ": or pass --lose-quorum to proceed" } else { "" }
     )]
     Unknown(String, bool),
     /// Another member is not healthy. Says whether waiting may help.
@@ -372,6 +375,13 @@ fn running_client_port(state: &NodeState<'_>) -> Option<u16> {
     urls.split(',').find_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
 }
 
+/// Whether all endpoints answer, and none with TLS that both sides accept.
+fn refuse_tls(probe: &ClusterProbe) -> bool {
+    let endpoints = &probe.health.endpoints;
+    let refuses = |e: &Endpoint| e.error.as_ref().is_some_and(|why| why.starts_with("TLS: "));
+    !endpoints.is_empty() && endpoints.iter().all(refuses)
+}
+
 fn why_no_members(probe: &ClusterProbe) -> (String, bool) {
     let of_endpoint = |endpoint: &Endpoint| {
         let why = endpoint.error.as_ref()?;
@@ -379,6 +389,10 @@ fn why_no_members(probe: &ClusterProbe) -> (String, bool) {
     };
     match (probe.cannot_tell(), &probe.unknown) {
         (Some(why), Some(error)) => (why, !error.is_lasting()),
+        _ if refuse_tls(probe) => {
+            let why = probe.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default();
+            (format!("{why}: check --pki, --cacert, --cert and --key"), false)
+        }
         _ => (probe.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default(), true),
     }
 }
@@ -546,10 +560,6 @@ mod tests {
             "no healthy voter would be left of 1 voter, quorum is 1: pass --lose-quorum to proceed"
         );
         let unknown = View { members_error: Some(("denied".into(), false)), ..view("uuu") };
-        assert_eq!(
-            why(unknown, "n0"),
-            "cannot tell whether the cluster would keep quorum: denied: or pass --lose-quorum to \
-             proceed"
-        );
+        assert_eq!(why(unknown, "n0"), "cannot tell whether the cluster would keep quorum: denied");
     }
 }

@@ -1,5 +1,6 @@
 //! One by one: taking members down, or down and up again, without an interruption.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use client::Problem;
@@ -11,6 +12,9 @@ use crate::guard::{Cluster, Refusal, Standing, View};
 
 /// How long to wait between two looks at the cluster.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long it is waited without a word.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What becomes of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +68,7 @@ pub async fn one_by_one<T>(
     let mut alarms = None;
     while !targets.is_empty() {
         let interrupted = |failed, why, left| Err(Interrupted { failed, why, left });
-        let (next, view) = match gate(cluster, policy, &targets, &node).await {
+        let (next, view) = match gate(run, cluster, policy, &targets, &node).await {
             Ok(next) => next,
             Err(why) => return interrupted(Vec::new(), why, targets),
         };
@@ -87,7 +91,7 @@ pub async fn one_by_one<T>(
             let ended: Result<Vec<()>, _> = all.await.into_iter().collect();
             ended?;
             let names: Vec<String> = taken.iter().map(&node).collect();
-            after(cluster, policy, &view, &names, before).await
+            after(run, cluster, policy, &view, &names, before).await
         };
         if let Err(why) = one.await {
             return interrupted(taken, why, targets);
@@ -111,12 +115,14 @@ fn warn_of_alarms(run: &Run, view: &View) {
 /// Waits until one of `targets` may go; gives its place, or those of all that do not
 /// serve where nothing is left to lose.
 async fn gate<T>(
+    run: &Run,
     cluster: &Cluster<'_>,
     policy: Policy,
     targets: &[T],
     node: &impl Fn(&T) -> String,
 ) -> Result<(Vec<usize>, View), Refusal> {
     let deadline = Instant::now() + policy.limit;
+    let wait = Wait::new(run, policy);
     loop {
         let view = cluster.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
         let standing = |target: &T| view.of_node(&node(target)).map(|voter| &voter.standing);
@@ -142,7 +148,7 @@ async fn gate<T>(
             Ok(()) => return Ok((vec![first], view)),
             Err(_) if policy.lose_quorum => return Ok((vec![first], view)),
             Err(why) if !why.may_pass() || Instant::now() >= deadline => return Err(why),
-            Err(_) => sleep(INTERVAL).await,
+            Err(why) => wait.on(&why.to_string()).await,
         }
     }
 }
@@ -150,6 +156,7 @@ async fn gate<T>(
 /// Waits until the nodes `taken` are what they should be, and all voters are healthy
 /// that were so in `before`.
 async fn after(
+    run: &Run,
     cluster: &Cluster<'_>,
     policy: Policy,
     before: &View,
@@ -157,6 +164,7 @@ async fn after(
     alarms: &[Problem],
 ) -> Result<(), Refusal> {
     let deadline = Instant::now() + policy.limit;
+    let wait = Wait::new(run, policy);
     loop {
         let now = cluster.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
         let Some(why) = not_well(cluster, policy, before, &now, taken, alarms).await else {
@@ -164,6 +172,29 @@ async fn after(
         };
         if Instant::now() >= deadline {
             return Err(Refusal::NotBack(why));
+        }
+        wait.on(&why).await;
+    }
+}
+
+/// A wait for the cluster, of which the operator is told when it lasts.
+struct Wait<'a> {
+    run: &'a Run,
+    begun: Instant,
+    limit: Duration,
+    told: Cell<bool>,
+}
+
+impl<'a> Wait<'a> {
+    fn new(run: &'a Run, policy: Policy) -> Self {
+        Self { run, begun: Instant::now(), limit: policy.limit, told: Cell::new(false) }
+    }
+
+    /// Waits a moment; `why` is what for.
+    async fn on(&self, why: &str) {
+        if self.begun.elapsed() >= SILENCE && !self.told.replace(true) {
+            let seconds = self.limit.as_secs();
+            self.run.note(&format!("waiting for at most {seconds} s: {why}"));
         }
         sleep(INTERVAL).await;
     }

@@ -79,6 +79,13 @@ impl Run {
         }
     }
 
+    /// Says what the tool is at, on a line of its own that is no result.
+    pub fn note(&self, text: &str) {
+        if !self.common.quiet {
+            terminal::say(&format!("{}: {text}", self.tool));
+        }
+    }
+
     /// Whether the tool is to change nothing (`--check`).
     pub fn check(&self) -> bool {
         self.common.check

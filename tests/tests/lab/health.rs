@@ -136,6 +136,10 @@ fn unknown_without_a_user(cluster: &Cluster, well: &str) {
         assert_eq!(lines(&ran), [line]);
         assert!(!health(&ran).healthy);
     }
+    let ran = cluster.health("ETCDCTL_USER=root:wrong", "--wait").exits(3);
+    let line = "etcd-health: cannot tell who the members are: authentication failed: check \
+                ETCDCTL_USER and ETCDCTL_PASSWORD";
+    assert_eq!(lines(&ran), [line]);
     for args in ["", "--via ssh", "--hash"] {
         let ran = cluster.health("ETCDCTL_USER=root ETCDCTL_PASSWORD=secret", args).ok();
         assert_eq!(lines(&ran), [well]);
@@ -198,6 +202,31 @@ END
     let removed = || cluster.etcdctl(&format!("member remove {id}")).code == 0;
     wait_until("the learner is removed", MINUTE, removed);
     lab.on("etcd-01", "systemctl stop learner; rm -rf /var/lib/etcd/learner");
+
+    // A voter that was added and never started counts as one that has failed.
+    let added = || cluster.etcdctl(&format!("member add etcd-05 --peer-urls {peer}")).code == 0;
+    wait_until("the voter is added", MINUTE, added);
+    let ran = cluster.health("", "").exits(1);
+    let id = health(&ran).members.iter().find(|m| m.name.is_empty()).expect("one").id.clone();
+    assert_eq!(
+        lines(&ran),
+        [
+            format!(
+                "etcd-health: member {id} ({peer}) was added and has never started: until it does, \
+                 none of 4 voters may fail: start it, or remove it: `etcdctl member remove {id}`"
+            ),
+            format!(
+                "etcd-health: warning: member {id} is not a node in the document, and was not \
+                 probed (peer URLs {peer})"
+            ),
+            format!(
+                "etcd-health: unhealthy: 3 of 3 endpoints healthy, leader {leader}, version \
+                 {version}"
+            ),
+        ]
+    );
+    let removed = || cluster.etcdctl(&format!("member remove {id}")).code == 0;
+    wait_until("the voter is removed", MINUTE, removed);
 }
 
 fn an_alarm(cluster: &Cluster) {

@@ -210,6 +210,29 @@ fn without_a_user_the_voters_are_unknown() {
         let advice = "authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD";
         assert!(ran.stderr.contains(advice), "{}", ran.stderr);
     }
+    // What is wrong with the question is said at once, and no risk is advised.
+    lab.bash(
+        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=other -days 9 -keyout key -out ca",
+    )
+    .ok();
+    for (with, why) in [
+        (
+            "ETCDCTL_USER=root:wrong etcd-unit restart",
+            "cannot tell who the members are: authentication failed: check ETCDCTL_USER and \
+             ETCDCTL_PASSWORD",
+        ),
+        (
+            "etcd-unit restart --cacert ca",
+            "etcd-01: TLS: the server's certificate is not signed by the given CA: check --pki, \
+             --cacert, --cert and --key",
+        ),
+    ] {
+        let ran = lab.bash(&format!("{with} --timeout 3600 < document.json")).exits(3);
+        ran.says(&format!(
+            "etcd-unit: etcd-01: etcd.service not restarted: cannot tell whether the cluster would keep quorum: \
+             {why}"
+        ));
+    }
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = lab.bash("export ETCDCTL_USER=root:secret; etcd-unit restart < document.json").ok();
     let restarted = "restarted etcd.service: as asked";

@@ -160,7 +160,9 @@ fn whatever_happens_a_snapshot_is_whole_or_is_not_there() {
     let known = "export ETCDCTL_USER=root ETCDCTL_PASSWORD=secret;";
     lab.bash(&format!("{known} etcd-snapshot save --to d.db < document.json")).ok();
     let nobody = lab.bash("etcd-snapshot save --to e.db < document.json").exits(3);
-    assert!(nobody.stderr.contains("user name is empty"), "{}", nobody.stderr);
+    let advice =
+        "user name is empty: authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD\n";
+    assert!(nobody.stderr.ends_with(advice), "{}", nobody.stderr);
 
     // etcd checks a password through raft, so what follows is not for users.
     lab.bash(&lab.etcdctl(&endpoints(&lab), "--user root:secret auth disable")).ok();
