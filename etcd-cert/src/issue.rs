@@ -220,6 +220,7 @@ fn place(document: &mut Document, at: usize, folder: &Folder, leaves: &[&Leaf]) 
             mode: mode.into(),
             owner: owner.into(),
             group: owner.into(),
+            absent: false,
             content: None,
             sha256: Some(disk::sha256_of(local)?),
             local: Some(folder.absolute(local)),

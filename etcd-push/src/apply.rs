@@ -32,6 +32,8 @@ pub(crate) struct Plan<'a> {
     /// The paths of those files that differ in owner or mode only. They are written again,
     /// too: to change a file that its folder's owner may replace meanwhile is not safe.
     attributes: HashSet<&'a str>,
+    /// The paths of files that are there, and are not to be.
+    removed: Vec<&'a str>,
     release: Option<&'a WantedRelease<'a>>,
     links: Vec<(String, String)>,
     /// The paths beside which an interrupted run left a temporary file.
@@ -61,6 +63,13 @@ impl<'a> Plan<'a> {
         for wanted in &manifest.files {
             let file = wanted.file;
             match state.found.get(&file.path) {
+                found if file.absent => {
+                    if found.is_some() {
+                        plan.removed.push(&file.path);
+                    } else if state.stale.contains(&file.path) {
+                        plan.stale.push(&file.path);
+                    }
+                }
                 Some(found) if found.sha256 == wanted.sha256 => {
                     if !found.has(&file.mode, &file.owner, &file.group) {
                         plan.files.push(wanted);
@@ -96,6 +105,7 @@ impl<'a> Plan<'a> {
             && self.new_directories.is_empty()
             && self.directories.is_empty()
             && self.files.is_empty()
+            && self.removed.is_empty()
             && self.release.is_none()
             && self.links.is_empty()
             && self.stale.is_empty()
@@ -151,6 +161,10 @@ impl<'a> Plan<'a> {
             });
             placed.push(&file.path);
         }
+        for path in &self.removed {
+            line(&["remove", path]);
+            placed.push(path);
+        }
         let folder =
             |path: &&str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         for folder in placed.iter().map(folder).collect::<BTreeSet<_>>() {
@@ -189,6 +203,11 @@ impl<'a> Plan<'a> {
             0 => {}
             1..=3 => parts.push(format!("wrote {}", paths.join(", "))),
             count => parts.push(format!("wrote {count} files")),
+        }
+        match self.removed.len() {
+            0 => {}
+            1..=3 => parts.push(format!("removed {}", self.removed.join(", "))),
+            count => parts.push(format!("removed {count} files")),
         }
         let attributes = self.directories.len() + self.attributes.len();
         if attributes > 0 {
@@ -235,6 +254,9 @@ impl<'a> Plan<'a> {
                 run.detail(&diff(wanted.file, new, state.texts.get(path)));
             }
         }
+        for path in &self.removed {
+            would(format!("would remove {path}"));
+        }
         for path in &self.stale {
             would(format!("would remove what an interrupted run left beside {path}"));
         }
@@ -271,9 +293,10 @@ impl WantedRelease<'_> {
 impl Found {
     /// Whether it has this mode, owner and group, each of them a name or a number.
     fn has(&self, mode: &str, owner: &str, group: &str) -> bool {
+        let Ok(wanted) = u32::from_str_radix(mode, 8) else { return false };
         // A folder inherits setgid, and chmod leaves setuid and setgid of folders alone.
-        let kept = if self.kind == "directory" { 0o6000 } else { 0 };
-        u32::from_str_radix(mode, 8) == Ok(self.mode & !kept)
+        let kept = if self.kind == "directory" { 0o6000 & !wanted } else { 0 };
+        self.mode & !kept == wanted
             && (self.owner == owner || self.uid == owner)
             && (self.group == group || self.gid == group)
     }

@@ -143,6 +143,11 @@ place() {
         attempt "$2: linking" ln -s -- "$3" "$staged"
         attempt "$2: linking" mv -fT -- "$staged" "./$name"
         ;;
+    remove) # PATH
+        at "$2"
+        remove_staged
+        attempt "$2: removing it" rm -f -- "./$name"
+        ;;
     file) # PATH SIZE SHA256 MODE OWNER:GROUP
         at "$2"
         attempt "$2: renaming into place" mv -fT -- "$staged" "./$name"

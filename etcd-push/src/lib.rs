@@ -15,7 +15,7 @@ use anyhow::Result;
 use client::CredentialArgs;
 use cluster::fit::{self, Allowed, Purpose};
 use cluster::{Held, Lease, wal};
-use pipeline::document::Node;
+use pipeline::document::{File, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Common, IN_WORDS, Run, Tool, ToolResult};
 use remote::{Error, Fleet, SshArgs, fan_out};
@@ -38,6 +38,10 @@ const SILENCE: Duration = Duration::from_secs(300);
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-push", version)]
 pub struct Push {
+    /// Push this file of this machine to all nodes, beside what the document lists
+    /// (may be repeated) [default: mode 0644, owner root:root]
+    #[arg(long, value_name = "LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]]", value_parser = local_file)]
+    file: Vec<File>,
     /// Hash the unpacked release on the nodes again, too, not only the files
     #[arg(long)]
     verify: bool,
@@ -59,10 +63,44 @@ impl Tool for Push {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
+        for at in run.selected() {
+            for file in &self.file {
+                run.document.nodes[at].set_file(file.clone());
+            }
+        }
+        run.check_document()?;
         let manifests = manifest::of(run)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.push(run, &manifests))
     }
+}
+
+/// Reads `LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]]`; without a group it is that of the owner's
+/// name.
+fn local_file(text: &str) -> Result<File, String> {
+    let (local, remote) = text.split_once(":/").filter(|(local, _)| !local.is_empty()).ok_or(
+        "expected LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]], REMOTE from the root, e.g. motd:/etc/motd:0644",
+    )?;
+    let mut parts = remote.split(':');
+    let path = format!("/{}", parts.next().unwrap_or_default());
+    let mode = parts.next().unwrap_or("0644").to_owned();
+    let owner = parts.next().unwrap_or("root").to_owned();
+    let group = parts.next().unwrap_or(&owner).to_owned();
+    if parts.next().is_some() {
+        return Err("too many parts: expected LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]]".into());
+    }
+    let local = std::path::absolute(local).map_err(|error| format!("{local}: {error}"))?;
+    let local = local.to_str().ok_or("not UTF-8")?.to_owned();
+    Ok(File {
+        path,
+        mode,
+        owner,
+        group,
+        absent: false,
+        content: None,
+        local: Some(local),
+        sha256: None,
+    })
 }
 
 /// Reports each node that the release does not fit; whether there is one, and so

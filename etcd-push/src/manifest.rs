@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd::layout::RELEASES;
-use pipeline::document::{Archive, Binary, File, Node, Release};
+use pipeline::document::{Archive, Binary, File, Node, NodeSettings, Release};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
@@ -27,6 +27,7 @@ pub(crate) struct Manifest<'a> {
 /// A file, and the hash of what is to be in it.
 pub(crate) struct WantedFile<'a> {
     pub file: &'a File,
+    /// Empty where there is to be no file.
     pub sha256: String,
     /// In bytes.
     pub size: u64,
@@ -49,7 +50,7 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
     for node in run.nodes() {
         let mut files = Vec::new();
         for file in &node.files {
-            match wanted(file) {
+            match wanted(file, &document.settings(node)) {
                 Ok(file) => files.push(file),
                 Err(problem) => problems.push(format!("{}: {}: {problem}", node.name, file.path)),
             }
@@ -78,34 +79,41 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
     }
 }
 
-fn wanted(file: &File) -> Result<WantedFile<'_>, String> {
-    let (sha256, size) = match (&file.content, &file.local, &file.sha256) {
-        (Some(content), _, _) => (disk::sha256(content.as_bytes()), content.len() as u64),
-        (None, Some(local), Some(sha256)) => {
-            (sha256.clone(), local_size(Path::new(local), sha256, &file.mode)?)
+fn wanted<'a>(file: &'a File, settings: &NodeSettings) -> Result<WantedFile<'a>, String> {
+    let (sha256, size) = match (&file.content, &file.local) {
+        (Some(content), _) => (disk::sha256(content.as_bytes()), content.len() as u64),
+        (None, Some(local)) => of_local(file, Path::new(local))?,
+        (None, None) => {
+            let data = [Some(&settings.data_dir), settings.wal_dir.as_ref()];
+            if data.into_iter().flatten().any(|folder| Path::new(&file.path).starts_with(folder)) {
+                return Err("absent: it is in the folder of etcd's data: not removed".into());
+            }
+            (String::new(), 0)
         }
-        _ => return Err("neither content nor local".into()),
     };
     Ok(WantedFile { file, sha256, size })
 }
 
-/// The size of a local file in bytes. One that is not what the document says, and a
-/// private key that others could read on the node, is refused.
-fn local_size(local: &Path, sha256: &str, mode: &str) -> Result<u64, String> {
+/// The SHA-256 and the size in bytes of what `local` names for `file`. What is not what the
+/// document says, and a private key that others could read on the node, is refused.
+fn of_local(file: &File, local: &Path) -> Result<(String, u64), String> {
     let failed = |what: &str, error| format!("{}: {what}: {error}", local.display());
     let size = regular(local)?;
     if size > SMALL_BYTES {
-        return Ok(size);
+        let hashed = || disk::sha256_of(local).map_err(|error| format!("{error:#}"));
+        return Ok((file.sha256.clone().map_or_else(hashed, Ok)?, size));
     }
     let bytes = disk::read(local, SMALL_BYTES).map_err(|error| failed("reading", error))?;
-    if disk::sha256(&bytes) != sha256 {
+    let sha256 = disk::sha256(&bytes);
+    if file.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
         return Err(format!("{}: {OTHER}", local.display()));
     }
+    let mode = &file.mode;
     let others = u32::from_str_radix(mode, 8).unwrap_or(0o777) & 0o007 != 0;
     if others && has_private_key(&String::from_utf8_lossy(&bytes)) {
         return Err(format!("a private key with mode {mode}: others could read it: use \"0600\""));
     }
-    Ok(bytes.len() as u64)
+    Ok((sha256, bytes.len() as u64))
 }
 
 /// The size of a regular file in bytes; all else is refused.
@@ -167,6 +175,7 @@ impl Manifest<'_> {
         }
         for WantedFile { file, sha256, .. } in &self.files {
             let kind = if texts && file.content.is_some() { "text" } else { "path" };
+            let sha256 = if file.absent { "-" } else { sha256 };
             lines += &format!("{kind}\t{sha256}\t{}\n", file.path);
         }
         if let Some(release) = &self.release {

@@ -169,6 +169,7 @@ impl Rendered {
             mode: "0644".into(),
             owner: "root".into(),
             group: "root".into(),
+            absent: false,
             content: Some(self.config),
             local: None,
             sha256: None,

@@ -255,27 +255,32 @@ pub struct Directory {
     pub group: String,
 }
 
-/// A file, with exactly one of `content` and `local`.
+/// A file, with exactly one of `content`, `local` and `absent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct File {
     /// The absolute path on the node.
     pub path: String,
-    /// The permission bits, in octal, as `"0640"`.
+    /// The permission bits, in octal, as `"0640"`; with setuid, setgid and sticky before
+    /// them as `"4755"`. Default `0644`.
+    #[serde(default = "mode_of_file")]
     pub mode: String,
-    /// The owning user. Default `root`.
+    /// The owning user, by name or number. Default `root`.
     #[serde(default = "root")]
     pub owner: String,
-    /// The owning group. Default `root`.
+    /// The owning group, by name or number. Default `root`.
     #[serde(default = "root")]
     pub group: String,
+    /// Whether there is to be no such file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
     /// The text of the file. Never a private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// The path of the file on the operator's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<String>,
-    /// The SHA-256 of what `local` names, in hex. Only, and always, with `local`.
+    /// The SHA-256 that the file `local` must have, in hex. Without it, it is pushed as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -493,6 +498,10 @@ pub struct Snapshot {
     pub node: String,
     /// When.
     pub taken_at: String,
+}
+
+fn mode_of_file() -> String {
+    "0644".into()
 }
 
 fn root() -> String {

@@ -226,6 +226,7 @@ mod tests {
                 mode: "0600".into(),
                 owner: "etcd".into(),
                 group: "etcd".into(),
+                absent: false,
                 content: None,
                 local: Some("/key".into()),
                 sha256: Some("2".repeat(64)),

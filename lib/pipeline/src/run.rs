@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use crate::document::{Document, Node};
 use crate::original::Original;
 use crate::read::{self, Input};
-use crate::{Code, Common, Error, Exit, Severity, ToolResult, cli, results, terminal};
+use crate::{Code, Common, Error, Exit, Severity, ToolResult, cli, results, terminal, validate};
 
 /// A tool: its command line, and the one job it does on a document.
 pub trait Tool: clap::Parser {
@@ -114,6 +114,16 @@ impl Run {
         self.found()
             .iter()
             .any(|r| r.severity == Severity::Error && r.node.as_deref() == Some(node))
+    }
+
+    /// Checks the document as that of stdin was: for a tool that has put into it what its
+    /// own command line says. Its errors are ones of the command line.
+    pub fn check_document(&self) -> Result<(), Error> {
+        let problems = validate::problems(&self.document);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::usage(problems.join("; "))),
+        }
     }
 
     /// Writes no document at the end: this run has nothing to pass on.

@@ -270,9 +270,6 @@ impl Problems {
         if !octal {
             let what = "expected an octal string such as \"0640\"";
             self.wrong(format!("{path}.mode"), mode, what);
-        } else if mode.len() == 4 && !mode.starts_with('0') {
-            let what = "expected permission bits only, \"0000\" to \"0777\"";
-            self.wrong(format!("{path}.mode"), mode, what);
         }
         for (key, name) in [("owner", owner), ("group", group)] {
             if !is_user(name) {
@@ -283,10 +280,14 @@ impl Problems {
 
     fn file(&mut self, path: &str, file: &File) {
         match (&file.content, &file.local, &file.sha256) {
-            (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+            (None, None, None) if file.absent => {}
+            (None, None, Some(_)) if file.absent => {
+                self.add(path, "sha256 belongs to local, not to absent");
+            }
+            _ if file.absent => self.add(path, "absent, with content or local: expected one"),
+            (Some(_), None, None) | (None, Some(_), _) => {}
             (Some(_), Some(_), _) => self.add(path, "both content and local: expected one"),
-            (None, None, _) => self.add(path, "neither content nor local: expected one"),
-            (None, Some(_), None) => self.add(path, "local without sha256"),
+            (None, None, _) => self.add(path, "neither content, local nor absent: expected one"),
             (Some(_), None, Some(_)) => self.add(path, "sha256 belongs to local, not to content"),
         }
         if let Some(sum) = &file.sha256 {
@@ -479,9 +480,11 @@ mod tests {
                 r#""path": "/a", "mode": "0999", "content": """#.to_string(),
                 Some(".mode: \"0999\": expected an octal string such as \"0640\""),
             ),
+            (r#""path": "/a", "mode": "4755", "content": """#.to_string(), None),
+            (r#""path": "/a", "absent": true"#.to_string(), None),
             (
-                r#""path": "/a", "mode": "4755", "content": """#.to_string(),
-                Some(".mode: \"4755\": expected permission bits only, \"0000\" to \"0777\""),
+                r#""path": "/a", "absent": true, "content": """#.to_string(),
+                Some(": absent, with content or local: expected one"),
             ),
             (
                 r#""path": "/a", "mode": "0640", "owner": "-x", "content": """#.to_string(),
@@ -489,16 +492,13 @@ mod tests {
             ),
             (
                 r#""path": "/a", "mode": "0640""#.to_string(),
-                Some(": neither content nor local: expected one"),
+                Some(": neither content, local nor absent: expected one"),
             ),
             (
                 r#""path": "/a", "mode": "0640", "content": "", "local": "b""#.to_string(),
                 Some(": both content and local: expected one"),
             ),
-            (
-                r#""path": "/a", "mode": "0640", "local": "b""#.to_string(),
-                Some(": local without sha256"),
-            ),
+            (r#""path": "/a", "mode": "0640", "local": "b""#.to_string(), None),
             (
                 r#""path": "/a", "mode": "0640", "local": "b", "sha256": "12""#.to_string(),
                 Some(".sha256: \"12\": expected 64 lower-case hex digits"),

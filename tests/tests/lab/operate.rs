@@ -445,6 +445,102 @@ fn any_files_can_be_pushed() {
     assert_eq!(modes(&now), modes(&seen));
 }
 
+#[test]
+fn files_are_named_on_the_command_line_removed_and_given_special_modes() {
+    let lab = Lab::with_nodes(1);
+    let files = |files: Value, directories: Value| {
+        let node = json!({"name": "web", "address": "192.168.1.100", "files": files,
+                          "directories": directories});
+        json!({"apiVersion": "etcd-tools/v1", "nodes": [node]}).to_string()
+    };
+    lab.write("list", "web:192.168.1.100:web\n");
+    lab.write("motd", "hello\n");
+    lab.write("tool", "#!/bin/sh\n");
+    // A list of nodes and flags are enough; what is large needs no SHA-256 either.
+    lab.bash("head -c 300000 /dev/zero > large").ok();
+    let flags =
+        "--file motd:/srv/motd --file tool:/srv/tool:4750:daemon --file large:/srv/large:600:1:0";
+    let said = lab.bash(&format!("etcd-push {flags} --check list")).exits(1).stderr;
+    let would =
+        ["motd", "tool", "large"].map(|name| format!("etcd-push: web: would write /srv/{name}\n"));
+    assert_eq!(said, would.concat());
+    let ran = lab.bash(&format!("etcd-push {flags} list > document.json")).ok();
+    assert_eq!(ran.stderr, "etcd-push: web: wrote /srv/motd, /srv/tool, /srv/large\n");
+    let stat = "cd /srv; stat -c '%a %U:%G %s %n' motd tool large";
+    let expected =
+        "644 root:root 6 motd\n4750 daemon:daemon 10 tool\n600 daemon:root 300000 large\n";
+    assert_eq!(lab.on("etcd-01", stat), expected);
+    let said = "etcd-push: web: 3 files already in place\n";
+    assert_eq!(lab.bash("etcd-push document.json").ok().stderr, said);
+
+    // What has changed on this machine since goes out as it is now.
+    lab.write("motd", "hello again\n");
+    assert_eq!(
+        lab.bash("etcd-push document.json").ok().stderr,
+        "etcd-push: web: wrote /srv/motd\n"
+    );
+
+    let wrong = [
+        (
+            "motd",
+            "expected LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]], REMOTE from the root, e.g. motd:/etc/motd:0644",
+        ),
+        (
+            "motd:/a:0644:root:root:x",
+            "too many parts: expected LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]]",
+        ),
+    ];
+    for (file, why) in wrong {
+        let said = format!(
+            "etcd-push: invalid value '{file}' for '--file <LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]]>': \
+             {why}: see etcd-push --help\n"
+        );
+        assert_eq!(lab.bash(&format!("etcd-push --file {file} list")).exits(2).stderr, said);
+    }
+    let said =
+        "etcd-push: nodes[0].files[0].mode: \"0999\": expected an octal string such as \"0640\"\n";
+    assert_eq!(lab.bash("etcd-push --file motd:/srv/x:0999 list").exits(2).stderr, said);
+
+    // Special modes of a folder, which others may have inherited.
+    let sticky =
+        json!([{"path": "/srv/drop", "mode": "1777"}, {"path": "/srv/shared", "mode": "2775"}]);
+    lab.write("folders.json", &files(json!([]), sticky));
+    lab.bash("etcd-push folders.json").ok();
+    let stat = "stat -c '%a %n' /srv/drop /srv/shared";
+    assert_eq!(lab.on("etcd-01", stat), "1777 /srv/drop\n2775 /srv/shared\n");
+    lab.on("etcd-01", "chmod g-s /srv/shared");
+    lab.bash("etcd-push folders.json").ok().says("etcd-push: web: set owner and mode of 1 path");
+    assert_eq!(lab.on("etcd-01", stat), "1777 /srv/drop\n2775 /srv/shared\n");
+
+    // What is not to be there goes, a link itself and not what it leads to; a folder stays.
+    lab.on("etcd-01", "ln -s /srv/motd /srv/link; mkdir /srv/folder");
+    let absent = |path: &str| json!([{"path": path, "absent": true}]);
+    let gone = json!([{"path": "/srv/tool", "absent": true}, {"path": "/srv/link", "absent": true},
+                      {"path": "/srv/never", "absent": true}]);
+    lab.write("gone.json", &files(gone, json!([])));
+    let said = lab.bash("etcd-push --check gone.json").exits(1).stderr;
+    assert_eq!(
+        said,
+        "etcd-push: web: would remove /srv/tool\netcd-push: web: would remove /srv/link\n"
+    );
+    let said = "etcd-push: web: removed /srv/tool, /srv/link\n";
+    assert_eq!(lab.bash("etcd-push gone.json").ok().stderr, said);
+    assert_eq!(lab.on("etcd-01", "ls /srv"), "drop\nfolder\nlarge\nmotd\nshared\n");
+    lab.bash("etcd-push gone.json").ok().says("etcd-push: web: 3 files already in place");
+    lab.write("gone.json", &files(absent("/srv/folder"), json!([])));
+    let why = "/srv/folder: a folder is in the place of the file: move it away";
+    for check in ["", "--check"] {
+        lab.bash(&format!("etcd-push {check} gone.json"))
+            .exits(3)
+            .says(&format!("etcd-push: web: {why}"));
+    }
+    lab.write("gone.json", &files(absent("/var/lib/etcd/member/snap/db"), json!([])));
+    let why = "absent: it is in the folder of etcd's data: not removed";
+    lab.bash("etcd-push gone.json")
+        .exits(65)
+        .says(&format!("etcd-push: web: /var/lib/etcd/member/snap/db: {why}"));
+}
+
 /// Every file of a host that the tools could write, with inode, times, mode and owner.
 const DISK: &str = "find /etc /usr/local /var/lib -path /var/lib/etcd/member -prune -o \
                     -path /var/lib/systemd -prune -o -exec stat -c '%n %i %Z %a %U' {} + | sort";
