@@ -115,10 +115,14 @@ impl Definition {
         let mut drop_ins = Vec::new();
         let mut files = Vec::new();
         for file in &node.files {
+            // One that is to go says nothing any more.
+            let absent = file.absent.then(String::new);
             let local = || disk::read_text(file.local.as_deref()?.as_ref(), FILE_BYTES).ok();
             let is_drop_in = layout::is_drop_in(&file.path);
             // What cannot be read as text is no environment file.
-            let Some(content) = file.content.clone().or_else(local) else { continue };
+            let Some(content) = absent.or_else(|| file.content.clone()).or_else(local) else {
+                continue;
+            };
             let text = Text { path: file.path.clone(), content };
             match is_drop_in {
                 true => drop_ins.push(text),
