@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::{ClusterProbe, CredentialArgs, Target, is_of, name};
+use client::{ClusterProbe, CredentialArgs, Target, name};
+use cluster::guard::{Cluster, Standing, View};
 use cluster::route::Route;
 use etcd::Version;
 use etcd::quorum::quorum;
-use pipeline::document::{Endpoint, Member, Node};
+use pipeline::document::{Endpoint, Node};
 use pipeline::{Code, Document, Run, Severity};
 use remote::Fleet;
 
@@ -41,14 +42,19 @@ pub(crate) async fn judge(
             |node: &Node| Target { url: document.client_url(node), node: Some(node.clone()) };
         let targets = document.nodes.iter().map(target).collect();
         let route = Route::new(targets, access, Some(fleet));
-        route.probe(LIMIT).await.map_err(|e| e.to_string())
+        let probe = route.probe(LIMIT).await.map_err(|e| e.to_string())?;
+        let access = credentials.access(document, Some(LIMIT)).map_err(|e| e.to_string())?;
+        let view = Cluster::new(document, fleet, access, &[]).view().await;
+        Ok::<_, String>((probe, margin(&view.map_err(|e| e.to_string())?)))
     };
     match probed.await {
-        Ok(probe) => {
+        Ok((probe, margin)) => {
             let mut findings = health(document, &probe, changes_version(document, seen));
-            findings.extend(margin(&probe));
+            findings.extend(margin);
             findings.extend(members(&probe));
-            findings.extend(probe.health.endpoints.iter().flat_map(|e| database(document, e)));
+            let full = probe.alarms.iter().any(|alarm| alarm.alarm == "NOSPACE");
+            let endpoints = probe.health.endpoints.iter();
+            findings.extend(endpoints.flat_map(|e| database(document, e, full)));
             findings
         }
         // Whoever has no certificates yet can still deploy.
@@ -107,24 +113,18 @@ fn health(document: &Document, probe: &ClusterProbe, changes_version: bool) -> V
 }
 
 /// How many more members may fail.
-fn margin(probe: &ClusterProbe) -> Option<Finding> {
-    let health = &probe.health;
-    let voters: Vec<_> = health.members.iter().filter(|member| !member.is_learner).collect();
-    if voters.is_empty() {
+fn margin(view: &View) -> Option<Finding> {
+    if view.members_error.is_some() {
         return None;
     }
-    let is_healthy = |voter: &&&Member| {
-        health.endpoints.iter().any(|endpoint| endpoint.healthy && is_of(endpoint, voter))
-    };
-    let healthy = voters.iter().filter(is_healthy).count();
-    let spare = healthy.saturating_sub(quorum(voters.len()));
+    let (voters, needed) = (view.voters.len(), quorum(view.voters.len()));
+    let healthy = view.voters.iter().filter(|voter| voter.standing == Standing::Up).count();
+    let spare = healthy.saturating_sub(needed);
     let finding = Finding::cluster(Code::NoMargin, spare.to_string());
     Some(finding.warning_if(spare == 0, || {
         format!(
-            "{healthy} of {} voting members are known to be healthy, {} are needed: no other may \
-             fail",
-            voters.len(),
-            quorum(voters.len())
+            "{healthy} of {voters} voting members are known to be healthy, {needed} are needed: no \
+             other may fail"
         )
     }))
 }
@@ -157,27 +157,36 @@ fn members(probe: &ClusterProbe) -> Vec<Finding> {
     findings
 }
 
-/// The database of one member.
+/// The database of one member. Where the cluster `is_full` already, the quota is no reason to
+/// refuse what may cure it.
 #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn database(document: &Document, endpoint: &Endpoint) -> Vec<Finding> {
+fn database(document: &Document, endpoint: &Endpoint, is_full: bool) -> Vec<Finding> {
     let node = document.nodes.iter().find(|node| endpoint.node.as_ref() == Some(&node.name));
     let (Some(node), Some(size)) = (node, endpoint.db_size_bytes) else { return Vec::new() };
-    let quota = document.settings(node).quota_backend_bytes;
-    let quota = endpoint.db_quota_bytes.unwrap_or(quota).max(1);
+    let wanted = document.settings(node).quota_backend_bytes;
+    let quota = endpoint.db_quota_bytes.unwrap_or(wanted).max(1);
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let percent = |part: u64, of: u64| part.saturating_mul(100) / of.max(1);
     let full = percent(size, quota);
-    let mut findings = vec![Finding::ok(Code::Quota, &node.name, format!("{full} %")).warning_if(
-        full >= FULL_PERCENT,
+    let finding = Finding::ok(Code::Quota, &node.name, format!("{full} %")).error_if(
+        wanted <= size && !is_full,
         || {
             format!(
-                "the database has {:.1} MiB, {full} % of its quota of {:.1} MiB: at 100 % it \
-                     takes no more writes: compact and defragment it, or raise quotaBackendBytes",
+                "the database has {:.1} MiB, and quotaBackendBytes is {:.1} MiB: it would take no \
+                 more writes: set a larger quota, or compact and defragment it first",
                 mib(size),
-                mib(quota)
+                mib(wanted)
             )
         },
-    )];
+    );
+    let mut findings = vec![finding.warning_if(full >= FULL_PERCENT, || {
+        format!(
+            "the database has {:.1} MiB, {full} % of its quota of {:.1} MiB: at 100 % it \
+                     takes no more writes: compact and defragment it, or raise quotaBackendBytes",
+            mib(size),
+            mib(quota)
+        )
+    })];
     if let Some(in_use) = endpoint.db_size_in_use_bytes {
         let unused = size.saturating_sub(in_use);
         let part = percent(unused, size);

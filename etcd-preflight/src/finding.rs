@@ -56,7 +56,8 @@ impl Finding {
         let (severity, message) = self.problem?;
         let result = match severity {
             Severity::Error => ToolResult::error(self.code, message),
-            _ => ToolResult::warning(self.code, message),
+            Severity::Info => ToolResult::unchanged(self.code, message),
+            Severity::Warning => ToolResult::warning(self.code, message),
         };
         Some(match &self.node {
             Some(node) => result.on(node),

@@ -1,7 +1,7 @@
 //! `etcd-preflight`: are these hosts, and is this change, fit to go ahead?
 //!
 //! One exchange per host asks what it is and has (`host.sh`), what of etcd runs and lies
-//! there, and how fast its disk is (`disk.sh`); a second, on the same connection, its time.
+//! there, how it reaches the others (`peers.sh`), and how fast its disk is (`disk.sh`); a second, on the same connection, its time.
 //! Where etcd runs, its members are asked as well. Nothing is changed.
 
 mod cluster;
@@ -9,11 +9,12 @@ mod disk;
 mod facts;
 mod finding;
 mod hosts;
+mod peers;
 mod table;
 
 use std::collections::BTreeSet;
 
-use ::cluster::fit;
+use ::cluster::{fit, wal};
 use anyhow::Result;
 use client::CredentialArgs;
 use pipeline::document::Node;
@@ -22,9 +23,10 @@ use remote::{Fleet, Host, Query, SshArgs, fan_out};
 
 use crate::facts::{Facts, Offset};
 use crate::finding::Finding;
+use crate::peers::Attempt;
 
 /// The checks, in the order of the table.
-pub const CHECKS: [Code; 23] = [
+pub const CHECKS: [Code; 26] = [
     Code::Systemd,
     Code::Kernel,
     Code::Arch,
@@ -39,6 +41,9 @@ pub const CHECKS: [Code; 23] = [
     Code::DuplicateHost,
     Code::SecurityModule,
     Code::PortInUse,
+    Code::NameResolution,
+    Code::PortBlocked,
+    Code::RoundTrip,
     Code::Mismatch,
     Code::Due,
     Code::Unhealthy,
@@ -100,8 +105,12 @@ struct Seen<'a> {
     host: Host,
     facts: Facts,
     etcd: fit::Facts,
+    /// What came of attempts to reach the other nodes.
+    attempts: Vec<Attempt>,
     /// What the writes took, in seconds; empty where that check was left out.
     writes: Vec<f64>,
+    /// What on the disk the wanted release could not read.
+    unreadable: Option<ToolResult>,
 }
 
 impl Tool for Preflight {
@@ -153,8 +162,12 @@ impl Preflight {
         let measures_disk = !self.skipped(run).contains(&Code::DiskLatency);
         let queries = |node: &Node| -> Vec<Query> {
             let binary = format!("{}/etcd", document.settings(node).bin_dir);
-            let mut queries =
-                vec![facts::query(document, node), fit::query(document, node, &[binary])];
+            let mut queries = vec![
+                facts::query(document, node),
+                fit::query(document, node, &[binary]),
+                peers::query(document, node),
+            ];
+            queries.extend(wal::query(document, node));
             queries.extend(measures_disk.then(|| disk::query(document, node)));
             queries
         };
@@ -164,8 +177,12 @@ impl Preflight {
                 let answer = |at: usize| reply.answers.get(at).map_or(&[][..], Vec::as_slice);
                 let facts = Facts::read(answer(0))?;
                 let etcd = fit::Facts::read(answer(1))?;
-                let writes = disk::read(answer(2))?;
-                Ok(Seen { node, facts, etcd, writes, host: reply.host })
+                let attempts = peers::read(answer(2))?;
+                let mut optional = reply.answers.iter().skip(3).map(Vec::as_slice);
+                let writes = measures_disk.then(|| optional.next_back()).flatten();
+                let writes = disk::read(writes.unwrap_or_default())?;
+                let unreadable = wal::refusal(document, optional.next().unwrap_or_default())?;
+                Ok(Seen { node, facts, etcd, attempts, writes, unreadable, host: reply.host })
             });
             match read {
                 Ok(node) => seen.push(node),
@@ -176,6 +193,12 @@ impl Preflight {
         for node in &seen {
             findings.extend(hosts::judge(document, node));
             findings.extend(disk::judge(node));
+            // Who does not answer has been reported.
+            let reached = |other: &Node| {
+                seen.iter().any(|seen| seen.node.name == other.name)
+                    || !run.nodes().iter().any(|node| node.name == other.name)
+            };
+            findings.extend(peers::judge(document, node, reached));
         }
         findings.extend(hosts::duplicates(&seen));
         findings.extend(self.clocks(run, fleet, &seen).await);
@@ -215,7 +238,8 @@ impl Preflight {
             let Some(result) = finding.result() else { continue };
             match result.severity {
                 Severity::Error => failed = true,
-                _ => warnings += 1,
+                Severity::Warning => warnings += 1,
+                Severity::Info => {}
             }
             run.report(result);
         }
@@ -242,7 +266,9 @@ async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) 
         .into_iter()
         .map(|result| Finding::of_result(Code::Mismatch, result))
         .collect();
-    for Seen { node, .. } in seen {
+    for Seen { node, unreadable, .. } in seen {
+        let result = unreadable.clone().map(|result| result.on(&node.name));
+        findings.extend(result.map(|result| Finding::of_result(Code::Mismatch, result)));
         let of_node = |finding: &Finding| finding.node.as_ref() == Some(&node.name);
         if !findings.iter().any(of_node) {
             findings.push(Finding::ok(Code::Mismatch, &node.name, "fits"));

@@ -10,7 +10,10 @@ const SCRIPT: &str = r#"
 lines=$1
 shift
 for unit; do
-    journalctl -u "$unit" -n "$lines" --no-pager -o short-iso || die "journalctl: reading the journal of $unit failed"
+    journalctl -u "$unit" -n 1 --no-pager > /dev/null || die "journalctl: reading the journal of $unit failed"
+    # Newest first, so that its end is not waited for. That somebody connected, and said
+    # nothing, is left out: etcd-preflight does so at each port.
+    journalctl -u "$unit" -r --no-pager -o short-iso | grep -v 'rejected connection.*EOF' | head -n "$lines" | tac
 done
 "#;
 

@@ -1,4 +1,5 @@
-//! Whether a member's write-ahead log can be read by a newer etcd.
+//! Whether what a member has on its disk can be read by a newer etcd: what 3.5 left in its
+//! write-ahead log, and data of the v2 API.
 
 use etcd::{Minor, Version, layout, wal};
 use pipeline::document::Node;
@@ -7,12 +8,20 @@ use remote::{Error, Query};
 
 const SCRIPT: &str = include_str!("wal.sh");
 
+/// etcd 3.6 has no v2 API, and does not start on data of it
+/// (<https://etcd.io/docs/latest/upgrades/upgrade_3_6/>).
+const V2_SCRIPT: &str = include_str!("v2.sh");
+
 /// What to ask `node` before its member may run the release of `document`; nothing
-/// unless that release reads less than the one before it: 3.7, or newer.
+/// unless that release reads less than the one before it: 3.6, or newer.
 pub fn query(document: &Document, node: &Node) -> Option<Query> {
-    wanted(document)?;
+    let version = wanted(document)?;
     let settings = document.settings(node);
     let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+    if version.minor() == Minor::V3_6 {
+        let input = format!("{}\n{log}\n{}/etcdutl\n", settings.data_dir, settings.bin_dir);
+        return Some(Query { script: V2_SCRIPT, input: input.into_bytes() });
+    }
     let snapshots = format!("{}/{}/snap", settings.data_dir, layout::MEMBER);
     let input = format!("{log}\n{snapshots}\n{}\n{}\n", wal::V2_PATHS, wal::V2_HEADER_BYTES);
     Some(Query { script: SCRIPT, input: input.into_bytes() })
@@ -32,6 +41,17 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
                 let bytes = bytes(before).ok_or_else(|| unexpected(line))?;
                 newest = newest.max(wal::v2_entry(&bytes));
             }
+            Some(("v2", said)) => {
+                return Ok(Some(ToolResult::error(
+                    Code::Mismatch,
+                    format!(
+                        "{version} does not start on data of the v2 API, which the member has \
+                         ({said}): move it to the v3 API, delete it with `ETCDCTL_API=2 etcdctl \
+                         rm --recursive`, and run this again when `etcdutl check v2store` finds \
+                         no more of it"
+                    ),
+                )));
+            }
             _ => return Err(unexpected(line)),
         }
     }
@@ -45,10 +65,10 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
     )))
 }
 
-/// The release of `document`, when it is one that reads no v2 requests.
+/// The release of `document`, when it is one that reads less than the one before it.
 fn wanted(document: &Document) -> Option<Version> {
     let version: Version = document.release.as_ref()?.version.parse().ok()?;
-    (version.minor() >= Minor::V3_7).then_some(version)
+    (version.minor() >= Minor::V3_6).then_some(version)
 }
 
 /// What `hex` stands for.
@@ -66,7 +86,7 @@ fn unexpected(line: &str) -> Error {
 mod tests {
     use super::*;
 
-    const BEFORE: &str = "before\t08001002180822 3a0882babe83bbc4e8a6a00112035055541a0a";
+    const BEFORE: &str = "before\t080010021808223a0882babe83bbc4e8a6a00112035055541a0a";
 
     fn said(version: &str, answer: &[&str]) -> Option<String> {
         let text = format!(
@@ -74,8 +94,8 @@ mod tests {
                 "release": {{"version": "{version}", "archives": []}}}}"#
         );
         let document = pipeline::parse(text.as_bytes()).unwrap().document;
-        assert_eq!(query(&document, &document.nodes[0]).is_some(), version >= "v3.7");
-        let answer: Vec<_> = answer.iter().map(|line| line.replace(' ', "")).collect();
+        assert_eq!(query(&document, &document.nodes[0]).is_some(), version >= "v3.6");
+        let answer: Vec<_> = answer.iter().map(|line| (*line).to_owned()).collect();
         refusal(&document, &answer).unwrap().map(|result| result.message)
     }
 
@@ -94,5 +114,16 @@ mod tests {
         assert_eq!(said("v3.7.3", &["before\t0102", "before\t"]), None);
         assert_eq!(said("v3.7.3", &[]), None);
         assert_eq!(said("v3.6.16", &[]), None);
+        assert_eq!(said("v3.5.33", &[]), None);
+    }
+
+    #[test]
+    fn data_of_the_v2_api_is_refused() {
+        assert_eq!(
+            said("v3.6.16", &["v2\tdetected custom content in v2store"]).unwrap(),
+            "v3.6.16 does not start on data of the v2 API, which the member has (detected custom \
+             content in v2store): move it to the v3 API, delete it with `ETCDCTL_API=2 etcdctl rm \
+             --recursive`, and run this again when `etcdutl check v2store` finds no more of it"
+        );
     }
 }

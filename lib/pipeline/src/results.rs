@@ -109,6 +109,12 @@ pub enum Code {
     OpenFiles,
     /// another process listens on a port of etcd
     PortInUse,
+    /// a node does not know the name of another
+    NameResolution,
+    /// a node does not reach a port of another
+    PortBlocked,
+    /// the round trip between two nodes takes too long
+    RoundTrip,
     /// no member may fail without the cluster losing quorum
     NoMargin,
     /// the database is near its quota

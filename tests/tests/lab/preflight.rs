@@ -7,8 +7,8 @@ use tests::{Lab, Ran, release, wait_until};
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 /// What a lab's hosts lack on any machine: a large disk, a clock of their own, speed.
-const QUIET: &str =
-    "etcd-preflight -q --skip disk-latency --skip disk-space --skip time-sync --skip clock";
+const QUIET: &str = "etcd-preflight -q --skip disk-latency --skip disk-space --skip time-sync --skip clock \
+     --skip round-trip";
 
 /// What `ran` wrote to stderr is exactly `lines`.
 #[track_caller]
@@ -73,6 +73,13 @@ fn hosts_that_are_not_fit() {
          printf '#!/bin/sh\\necho \"2300 bytes (2.3 kB) copied, 0.025 s, 92 kB/s\" >&2\\n' > /usr/local/bin/dd
          chmod 755 /usr/local/bin/date /usr/local/bin/dd",
     );
+    // A firewall that drops what comes from a port, one that says so, and a long way.
+    lab.on("etcd-01", "ip rule add pref 1 to 192.168.1.101 ipproto 6 dport 2380 unreachable");
+    lab.on("etcd-01", "ip rule add pref 2 to 192.168.1.101 ipproto 6 sport 2379 blackhole");
+    lab.on(
+        "etcd-03",
+        "printf '#!/bin/sh\\necho 0.150\\n' > /usr/local/bin/bash; chmod 755 /usr/local/bin/bash",
+    );
     let document = "jq '{apiVersion, nodes: [.nodes[] | {name, hostname, address}]} \
                     | .nodes[1].arch = \"arm64\"' first.json";
     lab.write("first.json", &first.stdout);
@@ -100,6 +107,13 @@ fn hosts_that_are_not_fit() {
              clientPort to another port",
             pid.trim()
         ),
+        "etcd-01: port 2380 of etcd-02 (192.168.1.101): Network is unreachable: allow connections from \
+         192.168.1.100 in the firewalls",
+        "etcd-02: warning: port 2379 of etcd-01 (192.168.1.100): no answer within 3 s: allow \
+         connections from 192.168.1.101 in the firewalls",
+        "etcd-03: the round trip to etcd-02 takes 150 ms, more than a tenth of electionTimeoutMs, \
+         1000: elections will not end: set heartbeatIntervalMs to 150 and electionTimeoutMs to \
+         1500, or move the node nearer",
         "etcd-02: warning: has the same host name as etcd-01, k8s-master-01: set another with \
          `hostnamectl set-hostname`",
         &format!(
@@ -127,11 +141,12 @@ fn hosts_that_are_not_fit() {
     let rest = lab.bash(&format!("{document} | etcd-preflight -q 2>&- | etcd-cert issue"));
     assert_eq!(rest.code, 66, "{}", rest.stderr);
     let skips = "--skip systemd --skip memory --skip arch --skip disk-space --skip disk-kind \
-                 --skip port-in-use --skip clock --skip disk-latency";
+                 --skip port-in-use --skip clock --skip disk-latency --skip port-blocked \
+                 --skip round-trip";
     let ran = lab.bash(&format!("{document} | etcd-preflight {skips}")).ok();
     let ran = ran.says("etcd-preflight: port-in-use: skipped");
     let skipped = |code: &str| ran.document().results.iter().filter(|r| r.code == code).count();
-    assert_eq!(skipped("skipped"), 8);
+    assert_eq!(skipped("skipped"), 10);
     let table = lab.bash(&format!("{document} | etcd-preflight {skips} -o table")).ok().stdout;
     let row = |check: &str| {
         let line = table.lines().find(|line| line.starts_with(check));
@@ -141,6 +156,31 @@ fn hosts_that_are_not_fit() {
     assert_eq!(row("security"), "security-module apparmor WARNING off selinux WARNING -");
     assert_eq!(row("memory"), "memory skipped skipped skipped skipped");
     lab.bash("etcd-preflight --skip nothing < nodes.txt").exits(2);
+
+    // With less of a distance, and a name that only the operator's ssh knows.
+    lab.on("etcd-01", "sed -i /etcd-03/d /etc/hosts");
+    let document =
+        document.replace("' first.json", " | .nodes[2].address = \"etcd-03\"' first.json");
+    for (seconds, line) in [
+        ("0.101", "101 ms, more than heartbeatIntervalMs, 100: raise it to that"),
+        (
+            "0.011",
+            "11 ms, more than 10 ms: every write waits for it: put the nodes nearer to each other",
+        ),
+    ] {
+        lab.on("etcd-03", &format!("printf '#!/bin/sh\necho {seconds}\n' > /usr/local/bin/bash"));
+        let settings = "| .cluster.settings.electionTimeoutMs = 2000' first.json";
+        let document = document.replace("' first.json", settings);
+        lab.bash(&format!("{document} | etcd-preflight -q"))
+            .exits(3)
+            .says(&format!(
+                "etcd-preflight: etcd-03: warning: the round trip to etcd-02 takes {line}"
+            ))
+            .says(
+                "etcd-preflight: etcd-01: the name etcd-03 of etcd-03 does not resolve here: add \
+                 it to DNS or /etc/hosts",
+            );
+    }
 }
 
 #[test]
@@ -223,6 +263,15 @@ fn a_cluster_that_is_not_fit() {
     let fill = format!(
         "for at in $(seq 30); do head -c 1000000 /dev/zero | tr '\\0' x | {put} $at || break; done"
     );
+    // A quota that is too small for what is there.
+    lab.bash(&fill.replace("seq 30", "seq 5")).ok();
+    let ran = look(".cluster.settings.quotaBackendBytes = 1048576").exits(3);
+    says_between(
+        &ran,
+        "etcd-preflight: etcd-01: the database has ",
+        " MiB, and quotaBackendBytes is 1.0 MiB: it would take no more writes: set a larger quota, \
+         or compact and defragment it first",
+    );
     lab.bash(&fill);
     let ran = look(".").ok();
     says_between(
@@ -231,11 +280,12 @@ fn a_cluster_that_is_not_fit() {
         " % of its quota of 24.0 MiB: at 100 % it takes no more writes: compact and defragment \
          it, or raise quotaBackendBytes",
     );
-    says_between(
-        &ran,
-        "etcd-preflight: etcd-01: warning: alarm NOSPACE: ",
-        "then etcdctl alarm disarm",
-    );
+    says_between(&ran, "etcd-preflight: etcd-0", "then etcdctl alarm disarm");
+    // What the members' logs have of the looks at their ports is not shown.
+    let logs = lab.bash("etcd-unit logs -n 100000 < nodes.txt").ok().stdout;
+    let looked_in = |line: &&str| line.contains("rejected connection") && line.contains("EOF");
+    assert_eq!(logs.lines().find(looked_in), None);
+    assert!(logs.contains("ready to serve client requests"), "{logs}");
     etcdctl("del '' --from-key");
     let status = etcdctl("endpoint status -w json");
     let (_, rest) = status.split_once("\"revision\":").expect("a revision");

@@ -161,3 +161,52 @@ fn a_log_that_3_7_cannot_read_is_refused_until_a_snapshot_covers_it() {
     let health = ran.document().health.unwrap();
     assert_eq!(health.endpoints[0].version.as_deref(), Some(&to[1..]));
 }
+
+/// etcd 3.6 does not start on data of the v2 API.
+#[test]
+fn data_of_the_v2_api_is_refused_before_3_6() {
+    let lab = Lab::with_nodes(1);
+    let [Some(from), Some(to)] = ["3.5", "3.6"].map(release) else { return };
+    let document = json!({
+        "apiVersion": "etcd-tools/v1",
+        "cluster": {"settings": {"env": {"ETCD_ENABLE_V2": "true", "ETCD_SNAPSHOT_COUNT": "1"}}},
+        "nodes": [{"name": "etcd-01", "address": "192.168.1.100"}],
+    });
+    lab.write("v2.json", &document.to_string());
+    lab.bash(&deploy(&from).replace("nodes.txt", "v2.json")).ok();
+    let v2 = |request: &str| {
+        lab.bash(&format!(
+            "curl -sf --cacert pki/ca.crt --cert pki/client.crt --key pki/client.key \
+             https://192.168.1.100:2379/v2/keys/old {request}"
+        ))
+        .ok();
+    };
+    v2("-X PUT -d value=1");
+    lab.bash(&format!("etcd-fetch -q {to} < nodes.txt > released.json")).ok();
+    let refused = |ran: tests::Ran, tool: &str| {
+        let ran = ran.exits(3);
+        let why = format!(
+            "{tool}: etcd-01: {to} does not start on data of the v2 API, which the member has \
+             (detected custom "
+        );
+        let advice = "): move it to the v3 API, delete it with `ETCDCTL_API=2 etcdctl rm \
+                      --recursive`, and run this again when `etcdutl check v2store` finds no more \
+                      of it";
+        let fits = |line: &str| line.starts_with(&why) && line.ends_with(advice);
+        assert!(ran.stderr.lines().any(fits), "{}", ran.stderr);
+    };
+    let preflight = "etcd-preflight -q --skip disk-latency < released.json";
+    refused(lab.bash(preflight), "etcd-preflight");
+    let push = "etcd-cert issue -q < released.json | etcd-render -q | etcd-push -q";
+    refused(lab.bash(push), "etcd-push");
+
+    // Deleted, and covered by a snapshot.
+    v2("-X DELETE");
+    lab.unpack(&from);
+    let put = lab.etcdctl(&["https://192.168.1.100:2379".into()], "put a 1");
+    tests::wait_until("no more of it", std::time::Duration::from_secs(60), || {
+        lab.bash(&put).ok();
+        lab.bash(preflight).code == 0
+    });
+    lab.bash(&deploy(&to).replace("unit start", "unit start --lose-quorum")).ok();
+}

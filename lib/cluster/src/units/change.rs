@@ -148,7 +148,7 @@ impl JobResult {
             .or_else(crashed)
             .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
             .or_else(no_quorum)
-            .or_else(|| log.iter().rev().filter(|line| line["error"].is_string()).find_map(message))
+            .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
             .or_else(|| systemd(&["Main process exited, "]))
             .or_else(|| self.said.clone());
         self.journal.drain(..self.journal.len().saturating_sub(JOURNAL_LINES));
@@ -166,6 +166,14 @@ impl JobResult {
         let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         Some(format!("{what}: it is {active} ({sub}){why}"))
     }
+}
+
+/// Whether etcd complains with `line` of something that goes wrong with itself. That
+/// somebody connected, and said nothing, is no such thing: etcd-preflight does so.
+fn is_complaint(line: &Value) -> bool {
+    let looked_in = line["error"] == "EOF"
+        && line["msg"].as_str().is_some_and(|what| what.starts_with("rejected connection"));
+    line["error"].is_string() && !looked_in
 }
 
 /// What a line of etcd's log is about.
