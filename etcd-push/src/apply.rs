@@ -1,6 +1,6 @@
 //! What has to be done on a node, and the script that does it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,13 +11,11 @@ use remote::{Error, Input};
 use similar::TextDiff;
 
 use crate::manifest::{Manifest, WantedFile, WantedRelease, counted, names};
-use crate::state::{Found, State};
+use crate::state::{Found, LARGE, State};
 
 /// Does what the plan on its stdin says.
 pub(crate) const SCRIPT: &str = include_str!("apply.sh");
 
-/// A text that is larger is not shown, in bytes; `state.sh` has the same limit.
-const LARGE: usize = 256 << 10;
 /// How long it may take to find the shortest difference between two texts.
 const DIFF_TIME: Duration = Duration::from_secs(1);
 
@@ -220,8 +218,21 @@ impl<'a> Plan<'a> {
         parts.join(", ")
     }
 
-    /// What would be done, with a diff of the texts.
-    pub(crate) fn show(&self, run: &Run, manifest: &Manifest, state: &State) {
+    /// The paths of the files whose text is to be another.
+    pub(crate) fn differing(&self) -> impl Iterator<Item = &'a str> {
+        let text = |wanted: &&&WantedFile| wanted.file.content.is_some();
+        let paths = self.files.iter().filter(text).map(|wanted| wanted.file.path.as_str());
+        paths.filter(|path| !self.attributes.contains(path))
+    }
+
+    /// What would be done, with a diff of the `texts` that are there.
+    pub(crate) fn show(
+        &self,
+        run: &Run,
+        manifest: &Manifest,
+        state: &State,
+        texts: &HashMap<String, String>,
+    ) {
         let name = &manifest.node.name;
         let would = |what: String| run.report(ToolResult::would_change(what).on(name));
         for user in &self.users {
@@ -251,7 +262,7 @@ impl<'a> Plan<'a> {
             let verb = if state.found.contains_key(path) { "replace" } else { "write" };
             would(format!("would {verb} {path}"));
             if let (Some(new), Some(_)) = (&wanted.file.content, state.found.get(path)) {
-                run.detail(&diff(wanted.file, new, state.texts.get(path)));
+                run.detail(&diff(wanted.file, new, texts.get(path)));
             }
         }
         for path in &self.removed {
@@ -273,7 +284,7 @@ fn diff(file: &File, new: &str, old: Option<&String>) -> String {
         Some(old) if !old.contains('\0') && !is_key(old) && !is_key(new) => old,
         _ => return "(not shown: not a small text that others may read)".into(),
     };
-    if new.len() > LARGE {
+    if new.len() as u64 > LARGE {
         return "(too large to show)".into();
     }
     let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(old.as_str(), new);

@@ -125,7 +125,7 @@ impl Push {
         let queries = |node: &Node| match of.get(node.name.as_str()) {
             Some(manifest) => {
                 let facts = fit::query(&run.document, node, &manifest.etcd_binaries());
-                let files = manifest.query(self.common.check, self.verify);
+                let files = manifest.query(self.verify);
                 [facts, files].into_iter().chain(wal::query(&run.document, node)).collect()
             }
             None => vec![fit::query(&run.document, node, &[])],
@@ -156,7 +156,8 @@ impl Push {
             let state = state::State::read(held.answers.get(1).map_or(&[], Vec::as_slice))?;
             let plan = Plan::new(manifest, &state, fit.facts(name))?;
             if self.common.check {
-                plan.show(run, manifest, &state);
+                let texts = state.texts(&held.host, plan.differing()).await?;
+                plan.show(run, manifest, &state, &texts);
             } else if !plan.is_empty() {
                 let (size, input) = plan.input();
                 held.host.change(apply::SCRIPT, &[&size], &input, SILENCE).await?;

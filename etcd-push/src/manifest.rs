@@ -163,9 +163,8 @@ impl Manifest<'_> {
     }
 
     /// What `state.sh` is asked: one line a thing, its parts separated by tabs.
-    /// With `texts` it gives the texts of the files that differ, for a diff; with
-    /// `verify` it hashes the binaries of the release.
-    pub(crate) fn query(&self, texts: bool, verify: bool) -> Query {
+    /// With `verify` it hashes the binaries of the release, too.
+    pub(crate) fn query(&self, verify: bool) -> Query {
         let mut lines = String::new();
         for user in &self.node.users {
             lines += &format!("user\t{}\n", user.name);
@@ -173,17 +172,15 @@ impl Manifest<'_> {
         for directory in &self.node.directories {
             lines += &format!("folder\t{}\n", directory.path);
         }
-        for WantedFile { file, sha256, .. } in &self.files {
-            let kind = if texts && file.content.is_some() { "text" } else { "path" };
-            let sha256 = if file.absent { "-" } else { sha256 };
-            lines += &format!("{kind}\t{sha256}\t{}\n", file.path);
+        for WantedFile { file, .. } in &self.files {
+            lines += &format!("path\t{}\n", file.path);
         }
         if let Some(release) = &self.release {
             let names = names(release.archive);
             lines += &format!("release\t{}\t{}\t{names}\n", release.dir, release.bin_dir);
-            for Binary { name, sha256 } in &release.archive.binaries {
+            for Binary { name, .. } in &release.archive.binaries {
                 if verify {
-                    lines += &format!("path\t{sha256}\t{}/{name}\n", release.dir);
+                    lines += &format!("path\t{}/{name}\n", release.dir);
                 }
             }
         }

@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use remote::Error;
+use remote::{Error, Host, Input};
 
 /// Says what is there of the things that its stdin names.
 pub(crate) const SCRIPT: &str = include_str!("state.sh");
+
+/// Prints the texts of the files that its stdin names.
+const TEXTS: &str = include_str!("texts.sh");
 
 /// What a node has.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,20 +22,24 @@ pub(crate) struct State {
     pub found: HashMap<String, Found>,
     /// The paths beside which an interrupted run left a temporary file.
     pub stale: HashSet<String>,
-    /// The present texts of the files that differ, by path, if they are small and others may
-    /// read them; asked for with `--check`.
-    pub texts: HashMap<String, String>,
     /// Whether the release is unpacked, whole.
     pub release: bool,
     /// The binaries whose links are right.
     pub links: HashSet<String>,
 }
 
+/// A text that is larger is not shown, in bytes.
+pub(crate) const LARGE: u64 = 256 << 10;
+
 /// What is at a path.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// `-` when it is not a regular file.
+    /// Where it lies, without links.
+    real: String,
+    /// Empty when it is not a regular file.
     pub sha256: String,
+    /// In bytes.
+    pub size: u64,
     /// Permission bits, and those for setuid, setgid and sticky.
     pub mode: u32,
     pub owner: String,
@@ -43,26 +50,42 @@ pub(crate) struct Found {
     pub kind: String,
 }
 
+/// What is read of texts for diffs at most, in bytes.
+const TEXTS_BYTES: u64 = 4 << 20;
+
 impl State {
     pub(crate) fn read(lines: &[String]) -> Result<Self, Error> {
         let mut state = Self::default();
+        let mut at_real: HashMap<&str, Found> = HashMap::new();
+        let mut asked = Vec::new();
         for line in lines {
             state
-                .line(line)
+                .line(line, &mut at_real, &mut asked)
                 .ok_or_else(|| Error::CommandFailed(format!("not understood: {line:?}")))?;
         }
+        let found =
+            |(real, path): (&str, &str)| Some((path.to_owned(), at_real.get(real)?.clone()));
+        state.found = asked.into_iter().filter_map(found).collect();
         Ok(state)
     }
 
-    fn line(&mut self, line: &str) -> Option<()> {
+    fn line<'a>(
+        &mut self,
+        line: &'a str,
+        at_real: &mut HashMap<&'a str, Found>,
+        asked: &mut Vec<(&'a str, &'a str)>,
+    ) -> Option<()> {
         let parts: Vec<_> = line.split('\t').collect();
         match parts[..] {
             ["machine", machine] => self.machine = machine.into(),
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", path] => drop(self.stale.insert(path.into())),
-            ["path", path, sha256, mode, owner, group, uid, gid, kind] => {
+            ["path", real, path] => asked.push((real, path)),
+            ["stat", size, mode, owner, group, uid, gid, kind, real] => {
                 let found = Found {
-                    sha256: sha256.into(),
+                    real: real.into(),
+                    sha256: String::new(),
+                    size: size.parse().ok()?,
                     mode: u32::from_str_radix(mode, 8).ok()?,
                     owner: owner.into(),
                     group: group.into(),
@@ -70,16 +93,65 @@ impl State {
                     gid: gid.into(),
                     kind: kind.into(),
                 };
-                self.found.insert(path.into(), found);
+                at_real.insert(real, found);
             }
-            ["text", path, text] => {
-                let text = String::from_utf8_lossy(&STANDARD.decode(text).ok()?).into_owned();
-                self.texts.insert(path.into(), text);
+            ["sum", sum] => {
+                // A backslash before it says that those in the name are doubled.
+                let (sum, escaped) = match sum.strip_prefix('\\') {
+                    Some(sum) => (sum, true),
+                    None => (sum, false),
+                };
+                let (sha256, name) = sum.split_once("  ")?;
+                let name = if escaped { name.replace("\\\\", "\\") } else { name.to_owned() };
+                if let Some(found) = at_real.get_mut(name.as_str()) {
+                    found.sha256 = sha256.into();
+                }
             }
             ["link", name] => drop(self.links.insert(name.into())),
             ["release"] => self.release = true,
             _ => return None,
         }
         Some(())
+    }
+
+    /// The present texts of `files`, by path, read from `host` for a diff: of those that are
+    /// small and that others may read.
+    pub(crate) async fn texts<'a>(
+        &self,
+        host: &Host,
+        files: impl Iterator<Item = &'a str>,
+    ) -> Result<HashMap<String, String>, Error> {
+        let mut total = 0;
+        let mut asked = Vec::new();
+        for path in files {
+            let Some(found) = self.found.get(path) else { continue };
+            let shown = !found.sha256.is_empty() && found.mode & 0o004 != 0 && found.size <= LARGE;
+            if shown && total + found.size <= TEXTS_BYTES {
+                total += found.size;
+                asked.push((path, found));
+            }
+        }
+        if total == 0 {
+            return Ok(asked
+                .into_iter()
+                .map(|(path, _)| (path.to_owned(), String::new()))
+                .collect());
+        }
+        let names: String = asked.iter().map(|(_, found)| format!("{}\n", found.real)).collect();
+        let answer = host.run(TEXTS, &[], &[Input::Bytes(names.into_bytes())]).await?;
+        let bytes = STANDARD.decode(answer.concat()).unwrap_or_default();
+        // What has changed since its size was read is not shown.
+        if bytes.len() as u64 != total {
+            return Ok(HashMap::new());
+        }
+        let mut rest = bytes.as_slice();
+        let mut texts = HashMap::new();
+        for (path, found) in asked {
+            let size = usize::try_from(found.size).unwrap_or(usize::MAX).min(rest.len());
+            let (text, after) = rest.split_at(size);
+            texts.insert(path.to_owned(), String::from_utf8_lossy(text).into_owned());
+            rest = after;
+        }
+        Ok(texts)
     }
 }

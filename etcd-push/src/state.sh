@@ -1,6 +1,9 @@
 # Says what is there of the things named on stdin, and dies where something is in their
-# place. Nothing is changed.
+# place. Nothing is changed. The number of processes does not depend on that of the files.
+set -f
 tab=$(printf '\t')
+newline='
+'
 # The echo of some shells changes backslashes.
 say() { printf '%s\n' "$1"; }
 # Sets $real to the folder of the path $1, $name to its last part, and reports what an
@@ -11,44 +14,55 @@ at() {
     real=${real%/}
     if [ -e "$real/.$name.etcd-tools" ] || [ -L "$real/.$name.etcd-tools" ]; then say "stale$tab$1"; fi
 }
-show() { what=$(stat -c "%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F" -- "$1" 2>/dev/null); }
-# More than this is not shown, in bytes.
-large=262144
+# Adds up the paths to look at, some hundred to a process, and those of regular files.
+paths='' regular='' count=0
+look_later() {
+    paths=$paths$1$newline
+    if [ -f "$1" ] && [ ! -L "$1" ]; then regular=$regular$1$newline; fi
+    count=$((count + 1))
+    if [ $count -ge 200 ]; then look; fi
+}
+look() {
+    IFS=$newline
+    # What goes meanwhile is not there.
+    # shellcheck disable=SC2086
+    [ ! "$paths" ] || stat -c "stat$tab%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F$tab%n" -- $paths 2>/dev/null
+    if [ "$regular" ]; then
+        # shellcheck disable=SC2086
+        sums=$(sha256sum -- $regular 2>&1) || die "reading: $(say "$sums" | sed -n 's/^sha256sum: //p' | head -n 1)"
+        say "$sums" | sed "s/^/sum$tab/"
+    fi
+    IFS=$tab
+    paths='' regular='' count=0
+}
 say "machine$tab$(uname -m)"
-while IFS=$tab read -r kind a b c; do
+IFS=$tab
+while read -r kind a b c; do
     case $kind in
     user) # NAME
         if id -u "$a" >/dev/null 2>&1; then say "user$tab$a"; fi
         ;;
     folder) # PATH
         resolve "$a"
-        if show "$real"; then say "path$tab$a$tab-$tab${what#*"$tab"}"; fi
+        if [ -d "$real" ]; then
+            say "path$tab$real$tab$a"
+            look_later "$real"
+        fi
         ;;
-    path | text) # SHA256 PATH
-        at "$b"
-        show "$real/$name" || continue
-        sum=-
-        case $what in
-        *"${tab}directory") die "$b: a folder is in the place of the file: move it away" ;;
-        *"${tab}regular"*)
-            sum=$(sha256sum < "$real/$name") || die "$b: reading it failed"
-            sum=${sum%% *}
-            ;;
-        esac
-        size=${what%%"$tab"*} what=${what#*"$tab"}
-        say "path$tab$b$tab$sum$tab$what"
-        if [ "$kind" = text ] && [ "$sum" != - ] && [ "$sum" != "$a" ]; then
-            case ${what%%"$tab"*} in
-            # What others may not read is not shown either.
-            *[0123]) ;;
-            *) if [ "$size" -le $large ]; then say "text$tab$b$tab$(base64 < "$real/$name" | tr -d '\n')"; fi ;;
-            esac
+    path) # PATH
+        at "$a"
+        if [ -d "$real/$name" ] && [ ! -L "$real/$name" ]; then
+            die "$a: a folder is in the place of the file: move it away"
+        elif [ -e "$real/$name" ] || [ -L "$real/$name" ]; then
+            say "path$tab$real/$name$tab$a"
+            look_later "$real/$name"
         fi
         ;;
     release) # DIR BIN_DIR BINARIES
         at "$a"
         [ ! -e "$a" ] || [ -d "$a" ] || die "$a: a file is in the place of the folder: move it away"
         good=1
+        IFS=' '
         for name in $c; do
             if [ ! -x "$a/$name" ]; then good=0; fi
             if [ "$(readlink "$b/$name")" = "$a/$name" ]; then
@@ -57,7 +71,9 @@ while IFS=$tab read -r kind a b c; do
                 die "$b/$name: a folder is in the place of the link: move it away"
             fi
         done
+        IFS=$tab
         if [ $good = 1 ]; then echo release; fi
         ;;
     esac
 done
+look
