@@ -15,45 +15,65 @@ ETCD_RESTORE_FLAGS ?=
 ETCD_SNAPSHOT ?=
 ETCD_UPGRADE_FLAGS ?=
 
-# Settings of the tools; one that is empty is as good as not set.
-export ETCD_TOOLS_PKI ?= pki
-export ETCD_TOOLS_MIRROR ETCD_TOOLS_CACHE
-export ETCD_TOOLS_SSH_USER ETCD_TOOLS_SSH_PORT ETCD_TOOLS_SSH_CONFIG
+ETCD_STOP_FLAGS ?=
 
+ETCD_TOOLS_PKI ?= pki
+
+# The Makefile's own first target stays the one that a bare `make` brings about.
+etcd_default_goal := $(.DEFAULT_GOAL)
 etcd_scripts := $(dir $(lastword $(MAKEFILE_LIST)))
-etcd_pipeline = etcd-fetch $(ETCD_VERSION) <$(ETCD_NODES) | etcd-preflight | etcd-cert issue \
-	| etcd-render | etcd-push | etcd-unit start
+# Every ETCD_TOOLS_... that the Makefile sets, before or after this, is for the tools; one
+# that is empty is as good as not set.
+etcd_run = $(foreach name,$(filter ETCD_TOOLS_%,$(.VARIABLES)),$(eval export $(name)))
+etcd_nodes = <"$(ETCD_NODES)"
+etcd_push = etcd-fetch $(ETCD_VERSION) $(etcd_nodes) | etcd-preflight | etcd-cert issue \
+	| etcd-render | etcd-push
+etcd_pipeline = $(etcd_push) | etcd-unit start
 
-.PHONY: etcd-deploy etcd-check etcd-health etcd-status etcd-logs etcd-restart etcd-backup \
-	etcd-restore etcd-upgrade etcd-teardown
+.PHONY: etcd-deploy etcd-check etcd-install etcd-start etcd-stop etcd-restart etcd-health \
+	etcd-status etcd-logs etcd-cert-check etcd-backup etcd-restore etcd-upgrade etcd-teardown
 
 etcd-deploy: ## from the list of nodes to healthy members
-	$(etcd_pipeline) | etcd-health --wait --output table
+	$(etcd_run)$(etcd_pipeline) | etcd-health --wait --output table
 
 etcd-check: export ETCD_TOOLS_CHECK = 1
 etcd-check: ## what etcd-deploy would change; fails if anything
-	$(etcd_pipeline) >/dev/null
+	$(etcd_run)$(etcd_pipeline) >/dev/null
 
 etcd-health: ## health of members and cluster
-	etcd-health --output table <$(ETCD_NODES)
+	$(etcd_run)etcd-health --output table $(etcd_nodes)
 
 etcd-status: ## what systemd knows of the units
-	etcd-unit status --output table <$(ETCD_NODES)
+	$(etcd_run)etcd-unit status --output table $(etcd_nodes)
 
 etcd-logs: ## the last lines of the journals
-	etcd-unit logs <$(ETCD_NODES)
+	$(etcd_run)etcd-unit logs $(etcd_nodes)
+
+etcd-install: ## all files and units on the nodes, and nothing started
+	$(etcd_run)$(etcd_push) | etcd-unit install >/dev/null
+
+etcd-start: ## what is installed: start what is stopped, restart what is outdated
+	$(etcd_run)etcd-unit start $(etcd_nodes) >/dev/null
+
+etcd-stop: ## all members; refused without ETCD_STOP_FLAGS=--lose-quorum
+	$(etcd_run)etcd-unit stop $(ETCD_STOP_FLAGS) $(etcd_nodes) >/dev/null
+
+etcd-cert-check: ## when certificates expire; fails if one is due for renewal
+	$(etcd_run)etcd-cert check --output table $(etcd_nodes)
 
 etcd-restart: ## all members, one by one
-	etcd-unit restart <$(ETCD_NODES) >/dev/null
+	$(etcd_run)etcd-unit restart $(etcd_nodes) >/dev/null
 
 etcd-backup: ## a verified snapshot in ETCD_BACKUP_DIR; old ones are removed
-	$(etcd_scripts)backup $(ETCD_NODES) $(ETCD_BACKUP_DIR)
+	$(etcd_run)"$(etcd_scripts)backup" "$(ETCD_NODES)" "$(ETCD_BACKUP_DIR)"
 
 etcd-restore: ## ETCD_SNAPSHOT on all nodes; asks (ETCD_RESTORE_FLAGS=--yes does not)
-	$(etcd_scripts)restore $(ETCD_RESTORE_FLAGS) $(ETCD_NODES) $(ETCD_SNAPSHOT)
+	$(etcd_run)"$(etcd_scripts)restore" $(ETCD_RESTORE_FLAGS) "$(ETCD_NODES)" "$(ETCD_SNAPSHOT)"
 
 etcd-upgrade: ## to ETCD_VERSION, member by member; asks (ETCD_UPGRADE_FLAGS=--yes does not)
-	$(etcd_scripts)upgrade --backup $(ETCD_BACKUP_DIR) $(ETCD_UPGRADE_FLAGS) $(ETCD_NODES) $(ETCD_VERSION)
+	$(etcd_run)"$(etcd_scripts)upgrade" --backup "$(ETCD_BACKUP_DIR)" $(ETCD_UPGRADE_FLAGS) "$(ETCD_NODES)" $(ETCD_VERSION)
 
 etcd-teardown: ## stop and remove etcd; asks (ETCD_TEARDOWN_FLAGS=--yes does not)
-	$(etcd_scripts)teardown $(ETCD_TEARDOWN_FLAGS) $(ETCD_NODES)
+	$(etcd_run)"$(etcd_scripts)teardown" $(ETCD_TEARDOWN_FLAGS) "$(ETCD_NODES)"
+
+.DEFAULT_GOAL := $(etcd_default_goal)

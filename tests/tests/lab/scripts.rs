@@ -152,8 +152,22 @@ fn deploy_asks_and_teardown_asks_twice() {
 fn make_has_a_target_for_each_job() {
     let lab = Lab::with_nodes(3);
     let fragment = script("etcd.mk");
-    lab.write("Makefile", &format!("ETCD_VERSION = {}\ninclude {fragment}\n", guide()));
+    let own = "own:\n\t@echo own\nETCD_TOOLS_JOBS = no number\n";
+    let makefile = |rest: &str| {
+        let list = "ETCD_NODES = list of nodes.txt";
+        format!("{list}\nETCD_VERSION = {}\ninclude {fragment}\n{rest}", guide())
+    };
+    lab.bash("cp nodes.txt 'list of nodes.txt'").ok();
     let make = |target: &str| lab.bash(&format!("make -s {target}"));
+
+    // A bare `make` is the Makefile's own, and what it sets afterwards counts, too.
+    lab.write("Makefile", &makefile(own));
+    assert_eq!(make("").ok().stdout, "own\n");
+    make("etcd-health").exits(2).says(
+        "etcd-health: invalid value 'no number' for '--jobs <N>': invalid digit found in string: \
+         see etcd-health --help",
+    );
+    lab.write("Makefile", &makefile(""));
 
     // A fresh host is a difference; so is one that only an early stage sees.
     make("etcd-check").exits(2).says("etcd-push: etcd-01: would write /etc/etcd/etcd.conf");
@@ -169,6 +183,11 @@ fn make_has_a_target_for_each_job() {
     assert_eq!(make("etcd-status").ok().stdout.matches(" running ").count(), 3);
     assert!(make("etcd-logs").ok().stdout.contains("Started etcd.service"));
     make("etcd-restart").ok().says("etcd-unit: etcd-01: restarted etcd.service: as asked");
+    assert!(make("etcd-cert-check").ok().stdout.contains("etcd-01  server"));
+    make("etcd-stop").exits(2);
+    make("etcd-stop ETCD_STOP_FLAGS=--lose-quorum").ok();
+    make("etcd-start").ok().says("etcd-unit: etcd-01: started etcd.service");
+    make("etcd-install").ok();
     lab.bash("mkdir backup").ok();
     make("etcd-backup").ok();
     lab.bash("etcd-snapshot verify backup/*.db").ok();
