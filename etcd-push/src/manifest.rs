@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use etcd::layout::RELEASES;
+use etcd::layout;
 use pipeline::document::{Archive, Binary, File, Node, NodeSettings, Release};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
@@ -142,8 +142,7 @@ fn release_of<'a>(
     if size.map_err(|problem| format!("{problem}: run etcd-fetch again"))? != archive.size_bytes {
         return Err(format!("{}: {OTHER}", archive.local));
     }
-    let short = archive.sha256.get(..8).ok_or("release: a sha256 that is too short")?;
-    let dir = format!("{RELEASES}/{}-{short}", release.version);
+    let dir = layout::release_dir(&release.version, &archive.sha256);
     Ok(WantedRelease { version: &release.version, archive, dir, bin_dir })
 }
 

@@ -69,6 +69,11 @@ while read -r kind a b c; do
                 say "link$tab$name"
             elif [ -d "$b/$name" ] && [ ! -L "$b/$name" ]; then
                 die "$b/$name: a folder is in the place of the link: move it away"
+            elif [ -e "$b/$name" ]; then
+                case $(readlink "$b/$name") in
+                /usr/local/lib/etcd-tools/*) ;;
+                *) die "$b/$name: not a link of these tools: move it away, or choose another binDir" ;;
+                esac
             fi
         done
         IFS=$tab

@@ -1,8 +1,13 @@
 //! `install`, `start` and `restart`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
+use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
-use cluster::units::{Changes, NodeState, UnitState, WantedUnit, has_install_section, is_member};
+use cluster::units::{
+    Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, is_member,
+};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
@@ -54,7 +59,8 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     };
     allowed.remove_void_marks(run, &lease).await;
     let states = tool.states(run, &lease);
-    let mut plans: Vec<_> = states.iter().map(|state| Plan::new(tool, run, state)).collect();
+    let mut plans: Vec<_> =
+        states.iter().map(|state| Plan::new(tool, run, &allowed, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
     let cluster = if outdated { Some(tool.cluster(run, fleet, &states)?) } else { None };
     // A member that waits for quorum would wait for those that are to be restarted.
@@ -71,13 +77,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let jobs = fleet.jobs().max(if starting > 0 { plans.len() } else { 0 });
     let outdated = fan_out(jobs, plans, async |plan: Plan| {
         let Plan { state, work, outdated, well, .. } = plan;
-        let nothing = match (outdated.is_empty() && well, would_change(run, state)) {
-            (true, true) => {
-                "running as configured now, and may need a restart for what would change"
-            }
-            (true, false) => "running as configured",
-            (false, _) => "",
-        };
+        let nothing = if outdated.is_empty() && well { "running as configured" } else { "" };
         let done = work.finish(tool, run, state, nothing).await;
         Some(rolling::Target { state, units: outdated }).filter(|t| done && !t.units.is_empty())
     })
@@ -105,7 +105,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(tool: &Unit, run: &Run, node: &'a NodeState<'a>) -> Self {
+    fn new(tool: &Unit, run: &Run, allowed: &Allowed, node: &'a NodeState<'a>) -> Self {
         let work = Work::default();
         let mut plan =
             Self { state: node, work, outdated: Vec::new(), starts_member: false, well: true };
@@ -114,11 +114,16 @@ impl<'a> Plan<'a> {
                 plan.well = false;
                 continue;
             }
-            let mut reasons = state.outdated();
-            let new_text = plan.work.install(run, node, wanted, state);
-            if new_text && !reasons.contains(&"unit".to_owned()) {
-                reasons.push("unit".into());
+            let mut reasons: BTreeSet<_> = state.outdated().into_iter().collect();
+            if plan.work.install(run, node, wanted, state) {
+                reasons.insert("unit".into());
             }
+            // What the stages before would have written counts with --check as well.
+            if wanted.name == ETCD && would_change(run, node) {
+                let pending = allowed.pending(&run.document, node.node);
+                reasons.extend(pending.into_iter().map(str::to_owned));
+            }
+            let reasons: Vec<_> = reasons.into_iter().collect();
             plan.unit(tool, wanted, state, &reasons);
         }
         plan

@@ -74,6 +74,13 @@ impl Allowed {
         self.facts.get(name)
     }
 
+    /// What the process of etcd on `node` would be older than once the files of `document`
+    /// are in place; nothing where none runs.
+    pub fn pending(&self, document: &Document, node: &Node) -> Vec<&'static str> {
+        let facts = self.facts(&node.name);
+        facts.map(|facts| environment::pending(document, node, facts)).unwrap_or_default()
+    }
+
     /// Removes the marks of members that were given up, where a new member is about to
     /// start without data; with `--check` it only says so. What fails is reported.
     pub async fn remove_void_marks(&self, run: &Run, lease: &Lease<'_>) {

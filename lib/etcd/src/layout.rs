@@ -11,6 +11,12 @@ pub const UNIT_DIR: &str = "/etc/systemd/system";
 /// Where releases are unpacked, each in a folder `VERSION-HASH` of its own.
 pub const RELEASES: &str = "/usr/local/lib/etcd-tools";
 
+/// The folder of a release in [`RELEASES`]: its version, and the beginning of the SHA-256
+/// of its archive, in hex.
+pub fn release_dir(version: &str, sha256: &str) -> String {
+    format!("{RELEASES}/{version}-{}", sha256.get(..8).unwrap_or(sha256))
+}
+
 /// The lock of a node: one operator at a time.
 pub const LOCK: &str = "/run/etcd-tools.lock";
 

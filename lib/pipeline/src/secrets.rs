@@ -1,5 +1,7 @@
 //! Private keys, which never stand in the document.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use crate::place::Place;
 use crate::tree::Tree;
 
@@ -14,7 +16,26 @@ pub fn has_private_key(text: &str) -> bool {
         // The label of `-----BEGIN EC PRIVATE KEY-----`, `---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----`.
         rest.split('-').next().is_some_and(|label| label.contains("PRIVATE KEY"))
     };
-    text.split("BEGIN ").skip(1).any(after_begin) || text.contains("PuTTY-User-Key-File-")
+    text.split("BEGIN ").skip(1).any(after_begin)
+        || text.contains("PuTTY-User-Key-File-")
+        || text.match_indices(PEM_IN_BASE64).any(|(at, _)| begins_key(&text[at..]))
+}
+
+/// What base64 makes of the beginning of a PEM file, as in a kubeconfig.
+const PEM_IN_BASE64: &str = "LS0tLS1CRUdJTi";
+
+/// Whether the first line of the PEM file whose base64 begins `text` is that of a private key.
+fn begins_key(text: &str) -> bool {
+    // Longer than any label, and a whole number of groups.
+    let groups: String = text.chars().take_while(|c| is_base64(*c)).take(96).collect();
+    let whole = groups.get(..groups.len() / 4 * 4).unwrap_or_default();
+    let decoded = BASE64_STANDARD.decode(whole).unwrap_or_default();
+    let text = String::from_utf8_lossy(&decoded);
+    text.lines().next().is_some_and(|line| line.contains("PRIVATE KEY"))
+}
+
+fn is_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/')
 }
 
 /// The places in `document` that hold a private key, in keys as well as in values.
@@ -45,5 +66,25 @@ fn search(value: &Tree, place: &Place, found: &mut Vec<Place>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_base64_is_one() {
+        let in_base64 = |label: &str| {
+            let pem = format!("-----BEGIN {label}-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n");
+            format!("client-key-data: {}\n", BASE64_STANDARD.encode(pem))
+        };
+        for label in ["PRIVATE KEY", "EC PRIVATE KEY", "OPENSSH PRIVATE KEY"] {
+            assert!(has_private_key(&in_base64(label)), "{label}");
+        }
+        for label in ["CERTIFICATE", "PUBLIC KEY"] {
+            assert!(!has_private_key(&in_base64(label)), "{label}");
+        }
+        assert!(!has_private_key("LS0tLS1CRUdJTi"));
     }
 }

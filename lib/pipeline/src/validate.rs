@@ -32,6 +32,9 @@ pub(crate) fn problems(document: &Document) -> Vec<String> {
         ssh.host.as_ref().map(|name| (format!("{} {:?}", host(name), ssh.port), name))
     });
     for (at, node) in document.nodes.iter().enumerate() {
+        if let Some(why) = node.ip().and_then(unfit_address) {
+            found.wrong(format!("nodes[{at}].address"), &node.address, why);
+        }
         found.node(document, node, &format!("nodes[{at}]"));
     }
     if let Some(cluster) = &document.cluster {
@@ -97,6 +100,15 @@ fn etcds_own(settings: &NodeSettings) -> Vec<(&'static str, String)> {
     // What is too long to be one was shown before, shortened.
     problems.retain(|(_, why)| why.len() < PATH_MAX);
     problems
+}
+
+/// Why `ip` is no address at which one host can be reached.
+fn unfit_address(ip: IpAddr) -> Option<&'static str> {
+    match ip.to_canonical() {
+        ip if ip.is_unspecified() => Some("no address of a host: give the one that others reach"),
+        ip if ip.is_multicast() => Some("a multicast address: give that of the host"),
+        _ => None,
+    }
 }
 
 /// How one address is always written: two spellings of it are the same host.
@@ -614,6 +626,20 @@ mod tests {
                  etcd alone",
             ]
         );
+    }
+
+    #[test]
+    fn an_address_is_that_of_one_host() {
+        let one = |address: &str| problems(&format!(r#"{{"name": "a", "address": "{address}"}}"#));
+        assert_eq!(one("127.0.0.1"), [""; 0]);
+        for (address, why) in [
+            ("0.0.0.0", "no address of a host: give the one that others reach"),
+            ("::", "no address of a host: give the one that others reach"),
+            ("224.0.0.1", "a multicast address: give that of the host"),
+            ("ff02::1", "a multicast address: give that of the host"),
+        ] {
+            assert_eq!(one(address), [format!("stdin: nodes[0].address: \"{address}\": {why}")]);
+        }
     }
 
     #[test]

@@ -428,6 +428,20 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
         ["2\n"; 3]
     );
     lab.on("etcd-02", "rm /usr/lib/systemd/system/etcd.service; systemctl daemon-reload");
+    // A binary of the distribution's, in a folder that all share.
+    lab.on("etcd-02", "echo own > /usr/bin/etcdctl");
+    lab.bash(&format!(
+        "etcd-fetch {version} < nodes.txt | jq '.cluster.settings.binDir = \"/usr/bin\"' \
+         | etcd-cert issue | etcd-render | etcd-push --only etcd-02"
+    ))
+    .exits(3)
+    .says(
+        "etcd-push: etcd-02: /usr/bin/etcdctl: not a link of these tools: move it away, or choose \
+         another binDir",
+    );
+    let kept = "cat /usr/bin/etcdctl; ls -d /etc/etcd /usr/bin/etcd 2>&1 | grep -c No";
+    assert_eq!(lab.on("etcd-02", kept), "own\n2\n");
+    lab.on("etcd-02", "rm /usr/bin/etcdctl");
 
     deployed(&lab, &version);
     // One of somebody's own beside it.

@@ -55,6 +55,27 @@ pub(super) fn next_start(document: &Document, node: &Node, facts: &Facts) -> Var
     there.variables(document, node, facts)
 }
 
+/// What the process of etcd would be older than once the files of the document are in
+/// place, in the words of `etcd-unit status`.
+pub(super) fn pending(document: &Document, node: &Node, facts: &Facts) -> Vec<&'static str> {
+    let Some(process) = facts.process() else { return Vec::new() };
+    let next = values(next_start(document, node, facts));
+    let mut names = next.keys().chain(process.variables.keys());
+    let configuration = names.any(|name| {
+        !etcd::settings::is_first_start_only(name) && next.get(name) != process.variables.get(name)
+    });
+    let release = document.release.as_ref().and_then(|release| {
+        let archive = release.archives.iter().find(|archive| archive.arch == node.arch())?;
+        Some(layout::release_dir(&release.version, &archive.sha256))
+    });
+    let binary = release.is_some_and(|folder| !process.exe.starts_with(&folder));
+    let ca = format!("{}/{}", document.settings(node).cert_dir, layout::CA_CERT);
+    let ca = Definition::wanted(node).files.into_iter().find(|(path, _)| *path == ca);
+    let ca = ca.is_some_and(|(_, text)| text.content.trim() != facts.ca.trim());
+    let all = [("CA certificate", ca), ("binary", binary), ("configuration", configuration)];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
+}
+
 /// Whether the document brings the configuration of `node`. Where it does not, that on
 /// the node stays.
 pub(super) fn is_brought(document: &Document, node: &Node) -> bool {
