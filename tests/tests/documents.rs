@@ -133,8 +133,8 @@ fn absurd_values() {
             "mode: \"0o644\": expected an octal string such as \"0640\"",
         ),
         (
-            r#""path": "/a", "mode": "1777", "content": """#,
-            "mode: \"1777\": expected permission bits only, \"0000\" to \"0777\"",
+            r#""path": "/a", "mode": "01777", "content": """#,
+            "mode: \"01777\": expected an octal string such as \"0640\"",
         ),
         (
             r#""path": "/etc/../shadow", "mode": "0644", "content": """#,
