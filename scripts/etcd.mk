@@ -11,6 +11,9 @@ ETCD_NODES ?= nodes.txt
 ETCD_VERSION ?=
 ETCD_TEARDOWN_FLAGS ?=
 ETCD_BACKUP_DIR ?= backup
+ETCD_MEMBER ?=
+ETCD_MEMBER_FLAGS ?=
+ETCD_NEW_LINE ?=
 ETCD_RESTORE_FLAGS ?=
 ETCD_SNAPSHOT ?=
 ETCD_UPGRADE_FLAGS ?=
@@ -31,7 +34,8 @@ etcd_push = etcd-fetch $(ETCD_VERSION) $(etcd_nodes) | etcd-preflight | etcd-cer
 etcd_pipeline = $(etcd_push) | etcd-unit start
 
 .PHONY: etcd-deploy etcd-check etcd-install etcd-start etcd-stop etcd-restart etcd-health \
-	etcd-status etcd-logs etcd-cert-check etcd-backup etcd-restore etcd-upgrade etcd-teardown
+	etcd-status etcd-logs etcd-cert-check etcd-grow etcd-shrink etcd-replace-member \
+	etcd-backup etcd-restore etcd-upgrade etcd-teardown
 
 etcd-deploy: ## from the list of nodes to healthy members
 	$(etcd_run)$(etcd_pipeline) | etcd-health --wait --output table
@@ -63,6 +67,15 @@ etcd-cert-check: ## when certificates expire; fails if one is due for renewal
 
 etcd-restart: ## all members, one by one
 	$(etcd_run)etcd-unit restart $(etcd_nodes) >/dev/null
+
+etcd-grow: ## make members of new nodes; asks (ETCD_MEMBER_FLAGS=--yes does not)
+	$(etcd_run)"$(etcd_scripts)grow" $(ETCD_MEMBER_FLAGS) "$(ETCD_NODES)"
+
+etcd-shrink: ## remove the members ETCD_MEMBER; asks
+	$(etcd_run)"$(etcd_scripts)shrink" $(ETCD_MEMBER_FLAGS) "$(ETCD_NODES)" $(ETCD_MEMBER)
+
+etcd-replace-member: ## give ETCD_MEMBER, or the host of ETCD_NEW_LINE, a new start; asks
+	$(etcd_run)"$(etcd_scripts)replace-member" $(ETCD_MEMBER_FLAGS) "$(ETCD_NODES)" $(ETCD_MEMBER) $(ETCD_NEW_LINE)
 
 etcd-backup: ## a verified snapshot in ETCD_BACKUP_DIR; old ones are removed
 	$(etcd_run)"$(etcd_scripts)backup" "$(ETCD_NODES)" "$(ETCD_BACKUP_DIR)"

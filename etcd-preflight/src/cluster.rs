@@ -138,8 +138,7 @@ fn members(probe: &ClusterProbe) -> Vec<Finding> {
         findings.push(Finding::cluster(Code::Learner, name.clone()).warning_if(true, || {
             format!(
                 "{name} is a learner, which does not vote: promote it when it has caught up: \
-                 `etcdctl member promote {}`",
-                member.id
+                 `etcd-member promote`"
             )
         }));
     }

@@ -63,7 +63,7 @@ impl Data {
             listen_peer_urls: listen_url(node, settings.peer_port),
             advertise_client_urls: document.client_url(node),
             initial_advertise_peer_urls: document.peer_url(node),
-            initial_cluster: document.initial_cluster(),
+            initial_cluster: settings.initial_cluster.unwrap_or_else(|| document.initial_cluster()),
             initial_cluster_state: settings.initial_cluster_state,
             initial_cluster_token: document.token().into(),
             client_port: settings.client_port,

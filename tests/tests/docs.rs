@@ -22,6 +22,7 @@ fn commands() -> Vec<Command> {
         command::<etcd_health::Health>(),
         command::<etcd_snapshot::Snapshot>(),
         command::<etcd_maintain::Maintain>(),
+        command::<etcd_member::Member>(),
     ]
 }
 

@@ -7,7 +7,7 @@ use tempfile::{TempDir, tempdir};
 use tests::{Ran, bash};
 
 /// A tool of each kind, as it stands in the pipeline.
-const STAGES: [&str; 13] = [
+const STAGES: [&str; 17] = [
     "etcd-fetch v3.5.16 --mirror mirror",
     "etcd-preflight",
     "etcd-cert issue",
@@ -21,6 +21,10 @@ const STAGES: [&str; 13] = [
     "etcd-snapshot save --to a.db",
     "etcd-maintain downgrade enable v3.6.16",
     "etcd-maintain raft-snapshot",
+    "etcd-member list",
+    "etcd-member add",
+    "etcd-member remove a",
+    "etcd-member promote",
 ];
 
 fn given(input: &str, stage: &str) -> (Ran, TempDir) {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::wire::{
     DataHash, HashAnswer, MembersAnswer, Nothing, Status, StatusAnswer, Token, VersionAnswer,
 };
-use crate::{Error, Tls, error};
+use crate::{Error, Tls, error, members};
 
 /// The most that an answer may hold; a member list of hundreds is far below.
 const ANSWER_BYTES: usize = 4 << 20;
@@ -227,9 +227,7 @@ impl Endpoint {
     /// Has the member, which must be the leader, transfer leadership to the member
     /// with the ID `target` (hex), and returns when that has happened.
     pub async fn move_leader(&self, target: &str) -> Result<(), Error> {
-        let target = u64::from_str_radix(target, 16)
-            .map_err(|_| Error::Answer(format!("{target:?}: not the ID of a member")))?;
-        let body = json!({ "targetID": target.to_string() });
+        let body = json!({ "targetID": members::number(target)? });
         self.call::<Nothing>("/v3/maintenance/transfer-leadership", body).await.map(drop)
     }
 
@@ -259,7 +257,11 @@ impl Endpoint {
         Ok(text.lines().find(of_peer).map(|line| !line.ends_with(" 0")))
     }
 
-    async fn call<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T, Error> {
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Value,
+    ) -> Result<T, Error> {
         self.call_within(path, body, self.timeout).await
     }
 

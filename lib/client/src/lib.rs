@@ -13,7 +13,7 @@ mod args;
 mod compare;
 mod endpoint;
 mod error;
-
+mod members;
 mod probe;
 mod snapshot;
 mod tls;

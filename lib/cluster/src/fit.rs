@@ -11,8 +11,8 @@ use std::time::Duration;
 use client::CredentialArgs;
 use etcd::layout;
 use futures::future::join_all;
-use pipeline::document::Node;
-use pipeline::{Document, Run, Severity, ToolResult};
+use pipeline::document::{Member, Node};
+use pipeline::{Code, Document, Run, Severity, ToolResult};
 use remote::{Host, Input};
 
 use crate::{Held, Lease};
@@ -118,12 +118,14 @@ pub async fn allows(
             }
         }
     }
-    let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose, credentials).await;
+    let added = if run.check() { would_be_added(&run.document) } else { Vec::new() };
+    let look = Look { credentials, added: &added };
+    let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose, look).await;
     if verdict.refuses() && !refused {
         // A member that is just starting may have made its log, and told the others of
         // itself, after the look at its node.
         look_again(&run.document, &mut nodes).await;
-        verdict = check(&run.document, &run.nodes(), &nodes, purpose, credentials).await;
+        verdict = check(&run.document, &run.nodes(), &nodes, purpose, look).await;
     }
     refused |= verdict.refuses();
     verdict.results.into_iter().for_each(|result| run.report(result));
@@ -139,7 +141,16 @@ pub async fn mismatches(
     credentials: &CredentialArgs,
 ) -> Vec<ToolResult> {
     let selected: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
-    check(document, &selected, nodes, Purpose::Preflight, credentials).await.results
+    let look = Look { credentials, added: &[] };
+    check(document, &selected, nodes, Purpose::Preflight, look).await.results
+}
+
+/// How the cluster is looked at.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    credentials: &'a CredentialArgs,
+    /// Taken for members of a cluster that runs.
+    added: &'a [Member],
 }
 
 #[derive(Debug, Default)]
@@ -153,6 +164,17 @@ impl Verdict {
     fn refuses(&self) -> bool {
         self.results.iter().any(|result| result.severity == Severity::Error)
     }
+}
+
+/// The members that an earlier stage with `--check` would have added.
+fn would_be_added(document: &Document) -> Vec<Member> {
+    let by_member =
+        |result: &&ToolResult| result.tool == "etcd-member" && result.code == Code::WouldChange;
+    let names: BTreeSet<_> =
+        document.results.iter().filter(by_member).filter_map(|r| r.node.as_deref()).collect();
+    let nodes = document.nodes.iter().filter(|node| names.contains(node.name.as_str()));
+    let member = |node| Member { peer_urls: vec![document.peer_url(node)], ..Member::default() };
+    nodes.map(member).collect()
 }
 
 /// Reads again what of etcd is on `nodes`, but for the binaries. A node that does not
@@ -176,13 +198,16 @@ async fn check(
     selected: &[&Node],
     nodes: &[(&Node, &Host, Facts)],
     purpose: Purpose,
-    credentials: &CredentialArgs,
+    look: Look<'_>,
 ) -> Verdict {
     let is_selected = |node: &Node| selected.iter().any(|selected| selected.name == node.name);
     if !selected.iter().any(|node| concerns(document, node, purpose)) {
         return Verdict::default();
     }
-    let cluster = Cluster::ask(document, nodes, credentials).await;
+    let mut cluster = Cluster::ask(document, nodes, look.credentials).await;
+    if !cluster.members.is_empty() {
+        cluster.members.extend_from_slice(look.added);
+    }
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
     let fit = Fit { document, facts, cluster: &cluster, purpose };
     let results = fit.compare(is_selected);

@@ -69,6 +69,8 @@ pub struct Voter {
 pub struct View {
     /// The voting members; without a member list, the nodes of the document.
     pub voters: Vec<Voter>,
+    /// The member list, learners among them; empty when there is none.
+    pub members: Vec<Member>,
     /// Why there is no member list, when there is none, and whether waiting may help.
     pub members_error: Option<(String, bool)>,
     /// The alarms of all members, each with advice.
@@ -89,6 +91,15 @@ pub enum Refusal {
         advice = if *.1 { ": or pass --lose-quorum to proceed" } else { "" }
     )]
     Unknown(String, bool),
+    /// No member may fail after it. Says whether waiting may help.
+    #[error("{0}: pass --lose-margin to proceed")]
+    Margin(String, bool),
+    /// There is no quorum, without which the members cannot be changed. Says whether
+    /// waiting may help.
+    #[error(
+        "{0}: the members can be changed only with quorum: start those that are stopped, or restore a snapshot"
+    )]
+    NoQuorum(String, bool),
     /// Another member is not healthy. Says whether waiting may help.
     #[error("the cluster is not healthy: {0}")]
     Unhealthy(String, bool),
@@ -104,7 +115,8 @@ impl Refusal {
     /// The code of the result that reports it.
     pub fn code(&self) -> Code {
         match self {
-            Self::Quorum(..) => Code::Quorum,
+            Self::Quorum(..) | Self::NoQuorum(..) => Code::Quorum,
+            Self::Margin(..) => Code::NoMargin,
             Self::Unknown(..) => Code::QuorumUnknown,
             Self::Unhealthy(..) => Code::Unhealthy,
             Self::Failed(_) | Self::NotBack(_) => Code::RestartFailed,
@@ -115,6 +127,8 @@ impl Refusal {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Quorum(_, may_pass)
+            | Self::NoQuorum(_, may_pass)
+            | Self::Margin(_, may_pass)
             | Self::Unknown(_, may_pass)
             | Self::Unhealthy(_, may_pass) => *may_pass,
             Self::Failed(_) | Self::NotBack(_) => false,
@@ -170,6 +184,7 @@ impl<'a> Cluster<'a> {
                 .collect(),
             members_error: probe.health.members.is_empty().then(|| why_no_members(&probe)),
             voters,
+            members: probe.health.members,
         })
     }
 
@@ -225,7 +240,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The node of the document that `member` is: by its name, else by its peer URL.
-    fn node_of(&self, member: &Member) -> Option<&'a Node> {
+    pub(crate) fn node_of(&self, member: &Member) -> Option<&'a Node> {
         let nodes = &self.document.nodes;
         let named = nodes.iter().find(|node| node.name == member.name);
         named.or_else(|| {
@@ -342,7 +357,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The endpoint of the node `name` that was found last.
-    fn endpoint_of(&self, name: &str) -> Option<client::Endpoint> {
+    pub(crate) fn endpoint_of(&self, name: &str) -> Option<client::Endpoint> {
         let other = || self.others.borrow().as_ref().and_then(|(_, r)| r.endpoint_of(name));
         self.route.endpoint_of(name).or_else(other)
     }
@@ -444,6 +459,72 @@ impl View {
         Err(Refusal::Quorum(message, may_pass))
     }
 
+    /// Whether the members can be changed now, which takes a quorum.
+    fn has_quorum(&self) -> Result<(), Refusal> {
+        if let Some((why, may_pass)) = &self.members_error {
+            return Err(Refusal::Unknown(why.clone(), *may_pass));
+        }
+        if self.up() >= quorum(self.voters.len()) {
+            return Ok(());
+        }
+        let complaints: Vec<_> = self.voters.iter().filter_map(Voter::complaint).collect();
+        let may_pass = self.voters.iter().any(|voter| voter.standing != Standing::Down);
+        Err(Refusal::NoQuorum(format!("{}{}", self.lost(), complaints.join("; ")), may_pass))
+    }
+
+    /// Whether the member `id` may leave the cluster for good. A voter may while those
+    /// that remain are a quorum of their own, and still one when one more of them fails,
+    /// where that was so before.
+    pub fn may_remove(&self, id: &str) -> Result<(), Refusal> {
+        self.has_quorum()?;
+        let Some(voter) = self.voters.iter().find(|voter| voter.id == id) else { return Ok(()) };
+        let (up, count) = (self.up(), self.voters.len() - 1);
+        let remain = up - usize::from(voter.standing == Standing::Up);
+        if count == 0 || remain < quorum(count) {
+            let needed = quorum(count);
+            let message = match count {
+                0 => "no voter would be left".to_owned(),
+                _ => format!("{remain} of {count} voters would be healthy, quorum is {needed}"),
+            };
+            return Err(Refusal::Quorum(self.with_complaints(message, id), false));
+        }
+        let could_bear_one = up > quorum(count + 1) || count == 1;
+        if voter.standing == Standing::Up && could_bear_one && remain == quorum(count) {
+            let voters = if count == 1 { "1 voter" } else { &format!("{count} voters") };
+            let message = format!("{voters} would be left, of which none may fail");
+            return Err(Refusal::Margin(self.with_complaints(message, id), false));
+        }
+        Ok(())
+    }
+
+    /// Whether a learner may be added: not while a voter is missing and no other may fail.
+    pub fn may_add(&self) -> Result<(), Refusal> {
+        self.has_quorum()?;
+        let up = self.up();
+        if up < self.voters.len() && up == quorum(self.voters.len()) {
+            let message =
+                format!("{up} of {} voters are healthy, no other may fail", self.voters.len());
+            let may_pass = self.voters.iter().any(|voter| voter.standing != Standing::Down);
+            return Err(Refusal::Margin(self.with_complaints(message, ""), may_pass));
+        }
+        Ok(())
+    }
+
+    /// `message`, and what is wrong with the voters but for that with the ID `except`.
+    fn with_complaints(&self, message: String, except: &str) -> String {
+        let others = self.voters.iter().filter(|voter| voter.id != except);
+        let complaints: Vec<_> = others.filter_map(Voter::complaint).collect();
+        match complaints.is_empty() {
+            true => message,
+            false => format!("{message} ({})", complaints.join("; ")),
+        }
+    }
+
+    /// How many voters are known to be healthy.
+    fn up(&self) -> usize {
+        self.voters.iter().filter(|voter| voter.standing == Standing::Up).count()
+    }
+
     /// Whether even all those of whom nothing is known cannot make a quorum.
     pub fn is_quorum_lost(&self) -> bool {
         let may_serve = self.voters.iter().filter(|voter| voter.may_serve()).count();
@@ -470,7 +551,7 @@ impl View {
 
     /// Counts the voters where quorum is lost.
     pub(crate) fn lost(&self) -> String {
-        let healthy = self.voters.iter().filter(|v| v.standing == Standing::Up).count();
+        let healthy = self.up();
         let (voters, needed) = (self.voters.len(), quorum(self.voters.len()));
         match self.members_error.is_none() && healthy < needed {
             true => format!("quorum is lost, {healthy} of {voters} voters healthy: "),
@@ -515,7 +596,7 @@ mod tests {
             lag: None,
         };
         let voters = standings.chars().enumerate().map(voter).collect();
-        View { voters, members_error: None, alarms: Vec::new() }
+        View { voters, members: Vec::new(), members_error: None, alarms: Vec::new() }
     }
 
     #[test]
@@ -546,6 +627,62 @@ mod tests {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             assert_eq!(view(standings).may_go(&names).is_ok(), may, "{standings} {going}");
         }
+    }
+
+    #[test]
+    fn a_member_leaves_only_where_the_others_could_bear_a_failure_if_all_could() {
+        for (standings, refused) in [
+            ("uuuuu", ""),
+            ("uuuu", ""),
+            // The one that is down leaves, or the learner, which has no vote.
+            ("duu", ""),
+            ("?uu", ""),
+            ("uuud", ""),
+            (
+                "uuu",
+                "2 voters would be left, of which none may fail: pass --lose-margin to proceed",
+            ),
+            ("uu", "1 voter would be left, of which none may fail: pass --lose-margin to proceed"),
+            (
+                "uuuud",
+                "4 voters would be left, of which none may fail (n4: not running): pass \
+                 --lose-margin to proceed",
+            ),
+            (
+                "uud",
+                "1 of 2 voters would be healthy, quorum is 2 (n2: not running): pass --lose-quorum \
+                 to proceed",
+            ),
+            ("u", "no voter would be left: pass --lose-quorum to proceed"),
+            (
+                "sdu",
+                "quorum is lost, 1 of 3 voters healthy: n0: no leader; n1: not running: the members \
+                 can be changed only with quorum: start those that are stopped, or restore a \
+                 snapshot",
+            ),
+        ] {
+            let why = view(standings).may_remove("0").err().map(|why| why.to_string());
+            assert_eq!(why.unwrap_or_default(), refused, "{standings}");
+        }
+        assert_eq!(view("uuu").may_remove("of a learner"), Ok(()));
+    }
+
+    #[test]
+    fn a_learner_is_added_only_with_all_voters_or_a_margin() {
+        for (standings, may) in [
+            ("u", true),
+            ("uu", true),
+            ("uuu", true),
+            ("uud", false),
+            ("uuuud", true),
+            ("udd", false),
+        ] {
+            assert_eq!(view(standings).may_add().is_ok(), may, "{standings}");
+        }
+        assert_eq!(
+            view("uu?").may_add().unwrap_err().to_string(),
+            "2 of 3 voters are healthy, no other may fail (n2: ssh): pass --lose-margin to proceed"
+        );
     }
 
     #[test]

@@ -56,6 +56,24 @@ impl<'a> Lease<'a> {
         tool: &str,
         queries: impl Fn(&Node) -> Vec<Query>,
     ) -> Option<Self> {
+        let lease = Self::take_any(fleet, run, tool, queries).await?;
+        let selected: HashSet<_> = run.nodes().iter().map(|node| node.name.as_str()).collect();
+        for (node, error) in &lease.unknown {
+            if selected.contains(node.name.as_str()) {
+                run.report(error.on(&node.name));
+            }
+        }
+        Some(lease)
+    }
+
+    /// The same for a tool that does its job on the cluster, and not on the nodes: those
+    /// that could not be asked are not reported.
+    pub async fn take_any(
+        fleet: &Fleet,
+        run: &'a Run,
+        tool: &str,
+        queries: impl Fn(&Node) -> Vec<Query>,
+    ) -> Option<Self> {
         let mut attempt = 1;
         let patience = Instant::now() + run.common.lock_timeout;
         let mut waiting = None;
@@ -120,12 +138,7 @@ impl<'a> Lease<'a> {
                     let held = Held { node, host, answers, lock };
                     if is_selected { &mut lease.selected } else { &mut lease.others }.push(held);
                 }
-                Err(error) => {
-                    if is_selected {
-                        run.report(error.on(&node.name));
-                    }
-                    lease.unknown.push((node, error));
-                }
+                Err(error) => lease.unknown.push((node, error)),
             }
         }
         lease

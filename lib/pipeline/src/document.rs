@@ -107,6 +107,10 @@ pub struct Settings {
     /// joins one. Default `new`. etcd looks at it only while it has no data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_cluster_state: Option<ClusterState>,
+    /// `ETCD_INITIAL_CLUSTER` of a member that joins a cluster, which etcd compares with
+    /// the members as they are then. Written by `etcd-member add`. Default: all nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_cluster: Option<String>,
     /// The time between two heartbeats of the leader, in milliseconds. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_interval_ms: Option<u32>,
@@ -529,6 +533,8 @@ pub struct NodeSettings {
     pub user: String,
     /// Whether the member makes a cluster or joins one.
     pub initial_cluster_state: ClusterState,
+    /// The members that a member that joins finds, where they are not the nodes.
+    pub initial_cluster: Option<String>,
     /// The time between two heartbeats, in milliseconds.
     pub heartbeat_interval_ms: u32,
     /// How long a follower waits for one, in milliseconds.
@@ -607,6 +613,7 @@ impl Document {
             bin_dir: pick!(bin_dir, "/usr/local/bin"),
             user: pick!(user, "etcd"),
             initial_cluster_state: pick!(initial_cluster_state, ClusterState::New),
+            initial_cluster: pick!(initial_cluster),
             heartbeat_interval_ms: pick!(heartbeat_interval_ms, 100u32),
             election_timeout_ms: pick!(election_timeout_ms, 1000u32),
             quota_backend_bytes: pick!(quota_backend_bytes, 8u64 << 30),

@@ -181,6 +181,10 @@ pub enum Code {
     UnknownMember,
     /// a setting has no effect on a member that has data
     NoEffect,
+    /// a node is not a member yet, and was left out of the document
+    LeftOut,
+    /// a node list cannot say all that there is to know of a member
+    NotInList,
     // What was done
     /// a release was downloaded and verified
     Fetched,
@@ -208,6 +212,14 @@ pub enum Code {
     Restarted,
     /// leadership was moved to another member
     LeaderMoved,
+    /// a member was added to the cluster, as a learner
+    Added,
+    /// a learner was made a voting member
+    Promoted,
+    /// a member was removed from the cluster
+    Removed,
+    /// the cluster was told the new address of a member
+    Updated,
     /// everything of etcd was deleted
     Purged,
     /// a downgrade was enabled, and the data of all members is ready for the older version
@@ -249,6 +261,8 @@ pub enum Code {
     Running,
     /// etcd would allow the downgrade
     DowngradeAllowed,
+    /// the members were listed
+    Listed,
     /// the cluster is healthy
     Healthy,
     /// a snapshot is intact

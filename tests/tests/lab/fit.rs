@@ -1,9 +1,7 @@
 //! The document is compared with what runs and lies on the nodes before anything
 //! is touched: promises 7, 8, 9, 10 and 18.
 
-use std::time::Duration;
-
-use tests::{Lab, Ran, deploy, release, wait_until};
+use tests::{Lab, Ran, deploy, release};
 
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
@@ -53,26 +51,22 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     };
     let lab = Lab::with_nodes(3);
     deployed(&lab, &version);
-    let [id_1, id_2, id_3] = HOSTS.map(|name| id(&lab, name));
     let before = (lab.on_all(&HOSTS, TRACES), members(&lab));
     let address = |at: usize| format!("192.168.1.{}", 100 + at);
 
     // The edit of the document, and what is said of which node.
     let mut cases: Vec<(String, Vec<(&str, String)>)> = Vec::new();
-    let port = |at: usize, id: &str| {
+    let port = |at: usize| {
         let (address, name) = (address(at), HOSTS[at]);
         let line = format!(
             "the cluster knows it as https://{address}:2380, the document says \
              https://{address}:12380: change it back, or tell the cluster first, for one member at \
-             a time: `etcdctl member update {id} --peer-urls=https://{address}:12380`"
+             a time: `etcd-member update --only {name}`"
         );
         (name, line)
     };
-    cases.push((
-        ".cluster.settings.peerPort = 12380".into(),
-        vec![port(0, &id_1), port(1, &id_2), port(2, &id_3)],
-    ));
-    cases.push((".nodes[1].settings.peerPort = 12380".into(), vec![port(1, &id_2)]));
+    cases.push((".cluster.settings.peerPort = 12380".into(), vec![port(0), port(1), port(2)]));
+    cases.push((".nodes[1].settings.peerPort = 12380".into(), vec![port(1)]));
     let moved = "its data is in /var/lib/etcd, the document says /srv/etcd: change it back, or stop \
                  the member, move /var/lib/etcd/member to /srv/etcd, and run this again";
     let all = |line: &str| HOSTS.map(|name| (name, line.to_owned())).to_vec();
@@ -102,12 +96,10 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
         vec![
             (
                 "etcd-03",
-                format!(
-                    "the cluster knows etcd-03 as https://192.168.1.102:2380, the document says \
-                     https://192.168.1.109:2380: change it back, or replace the member: `etcdctl \
-                     member remove {id_3}`, then `etcdctl member add etcd-03 \
-                     --peer-urls=https://192.168.1.109:2380`"
-                ),
+                "the cluster knows etcd-03 as https://192.168.1.102:2380, the document says \
+                 https://192.168.1.109:2380: change it back, or replace the member: \
+                 `scripts/replace-member NODES etcd-03`"
+                    .into(),
             ),
             (
                 "etcd-03",
@@ -186,7 +178,7 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     assert_eq!((lab.on_all(&HOSTS, TRACES), members(&lab)), before);
 
     overridden_on_the_node(&lab);
-    of_a_list_of_nodes(&lab, &id_3);
+    of_a_list_of_nodes(&lab);
 
     // What is allowed restarts nothing: another order, another token, a line removed.
     let pids = lab.on_all(&HOSTS, "systemctl show etcd -p MainPID");
@@ -200,10 +192,9 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
         ),
         (
             "del(.nodes[2])",
-            format!(
-                "etcd-push: warning: member etcd-03 of the cluster is not in the document: add it, \
-                 or remove it with `etcdctl member remove {id_3}`"
-            ),
+            "etcd-push: warning: member etcd-03 of the cluster is not in the document: add it \
+             there, or remove it: `etcd-member remove etcd-03`"
+                .into(),
         ),
     ] {
         let ran = lab.bash(&edited(edit, "etcd-push | etcd-unit start")).ok();
@@ -268,7 +259,7 @@ fn overridden_on_the_node(lab: &Lab) {
 }
 
 /// A list of nodes is compared as a document is, with the pki folder of the flag.
-fn of_a_list_of_nodes(lab: &Lab, id_3: &str) {
+fn of_a_list_of_nodes(lab: &Lab) {
     let before = lab.on_all(&HOSTS, TRACES);
     let swapped = "sed 's/etcd-01/tmp/; s/etcd-02/etcd-01/; s/tmp/etcd-02/' nodes.txt";
     for command in ["start", "restart --check", "restart"] {
@@ -287,12 +278,11 @@ fn of_a_list_of_nodes(lab: &Lab, id_3: &str) {
         "mv pki elsewhere; sed 's/192.168.1.102/192.168.1.109/' nodes.txt \
          | etcd-unit start --pki elsewhere; code=$?; mv elsewhere pki; exit $code",
     );
-    ran.exits(3).says(&format!(
+    ran.exits(3).says(
         "etcd-unit: etcd-03: the cluster knows etcd-03 as https://192.168.1.102:2380, the \
          document says https://192.168.1.109:2380: change it back, or replace the member: \
-         `etcdctl member remove {id_3}`, then `etcdctl member add etcd-03 \
-         --peer-urls=https://192.168.1.109:2380`"
-    ));
+         `scripts/replace-member NODES etcd-03`",
+    );
     let ran = lab.bash("etcd-unit start < nodes.txt").ok();
     assert_eq!(errors(&ran).len(), 3, "{}", ran.stderr);
     ran.says("etcd-unit: etcd-01: etcd.service running as configured");
@@ -325,8 +315,7 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
         format!(
             "{tool}: etcd-03: its data is lost: there is no write-ahead log in \
              /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds it, or \
-             remove the member from the cluster, then add it again: `etcdctl member remove {id_3}`, \
-             then `etcdctl member add etcd-03 --peer-urls=https://192.168.1.102:2380`"
+             replace the member: `scripts/replace-member NODES etcd-03`"
         )
     };
     lab.bash(&all).exits(66).says(&lost("etcd-push"));
@@ -340,24 +329,23 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     assert_eq!(lab.on("etcd-03", "ls -A /var/lib/etcd"), "aside\n");
     lab.on("etcd-03", "echo ready > /etc/etcd/etcd.member");
 
-    // The way out that is named leads out.
-    let endpoints = ["https://192.168.1.100:2379".to_owned()];
-    lab.bash(&lab.etcdctl(&endpoints, &format!("member remove {id_3}"))).ok();
-    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(
-        "etcd-unit: etcd-03: it is not a member of the cluster that runs: add it first: `etcdctl \
-         member add etcd-03 --peer-urls=https://192.168.1.102:2380`, and set its \
-         initialClusterState to \"existing\"",
-    );
-    let add = "member add etcd-03 --peer-urls=https://192.168.1.102:2380";
-    wait_until("the cluster takes a member", Duration::from_secs(60), || {
-        lab.bash(&lab.etcdctl(&endpoints, add)).code == 0
-    });
-    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(
-        "etcd-unit: etcd-03: it was added to the cluster that runs: set its initialClusterState to \
-         \"existing\", or it would start a cluster of its own",
-    );
+    // The way out that is named leads out, step by step.
+    let member = |args: &str| lab.bash(&edited(".", &format!("etcd-member {args}")));
+    member("replace etcd-03")
+        .ok()
+        .says("etcd-member: etcd-03: removed member etcd-03 (https://192.168.1.102:2380)");
+    let add = "`scripts/grow NODES`, or `etcd-member add` before etcd-render";
+    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&format!(
+        "etcd-unit: etcd-03: it is not a member of the cluster that runs: add it first: {add}"
+    ));
+    member("add").ok().says("etcd-member: etcd-03: added to the cluster, as a learner");
+    lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&format!(
+        "etcd-unit: etcd-03: it was added to the cluster that runs, and would start a cluster of \
+         its own: set its initialClusterState to \"existing\": {add}"
+    ));
     let existing = ".nodes[2].settings.initialClusterState = \"existing\"";
-    lab.bash(&edited(existing, "etcd-push | etcd-unit start | etcd-health --wait")).ok();
+    let joins = "etcd-push | etcd-unit start | etcd-member promote | etcd-health --wait";
+    lab.bash(&edited(existing, joins)).ok();
     assert_eq!(lab.on_all(&HOSTS, mark), ["ready\n644 root\n"; 3]);
 
     // The data of the member that was removed, beside the cluster that runs.
@@ -368,8 +356,7 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     );
     lab.bash(&edited(existing, "etcd-push")).exits(3).says(&format!(
         "etcd-push: etcd-03: its data is of member {id_3}, which the cluster has removed: move \
-         /var/lib/etcd/member away, then add the member: `etcdctl member add etcd-03 \
-         --peer-urls=https://192.168.1.102:2380`"
+         /var/lib/etcd/member away, then add the node: {add}"
     ));
     lab.on("etcd-03", "rm -r /var/lib/etcd/member; mv /var/lib/etcd/new /var/lib/etcd/member");
     // Data that etcd cannot read.

@@ -240,7 +240,7 @@ fn a_cluster_that_is_not_fit() {
     let id = learner.and_then(|line| line.split(',').next()).expect("a learner");
     let learner = format!(
         "warning: {id} is a learner, which does not vote: promote it when it has caught up: \
-         `etcdctl member promote {id}`"
+         `etcd-member promote`"
     );
     lab.bash(
         "etcd-cert issue -q --pki short --validity 10d --renew-before 1d < nodes.txt > short.json",

@@ -130,13 +130,12 @@ impl Fit<'_> {
                 node.name == member.name || member.peer_urls.contains(&self.document.peer_url(node))
             };
             if !nodes.iter().any(is_node) {
+                let name = name_of(member);
                 warnings.push(ToolResult::warning(
                     Code::UnknownMember,
                     format!(
-                        "member {} of the cluster is not in the document: add it, or remove it \
-                         with `etcdctl member remove {}`",
-                        name_of(member),
-                        member.id
+                        "member {name} of the cluster is not in the document: add it there, or \
+                         remove it: `etcd-member remove {name}`"
                     ),
                 ));
             }
@@ -156,6 +155,9 @@ impl Fit<'_> {
         warnings
     }
 }
+
+/// The commands that make a node a member.
+const ADD: &str = "`scripts/grow NODES`, or `etcd-member add` before etcd-render";
 
 fn name_of(member: &Member) -> &str {
     if member.name.is_empty() { &member.id } else { &member.name }
@@ -373,11 +375,10 @@ impl<'a> NodeFit<'a> {
         let Some(member) = self.fit.cluster.member(&own.member) else {
             return Some(format!(
                 "its data is of member {}, which the cluster has removed: move {}/{} away, then \
-                 add the member: {}",
+                 add the node: {ADD}",
                 own.member,
                 self.place.data,
                 layout::MEMBER,
-                self.add()
             ));
         };
         if !member.name.is_empty() && member.name != node.name {
@@ -386,10 +387,9 @@ impl<'a> NodeFit<'a> {
         if !member.peer_urls.contains(url) {
             return Some(format!(
                 "the cluster knows it as {}, the document says {url}: change it back, or tell the \
-                 cluster first, for one member at a time: \
-                 `etcdctl member update {} --peer-urls={url}`",
+                 cluster first, for one member at a time: `etcd-member update --only {}`",
                 member.peer_urls.join(","),
-                member.id
+                node.name
             ));
         }
         None
@@ -407,8 +407,8 @@ impl<'a> NodeFit<'a> {
         (!known).then(|| {
             format!(
                 "the cluster knows it as {urls}, the document says {url}: change it back, or \
-                 start the cluster as it is and tell it first: \
-                 `etcdctl member update ID --peer-urls={url}`"
+                 start the cluster as it is and tell it first: `etcd-member update --only {}`",
+                node.name
             )
         })
     }
@@ -420,19 +420,14 @@ impl<'a> NodeFit<'a> {
             Err(why) => return Some(why),
         };
         if !member.client_urls.is_empty() {
-            return Some(format!(
-                "{}, or remove the member from the cluster, then add it again: \
-                 `etcdctl member remove {}`, then {}",
-                self.lost(),
-                member.id,
-                self.add()
-            ));
+            return Some(format!("{}, or replace the member: {}", self.lost(), self.replace()));
         }
         let added = member.name.is_empty();
         (added && self.settings.initial_cluster_state != ClusterState::Existing).then(|| {
-            "it was added to the cluster that runs: set its initialClusterState to \"existing\", \
-             or it would start a cluster of its own"
-                .to_owned()
+            format!(
+                "it was added to the cluster that runs, and would start a cluster of its own: set \
+                 its initialClusterState to \"existing\": {ADD}"
+            )
         })
     }
 
@@ -444,17 +439,14 @@ impl<'a> NodeFit<'a> {
             return Err(match members.iter().find(|member| member.name == node.name) {
                 Some(member) => format!(
                     "the cluster knows {} as {}, the document says {url}: change it back, or \
-                     replace the member: `etcdctl member remove {}`, then {}",
+                     replace the member: {}",
                     node.name,
                     member.peer_urls.join(","),
-                    member.id,
-                    self.add()
+                    self.replace()
                 ),
-                None => format!(
-                    "it is not a member of the cluster that runs: add it first: {}, and set its \
-                     initialClusterState to \"existing\"",
-                    self.add()
-                ),
+                None => {
+                    format!("it is not a member of the cluster that runs: add it first: {ADD}")
+                }
             });
         };
         if !member.name.is_empty() && member.name != node.name {
@@ -467,9 +459,9 @@ impl<'a> NodeFit<'a> {
         Ok(member)
     }
 
-    /// The command that makes the node a member.
-    fn add(&self) -> String {
-        format!("`etcdctl member add {} --peer-urls={}`", self.node.name, self.url)
+    /// The command that gives the member another start, on a node without data.
+    fn replace(&self) -> String {
+        format!("`scripts/replace-member NODES {}`", self.node.name)
     }
 
     /// A node without data where no cluster runs that could be asked.
@@ -481,8 +473,9 @@ impl<'a> NodeFit<'a> {
         let data = &self.place.data;
         if self.facts.was_ready() {
             return Some(format!(
-                "{}, or start the others (--only), then remove the member and add it again",
-                self.lost()
+                "{}, or start the others (--only), then replace the member: {}",
+                self.lost(),
+                self.replace()
             ));
         }
         let answered = |node: &&Node| fit.facts.iter().any(|(other, _)| other.name == node.name);

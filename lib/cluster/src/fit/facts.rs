@@ -162,6 +162,19 @@ impl Facts {
         self.process()?.version
     }
 
+    /// The ID, in hex, of the member whose data lies where `document` wants that of
+    /// `node`; none where there is no write-ahead log, or it cannot be read.
+    pub fn member(&self, document: &Document, node: &Node) -> Option<&str> {
+        let folder = self.folder(&Place::wanted(document, node, self))?;
+        Some(&folder.identity.as_ref()?.member)
+    }
+
+    /// Whether nothing keeps a new member from being started on `node`: there are no data,
+    /// and no etcd runs.
+    pub fn is_vacant(&self, document: &Document, node: &Node) -> bool {
+        self.processes.is_empty() && !self.has_data(&Place::wanted(document, node, self))
+    }
+
     /// Whether etcd's unit runs.
     pub fn is_running(&self) -> bool {
         self.process().is_some()

@@ -179,7 +179,7 @@ fn a_member_keeps_its_name_and_its_peer_url() {
     let port = "etcd-02: the cluster knows it as https://192.168.1.101:2380, the document says \
                 https://192.168.1.101:1: change it back, or tell the cluster first, for one \
                 member at a time: \
-                `etcdctl member update a1 --peer-urls=https://192.168.1.101:1`";
+                `etcd-member update --only etcd-02`";
     found(|w| w.node(1).settings.peer_port = Some(1), &[port]);
     // The cluster has been told.
     found(
@@ -196,7 +196,7 @@ fn a_member_keeps_its_name_and_its_peer_url() {
         },
         &["etcd-02: the cluster knows it as https://192.168.1.101:2380, the document says \
            https://192.168.1.101:1: change it back, or start the cluster as it is and tell it \
-           first: `etcdctl member update ID --peer-urls=https://192.168.1.101:1`"],
+           first: `etcd-member update --only etcd-02`"],
     );
     let renamed = |from: &str, to: &str| {
         format!(
@@ -242,8 +242,7 @@ fn a_member_keeps_its_name_and_its_peer_url() {
         },
         &["etcd-03: the cluster knows etcd-03 as https://192.168.1.102:2380, the document says \
            https://192.168.1.109:2380: change it back, or replace the member: \
-           `etcdctl member remove a2`, then \
-           `etcdctl member add etcd-03 --peer-urls=https://192.168.1.109:2380`"],
+           `scripts/replace-member NODES etcd-03`"],
     );
 }
 
@@ -353,8 +352,8 @@ fn data_of_others_are_not_used() {
             w.facts(0).folders[0].identity = identity("f", "c");
         },
         &["etcd-01: its data is of member f, which the cluster has removed: move \
-           /var/lib/etcd/member away, then add the member: \
-           `etcdctl member add etcd-01 --peer-urls=https://192.168.1.100:2380`"],
+           /var/lib/etcd/member away, then add the node: `scripts/grow NODES`, or `etcd-member \
+           add` before etcd-render"],
     );
 }
 
@@ -364,20 +363,15 @@ fn nobody_starts_empty_beside_a_cluster() {
                 /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds it";
     found(
         |w| w.wipe(0),
-        &[&format!(
-            "{lost}, or remove the member from the cluster, then add it again: \
-             `etcdctl member remove a0`, then \
-             `etcdctl member add etcd-01 --peer-urls=https://192.168.1.100:2380`"
-        )],
+        &[&format!("{lost}, or replace the member: `scripts/replace-member NODES etcd-01`")],
     );
     found(
         |w| {
             w.wipe(0);
             w.cluster.members.remove(0);
         },
-        &["etcd-01: it is not a member of the cluster that runs: add it first: \
-           `etcdctl member add etcd-01 --peer-urls=https://192.168.1.100:2380`, and set its \
-           initialClusterState to \"existing\""],
+        &["etcd-01: it is not a member of the cluster that runs: add it first: `scripts/grow \
+           NODES`, or `etcd-member add` before etcd-render"],
     );
     // It was added, and is to join.
     let added = |w: &mut World| {
@@ -387,8 +381,9 @@ fn nobody_starts_empty_beside_a_cluster() {
     };
     found(
         added,
-        &["etcd-01: it was added to the cluster that runs: set its initialClusterState to \
-           \"existing\", or it would start a cluster of its own"],
+        &["etcd-01: it was added to the cluster that runs, and would start a cluster of its own: \
+           set its initialClusterState to \"existing\": `scripts/grow NODES`, or `etcd-member add` \
+           before etcd-render"],
     );
     let existing = |w: &mut World| {
         w.node(0).settings.initial_cluster_state = Some(ClusterState::Existing);
@@ -462,7 +457,8 @@ fn a_new_cluster_is_made_only_where_there_has_never_been_one() {
     // All data are gone, and a mark says that there were some.
     let lost = "etcd-01: its data is lost: there is no write-ahead log in \
                 /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds \
-                it, or start the others (--only), then remove the member and add it again";
+                it, or start the others (--only), then replace the member: \
+                `scripts/replace-member NODES etcd-01`";
     found(
         |w| {
             wiped(&[0, 1, 2])(w);
@@ -569,8 +565,8 @@ fn what_has_no_effect_is_said() {
             w.document.nodes.pop();
             w.facts.pop();
         },
-        &["warning: member etcd-03 of the cluster is not in the document: add it, or remove it \
-           with `etcdctl member remove a2`"],
+        &["warning: member etcd-03 of the cluster is not in the document: add it there, or \
+           remove it: `etcd-member remove etcd-03`"],
     );
 }
 

@@ -1,0 +1,247 @@
+//! `add` and `promote`: nodes become members.
+
+use anyhow::Result;
+use cluster::guard::View;
+use cluster::members::{Accepted, Policy};
+use pipeline::document::{ClusterState, Member, Node};
+use pipeline::terminal::Progress;
+use pipeline::{Code, Document, Run, ToolResult};
+use remote::Fleet;
+
+use crate::change::{Change, name_of};
+use crate::{AddArgs, Waiting};
+
+/// What becomes of the document.
+#[derive(Default)]
+struct Outcome {
+    /// The nodes that join the cluster, and what they are to find.
+    joining: Vec<String>,
+    initial_cluster: String,
+    /// The nodes that are no members yet.
+    left_out: Vec<String>,
+}
+
+/// The `add` command.
+pub(crate) async fn add(tool: &crate::Member, run: &mut Run, args: &AddArgs) -> Result<()> {
+    let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
+    let outcome = {
+        let _progress = Progress::wait("looking at the members");
+        let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+        let outcome = add_one(&change, args).await;
+        change.lease.release().await;
+        outcome
+    };
+    for node in &mut run.document.nodes {
+        if outcome.joining.contains(&node.name) {
+            node.settings.initial_cluster_state = Some(ClusterState::Existing);
+            node.settings.initial_cluster = Some(outcome.initial_cluster.clone());
+        }
+    }
+    run.document.nodes.retain(|node| !outcome.left_out.contains(&node.name));
+    Ok(())
+}
+
+async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
+    let (run, document) = (change.run, &change.run.document);
+    let mut outcome = Outcome::default();
+    let view = match change.cluster.view().await {
+        Ok(view) => view,
+        Err(error) => {
+            run.report(ToolResult::error(Code::Failed, error.to_string()));
+            return outcome;
+        }
+    };
+    if let Some((why, _)) = &view.members_error {
+        // Whether the nodes may be started all the same is for etcd-push and etcd-unit to say.
+        run.report(match change.facts.values().any(|facts| facts.is_running()) {
+            true => ToolResult::warning(Code::NoMemberList, format!("nothing added: {why}")),
+            false => {
+                ToolResult::unchanged(Code::UpToDate, "no member is running: nothing to add to")
+            }
+        });
+        return outcome;
+    }
+    let mut members = view.members.clone();
+    let missing: Vec<_> =
+        document.nodes.iter().filter(|node| !is_known(document, node, &members)).collect();
+    if missing.is_empty() {
+        let message = "all nodes are members already";
+        run.report(ToolResult::unchanged(Code::UpToDate, message));
+    }
+    let selected: Vec<_> = run.nodes().iter().map(|node| node.name.clone()).collect();
+    let first = missing.iter().find(|node| selected.contains(&node.name));
+    if let Some(&node) = first
+        && let Some(added) = add_node(change, args, &view, node).await
+    {
+        members.push(added);
+    }
+    for node in &document.nodes {
+        if !is_known(document, node, &members) {
+            outcome.left_out.push(node.name.clone());
+            if !run.failed(&node.name) {
+                let message = "left out, as it is no member yet: run this again to add it";
+                run.report(ToolResult::warning(Code::LeftOut, message).on(&node.name));
+            }
+        } else if is_waiting(document, node, &members) {
+            outcome.joining.push(node.name.clone());
+        }
+    }
+    outcome.initial_cluster = initial_cluster(document, &members);
+    outcome
+}
+
+/// Adds `node`, and gives the member that it is then; what keeps it from that is reported,
+/// but for a learner of the document that comes first.
+async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node) -> Option<Member> {
+    let (run, document) = (change.run, &change.run.document);
+    let refused = |code, why: String| {
+        run.report(ToolResult::error(code, format!("not added: {why}")).on(&node.name));
+        None
+    };
+    if let Err((code, why)) = may_join(change, node) {
+        return refused(code, why);
+    }
+    let learner = view.members.iter().find(|member| member.is_learner);
+    if let Some(learner) = learner.filter(|_| !args.allow_second_learner) {
+        let is_node = document.nodes.iter().any(|node| is_member(document, node, learner));
+        return match is_node {
+            true => None,
+            false => refused(
+                Code::Mismatch,
+                format!(
+                    "{} is a learner, and no node in the document: promote or remove it first, or \
+                     pass --allow-second-learner to proceed",
+                    name_of(learner)
+                ),
+            ),
+        };
+    }
+    let accepted = Accepted { quorum: false, margin: args.lose_margin };
+    let policy = Policy { accepted, limit: args.waiting.timeout };
+    let url = document.peer_url(node);
+    let done = if run.check() {
+        change.cluster.view_when(policy, View::may_add).await.map(drop)
+    } else {
+        change.cluster.add_learner(policy, &url).await
+    };
+    if let Err(why) = done {
+        change.refuse(Some(node), "not added", &why);
+        return None;
+    }
+    run.report(
+        match run.check() {
+            true => ToolResult::would_change("would add it to the cluster, as a learner"),
+            false => ToolResult::changed(Code::Added, "added to the cluster, as a learner"),
+        }
+        .on(&node.name),
+    );
+    Some(Member { peer_urls: vec![url], is_learner: true, ..Member::default() })
+}
+
+/// Whether a new member can be started on `node`; if not, why, and its code.
+pub(crate) fn may_join(change: &Change<'_>, node: &Node) -> Result<(), (Code, String)> {
+    if let Some(error) = change.unknown(node) {
+        return Err((error.code(), error.to_string()));
+    }
+    let document = &change.run.document;
+    match change.facts.get(&node.name) {
+        // What it said could not be read, which was reported.
+        None => Err((Code::CommandFailed, "its state is not known".into())),
+        Some(facts) if facts.is_vacant(document, node) => Ok(()),
+        Some(_) => Err((
+            Code::Mismatch,
+            format!(
+                "it is no member, and an etcd runs there, or there is data in {}: stop it, and \
+                 move the data away",
+                document.settings(node).data_dir
+            ),
+        )),
+    }
+}
+
+/// Whether `node` is `member`, exactly.
+pub(crate) fn is_member(document: &Document, node: &Node, member: &Member) -> bool {
+    member.peer_urls.contains(&document.peer_url(node))
+        && (member.name.is_empty() || member.name == node.name)
+}
+
+/// Whether the cluster knows the name or the peer URL of `node`. Where it knows them as
+/// those of different members, etcd-push says so.
+pub(crate) fn is_known(document: &Document, node: &Node, members: &[Member]) -> bool {
+    let url = document.peer_url(node);
+    members.iter().any(|member| member.name == node.name || member.peer_urls.contains(&url))
+}
+
+/// Whether `node` has been added, and has not started yet.
+fn is_waiting(document: &Document, node: &Node, members: &[Member]) -> bool {
+    members.iter().any(|m| m.client_urls.is_empty() && m.is_learner && is_member(document, node, m))
+}
+
+/// `ETCD_INITIAL_CLUSTER` of a member that joins `members`: in the order of the nodes,
+/// those that are no nodes at the end. etcd compares the peer URLs only
+/// (`ValidateClusterAndAssignIDs` in its server/etcdserver/api/membership).
+fn initial_cluster(document: &Document, members: &[Member]) -> String {
+    let place =
+        |member: &Member| document.nodes.iter().position(|node| is_member(document, node, member));
+    let mut placed: Vec<_> = members.iter().map(|member| (place(member), member)).collect();
+    placed.sort_by_key(|(place, _)| place.unwrap_or(usize::MAX));
+    let entries = placed.into_iter().flat_map(|(place, member)| {
+        let name = place.map_or(&member.id, |at| &document.nodes[at].name);
+        member.peer_urls.iter().map(move |url| format!("{name}={url}"))
+    });
+    entries.collect::<Vec<_>>().join(",")
+}
+
+/// The `promote` command.
+pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: Waiting) -> Result<()> {
+    let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
+    let progress = Progress::wait("looking at the members");
+    let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+    let policy = Policy { accepted: Accepted::default(), limit: args.timeout };
+    match change.view(policy).await {
+        Ok(view) => {
+            progress.label("waiting until the learner has caught up");
+            promote_all(&change, policy, &view.members).await;
+        }
+        Err(why) if !run.check() => change.refuse(None, "nothing promoted", &why),
+        Err(_) => {}
+    }
+    change.lease.release().await;
+    Ok(())
+}
+
+async fn promote_all(change: &Change<'_>, policy: Policy, members: &[Member]) {
+    let (run, document) = (change.run, &change.run.document);
+    let mut learners = 0;
+    for node in run.nodes() {
+        let learner =
+            members.iter().find(|member| member.is_learner && is_member(document, node, member));
+        if run.check() && (learner.is_some() || would_be_added(document, node)) {
+            learners += 1;
+            let message = "would promote it to a voting member";
+            run.report(ToolResult::would_change(message).on(&node.name));
+        } else if let Some(learner) = learner {
+            learners += 1;
+            match change.cluster.promote(policy, &learner.id).await {
+                Ok(()) => {
+                    let message = "promoted to a voting member";
+                    run.report(ToolResult::changed(Code::Promoted, message).on(&node.name));
+                }
+                Err(why) => change.refuse(Some(node), "not promoted", &why),
+            }
+        }
+    }
+    if learners == 0 {
+        let message = "no node is a learner: nothing to promote";
+        run.report(ToolResult::unchanged(Code::UpToDate, message));
+    }
+}
+
+/// Whether an earlier `add --check` would have added `node`.
+fn would_be_added(document: &Document, node: &Node) -> bool {
+    document.results.iter().any(|result| {
+        result.tool == "etcd-member"
+            && result.code == Code::WouldChange
+            && result.node.as_ref() == Some(&node.name)
+    })
+}

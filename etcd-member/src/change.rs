@@ -1,0 +1,91 @@
+//! What the commands that change the members have in common.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use cluster::Lease;
+use cluster::fit::{self, Facts};
+use cluster::guard::{Cluster, Refusal, View};
+use cluster::members::{Accepted, Policy};
+use pipeline::document::{Member, Node};
+use pipeline::{Document, Run, ToolResult};
+use remote::{Error, Fleet};
+
+use crate::{Risks, Waiting};
+
+/// The locks of all nodes, and what was found on them.
+pub(crate) struct Change<'a> {
+    pub run: &'a Run,
+    pub lease: Lease<'a>,
+    pub cluster: Cluster<'a>,
+    /// What is on each node that answered, by its name.
+    pub facts: HashMap<String, Facts>,
+}
+
+impl<'a> Change<'a> {
+    /// Locks all nodes, and looks at them. `None` where another operator is at work,
+    /// which has been reported.
+    pub(crate) async fn begin(
+        tool: &crate::Member,
+        run: &'a Run,
+        fleet: &'a Fleet,
+    ) -> Result<Option<Self>> {
+        let access = tool.credentials.access(&run.document, None)?;
+        let queries = |node: &Node| vec![fit::query(&run.document, node, &[])];
+        let Some(lease) = Lease::take_any(fleet, run, "etcd-member", queries).await else {
+            return Ok(None);
+        };
+        let mut facts = HashMap::new();
+        for held in lease.selected.iter().chain(&lease.others) {
+            match Facts::read(held.answers.first().map_or(&[], Vec::as_slice)) {
+                Ok(found) => drop(facts.insert(held.node.name.clone(), found)),
+                Err(error) => run.report(error.on(&held.node.name)),
+            }
+        }
+        let cluster = Cluster::new(&run.document, fleet, access, &[]);
+        Ok(Some(Self { run, lease, cluster, facts }))
+    }
+
+    /// Why the node could not be asked.
+    pub(crate) fn unknown(&self, node: &Node) -> Option<&Error> {
+        let mut unknown = self.lease.unknown.iter();
+        unknown.find(|(other, _)| other.name == node.name).map(|(_, error)| error)
+    }
+
+    /// The cluster, as soon as a member tells who the members are.
+    pub(crate) async fn view(&self, policy: Policy) -> Result<View, Refusal> {
+        let is_known = |view: &View| match &view.members_error {
+            Some((why, may_pass)) => Err(Refusal::Unhealthy(why.clone(), *may_pass)),
+            None => Ok(()),
+        };
+        self.cluster.view_when(policy, is_known).await
+    }
+
+    /// Reports why nothing was done.
+    pub(crate) fn refuse(&self, node: Option<&Node>, what: &str, why: &Refusal) {
+        let result = ToolResult::error(why.code(), format!("{what}: {why}"));
+        self.run.report(match node {
+            Some(node) => result.on(&node.name),
+            None => result,
+        });
+    }
+}
+
+impl Risks {
+    pub(crate) fn policy(self, waiting: Waiting) -> Policy {
+        let accepted = Accepted { quorum: self.lose_quorum, margin: self.lose_margin };
+        Policy { accepted, limit: waiting.timeout }
+    }
+}
+
+/// The node of `document` that has the peer URL of `member`, else its name.
+pub(crate) fn node_of<'a>(document: &'a Document, member: &Member) -> Option<&'a Node> {
+    let nodes = &document.nodes;
+    let by_url = nodes.iter().find(|node| member.peer_urls.contains(&document.peer_url(node)));
+    by_url.or_else(|| nodes.iter().find(|node| node.name == member.name))
+}
+
+/// The name of `member` for people: its ID before it has started.
+pub(crate) fn name_of(member: &Member) -> &str {
+    if member.name.is_empty() { &member.id } else { &member.name }
+}

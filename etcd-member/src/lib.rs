@@ -1,0 +1,176 @@
+//! `etcd-member`: the members of a cluster: `list`, `add`, `promote`, `remove`, `replace`,
+//! `update`.
+//!
+//! The commands that change something hold the locks of all nodes, and make one change
+//! after the other, each allowed by the guard of `cluster`.
+
+mod add;
+mod change;
+mod list;
+mod remove;
+mod update;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use client::CredentialArgs;
+use pipeline::{Common, IN_WORDS, Run, Tool, terminal};
+use remote::SshArgs;
+
+/// The members of an etcd cluster: list, add, promote, remove, replace
+///
+/// Members are matched with the nodes of the document by their exact peer URL or name,
+/// and named by their ID, their exact name or their exact peer URL. Certificates and the
+/// user are found as etcd-health finds them.
+#[derive(Debug, Parser)]
+#[command(name = "etcd-member", version)]
+pub struct Member {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+    #[command(flatten)]
+    ssh: SshArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the members, with quorum or without
+    ///
+    /// The list is that of the endpoint that is to be trusted most. The endpoints are
+    /// those of --endpoints; else those of the nodes of the document; else, without a
+    /// document, those of ETCDCTL_ENDPOINTS.
+    List(list::Args),
+    /// Add the nodes that are no members yet, as learners, one in each run
+    ///
+    /// Stands between etcd-cert and etcd-render. The node that is added gets the
+    /// initialClusterState and initialCluster to join with; those that have to wait
+    /// for the next run are left out of the document. Where all nodes are members, or
+    /// there is no cluster yet, nothing is done.
+    Add(AddArgs),
+    /// Promote the learners among the nodes to voting members, once they have caught up
+    Promote(Waiting),
+    /// Remove a member from the cluster, and its node from the document
+    ///
+    /// Leadership is moved off it first.
+    Remove(RemoveArgs),
+    /// Remove a member whose node has lost its data, or has another address or name now,
+    /// so that the node can be added again
+    ///
+    /// Stands before etcd-member add. The document says where the member is to be from
+    /// now on. A member whose data is on its node is left as it is.
+    Replace(RemoveArgs),
+    /// Tell the cluster that a node has another address, or another port for peers
+    ///
+    /// For a member that keeps its data, and for one in each run.
+    Update(UpdateArgs),
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Waiting {
+    /// Wait this many seconds for what etcd refuses for a moment only: right after
+    /// another change, or while a learner catches up
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = pipeline::parse_duration)]
+    timeout: Duration,
+}
+
+/// What may be accepted of every change of the voters.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Risks {
+    /// Proceed even if the cluster loses quorum
+    #[arg(long, help_heading = IN_WORDS)]
+    lose_quorum: bool,
+    /// Proceed even if no member may fail afterwards
+    #[arg(long, help_heading = IN_WORDS)]
+    lose_margin: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct AddArgs {
+    #[command(flatten)]
+    waiting: Waiting,
+    /// Proceed even if a voter is missing and no other may fail
+    #[arg(long, help_heading = IN_WORDS)]
+    lose_margin: bool,
+    /// Add a learner even if there is one
+    ///
+    /// etcd refuses it unless it was started with a higher limit.
+    #[arg(long, help_heading = IN_WORDS)]
+    allow_second_learner: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct RemoveArgs {
+    /// The member: its ID, exact name or exact peer URL
+    #[arg(value_name = "NAME|ID")]
+    member: String,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    risks: Risks,
+}
+
+#[derive(Debug, clap::Args)]
+struct UpdateArgs {
+    #[command(flatten)]
+    waiting: Waiting,
+    /// Proceed even if the cluster loses quorum
+    #[arg(long, help_heading = IN_WORDS)]
+    lose_quorum: bool,
+}
+
+impl Tool for Member {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn without(command: &str) -> &'static [&'static str] {
+        match command {
+            "list" => &["check", "lock_timeout"],
+            // They name the member.
+            "remove" | "replace" => &["only"],
+            _ => &[],
+        }
+    }
+
+    fn reads_stdin(&self) -> bool {
+        match &self.command {
+            Command::List(args) => args.reads_stdin(),
+            _ => true,
+        }
+    }
+
+    fn works_without_document(&self) -> bool {
+        // Else a pipe that failed would report on the cluster of ETCDCTL_ENDPOINTS.
+        let lists = matches!(self.command, Command::List(_));
+        !self.reads_stdin() || (lists && terminal::nothing_piped_in())
+    }
+
+    fn writes_document(&self) -> bool {
+        match &self.command {
+            Command::List(args) => args.writes_document(),
+            _ => true,
+        }
+    }
+
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let done = runtime.block_on(async {
+            match &self.command {
+                Command::List(args) => list::list(self, run, args).await,
+                Command::Add(args) => add::add(self, run, args).await,
+                Command::Promote(args) => add::promote(self, run, *args).await,
+                Command::Remove(args) => remove::remove(self, run, args).await,
+                Command::Replace(args) => remove::replace(self, run, args).await,
+                Command::Update(args) => update::update(self, run, args).await,
+            }
+        });
+        // A name server that does not answer must not hold up the end.
+        runtime.shutdown_background();
+        done
+    }
+}

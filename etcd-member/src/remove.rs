@@ -1,0 +1,203 @@
+//! `remove` and `replace`: members leave the cluster.
+
+use anyhow::Result;
+use pipeline::document::{Member, Node};
+use pipeline::terminal::Progress;
+use pipeline::{Code, Error, Run, ToolResult};
+use remote::Fleet;
+
+use crate::RemoveArgs;
+use crate::add::{is_known, may_join};
+use crate::change::{Change, name_of, node_of};
+
+/// The `remove` command.
+pub(crate) async fn remove(tool: &crate::Member, run: &mut Run, args: &RemoveArgs) -> Result<()> {
+    let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
+    let gone = {
+        let _progress = Progress::wait(format!("removing {}", args.member));
+        let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+        let gone = remove_member(&change, args).await;
+        change.lease.release().await;
+        gone?
+    };
+    run.document.nodes.retain(|node| Some(&node.name) != gone.as_ref());
+    Ok(())
+}
+
+/// Gives the name of the node that is to leave the document.
+async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<String>> {
+    let document = &change.run.document;
+    let named = document.nodes.iter().find(|node| node.name == args.member);
+    let view = match change.view(args.risks.policy(args.waiting)).await {
+        Ok(view) => view,
+        Err(why) => {
+            change.refuse(named, "not removed", &why);
+            return Ok(None);
+        }
+    };
+    let Some(member) = find(&view.members, &args.member)? else {
+        let Some(node) = named else { return Err(unknown(&args.member)) };
+        // An interrupted run has removed it, or it has not started yet.
+        let url = document.peer_url(node);
+        let unstarted =
+            view.members.iter().find(|m| m.name.is_empty() && m.peer_urls.contains(&url));
+        let Some(member) = unstarted else {
+            let message = "not a member of the cluster: nothing to remove";
+            change.run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
+            return Ok(Some(node.name.clone()));
+        };
+        return Ok(leave(change, args, member, Some(node)).await.then(|| node.name.clone()));
+    };
+    let node = node_of(document, member);
+    let left = leave(change, args, member, node).await;
+    Ok(node.filter(|_| left).map(|node| node.name.clone()))
+}
+
+/// The `replace` command.
+pub(crate) async fn replace(tool: &crate::Member, run: &Run, args: &RemoveArgs) -> Result<()> {
+    let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
+    let _progress = Progress::wait(format!("removing {}", args.member));
+    let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+    let done = replace_member(&change, args).await;
+    change.lease.release().await;
+    done
+}
+
+async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
+    let (run, document) = (change.run, &change.run.document);
+    let view = match change.view(args.risks.policy(args.waiting)).await {
+        Ok(view) => view,
+        Err(why) => {
+            change.refuse(None, "nothing replaced", &why);
+            return Ok(());
+        }
+    };
+    let nothing = |why: &str| {
+        let message = format!("{}: {why}: nothing to replace", args.member);
+        run.report(ToolResult::unchanged(Code::UpToDate, message));
+    };
+    let Some(member) = find(&view.members, &args.member)? else {
+        nothing("not a member of the cluster");
+        return Ok(());
+    };
+    let url_of = |node: &&Node| member.peer_urls.contains(&document.peer_url(node));
+    let node = document.nodes.iter().filter(url_of).find(|node| node.name == member.name);
+    if let Some(node) = node {
+        let facts = change.facts.get(&node.name);
+        if facts.is_some_and(|facts| facts.member(document, node) == Some(&member.id)) {
+            nothing("its data is in place");
+            return Ok(());
+        }
+    }
+    // Not before those can be added that are to take its place.
+    let others: Vec<_> = view.members.iter().filter(|m| m.id != member.id).cloned().collect();
+    let mut well = true;
+    for node in document.nodes.iter().filter(|node| !is_known(document, node, &others)) {
+        if let Err((code, why)) = may_join(change, node) {
+            let message = format!("nothing replaced: {why}");
+            run.report(ToolResult::error(code, message).on(&node.name));
+            well = false;
+        }
+    }
+    if !well {
+        return Ok(());
+    }
+    leave(change, args, member, node).await;
+    Ok(())
+}
+
+/// Removes `member` from the cluster; whether that was done, or with `--check` would be.
+async fn leave(
+    change: &Change<'_>,
+    args: &RemoveArgs,
+    member: &Member,
+    node: Option<&Node>,
+) -> bool {
+    let (run, policy) = (change.run, args.risks.policy(args.waiting));
+    let report = |result: ToolResult| match node {
+        Some(node) => run.report(result.on(&node.name)),
+        None => run.report(result),
+    };
+    let urls = member.peer_urls.join(",");
+    let what = format!("member {} ({urls})", name_of(member));
+    if run.check() {
+        let allowed = change.cluster.view_when(policy, |view| view.may_remove(&member.id)).await;
+        match &allowed {
+            Ok(_) => report(ToolResult::would_change(format!("would remove {what}"))),
+            Err(why) => change.refuse(node, &format!("{what} not removed"), why),
+        }
+        return allowed.is_ok();
+    }
+    match change.cluster.remove(policy, &member.id).await {
+        Ok(moved) => {
+            moved.into_iter().for_each(|moved| run.report(moved));
+            report(ToolResult::changed(Code::Removed, format!("removed {what}")));
+            true
+        }
+        Err(why) => {
+            change.refuse(node, &format!("{what} not removed"), &why);
+            false
+        }
+    }
+}
+
+/// The member that `word` names: its ID, exact name or exact peer URL.
+fn find<'a>(members: &'a [Member], word: &str) -> Result<Option<&'a Member>, Error> {
+    let is_meant = |member: &&Member| {
+        member.id == word || member.name == word || member.peer_urls.iter().any(|url| url == word)
+    };
+    let found: Vec<_> = members.iter().filter(is_meant).collect();
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        [..] => {
+            let ids: Vec<_> = found.iter().map(|member| member.id.as_str()).collect();
+            let message = format!(
+                "{word}: this is more than one member: pass one of their IDs: {}",
+                ids.join(", ")
+            );
+            Err(Error::usage(message))
+        }
+    }
+}
+
+fn unknown(word: &str) -> anyhow::Error {
+    let message = format!("{word}: no member has this ID, name or peer URL: see etcd-member list");
+    Error::usage(message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_named_exactly() {
+        let member = |id: &str, name: &str, url: &str| Member {
+            id: id.into(),
+            name: name.into(),
+            peer_urls: vec![url.into()],
+            ..Member::default()
+        };
+        let members = [
+            member("a1", "etcd-1", "https://10.0.0.1:2380"),
+            member("a11", "etcd-11", "https://10.0.0.11:2380"),
+            member("b", "twice", "https://10.0.0.3:2380"),
+            member("c", "twice", "https://10.0.0.4:2380"),
+        ];
+        let found = |word: &str| find(&members, word).map(|found| found.map(|m| m.id.as_str()));
+        for (word, id) in [
+            ("a1", Some("a1")),
+            ("etcd-11", Some("a11")),
+            ("https://10.0.0.1:2380", Some("a1")),
+            ("etcd", None),
+            ("10.0.0.1", None),
+            ("A1", None),
+        ] {
+            assert_eq!(found(word).unwrap(), id, "{word}");
+        }
+        assert_eq!(
+            found("twice").unwrap_err().to_string(),
+            "twice: this is more than one member: pass one of their IDs: b, c"
+        );
+    }
+}
