@@ -16,6 +16,7 @@ ETCD_MEMBER_FLAGS ?=
 ETCD_NEW_LINE ?=
 ETCD_RESTORE_FLAGS ?=
 ETCD_SNAPSHOT ?=
+ETCD_RECOVER_FLAGS ?=
 ETCD_UPGRADE_FLAGS ?=
 
 ETCD_STOP_FLAGS ?=
@@ -35,7 +36,7 @@ etcd_pipeline = $(etcd_push) | etcd-unit start
 
 .PHONY: etcd-deploy etcd-check etcd-install etcd-start etcd-stop etcd-restart etcd-health \
 	etcd-status etcd-logs etcd-cert-check etcd-grow etcd-shrink etcd-replace-member \
-	etcd-backup etcd-restore etcd-upgrade etcd-teardown
+	etcd-backup etcd-restore etcd-recover etcd-upgrade etcd-teardown
 
 etcd-deploy: ## from the list of nodes to healthy members
 	$(etcd_run)$(etcd_pipeline) | etcd-health --wait --output table
@@ -82,6 +83,9 @@ etcd-backup: ## a verified snapshot in ETCD_BACKUP_DIR; old ones are removed
 
 etcd-restore: ## ETCD_SNAPSHOT on all nodes; asks (ETCD_RESTORE_FLAGS=--yes does not)
 	$(etcd_run)"$(etcd_scripts)restore" $(ETCD_RESTORE_FLAGS) "$(ETCD_NODES)" "$(ETCD_SNAPSHOT)"
+
+etcd-recover: ## without quorum: what survivors have, into ETCD_SNAPSHOT and on all nodes; asks
+	$(etcd_run)"$(etcd_scripts)recover" $(ETCD_RECOVER_FLAGS) "$(ETCD_NODES)" "$(ETCD_SNAPSHOT)"
 
 etcd-upgrade: ## to ETCD_VERSION, member by member; asks (ETCD_UPGRADE_FLAGS=--yes does not)
 	$(etcd_run)"$(etcd_scripts)upgrade" --backup "$(ETCD_BACKUP_DIR)" $(ETCD_UPGRADE_FLAGS) "$(ETCD_NODES)" $(ETCD_VERSION)

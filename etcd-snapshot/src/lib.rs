@@ -7,6 +7,7 @@
 
 mod metrics;
 mod name;
+mod offline;
 mod prune;
 mod restore;
 mod retention;
@@ -70,8 +71,7 @@ impl Tool for Snapshot {
 
     fn without(command: &str) -> &'static [&'static str] {
         match command {
-            "save" => &["lock_timeout"],
-            "restore" => &[],
+            "save" | "restore" => &[],
             "prune" => &["document", "keep_going", "strict", "only", "jobs", "lock_timeout"],
             _ => &["document", "check", "keep_going", "strict", "only", "jobs", "lock_timeout"],
         }

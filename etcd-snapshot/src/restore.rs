@@ -9,31 +9,33 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use client::CredentialArgs;
+use cluster::fit::{self, Facts};
 use cluster::units::{self, NodeState, WantedUnit, is_member};
 use cluster::{Held, Lease};
-use etcd::{Minor, Version};
+use etcd::{Minor, Version, layout};
 use indicatif::BinaryBytes;
 use pipeline::document::{Cluster, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, IN_WORDS, Run, ToolResult, disk};
-use remote::{Error, Fleet, Input, Query, SshArgs, fan_out};
+use remote::{Error, Fleet, Host, Input, Query, SshArgs, fan_out};
 use snapshot::{Trailer, check};
 
 use crate::verify::not_intact;
 
 /// Says what of a restore lies on a node.
-const STATE: &str = concat!(include_str!("restore/common.sh"), include_str!("restore/state.sh"));
+const STATE: &str = include_str!("restore/state.sh");
 
 /// Restores a snapshot beside the data; the first part runs as root, the second as
 /// etcd's user.
 const STAGE: [&str; 2] = [
     concat!(include_str!("restore/as_user.sh"), "as_user \"$@\" || exit 1\n"),
-    concat!(include_str!("restore/common.sh"), include_str!("restore/stage.sh")),
+    include_str!("restore/stage.sh"),
 ];
 
 /// Swaps what is staged for the data; its parts are as in [`STAGE`].
 const SWAP: [&str; 2] = [
-    concat!(include_str!("restore/as_user.sh"), include_str!("restore/not_open.sh")),
+    concat!(include_str!("restore/as_user.sh"), include_str!("restore/swap_as_root.sh")),
     include_str!("restore/swap.sh"),
 ];
 
@@ -45,6 +47,9 @@ const BUMPS: Version = Minor::V3_5.patch(10);
 
 /// How much of the SHA-256 stands in the token.
 const TOKEN_DIGITS: usize = 16;
+
+/// What a write-ahead log takes: etcd makes its files of 64 MiB before it needs them.
+pub(crate) const LOG_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -62,9 +67,15 @@ pub(crate) struct Args {
     /// Do not bump revisions: watches and informers see them go backwards
     #[arg(long, requires = "stage", help_heading = IN_WORDS)]
     keep_revision: bool,
+    /// Move data aside even if it is of another cluster, or of another member, than the
+    /// rest and the document
+    #[arg(long, help_heading = IN_WORDS)]
+    replace_other_data: bool,
     /// Delete the old data, which is otherwise kept aside
     #[arg(long, conflicts_with = "stage", help_heading = IN_WORDS)]
     discard_old: bool,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     ssh: SshArgs,
 }
@@ -84,19 +95,14 @@ pub(crate) fn restore(run: &mut Run, args: &Args) -> Result<()> {
             }
         },
     };
-    let token = token(&run.document, &sha256);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let job = Job { args, sha256, version, token: token.clone() };
-    runtime.block_on(job.work(run))?;
-    // The restored members have this one, and so must those that are added later.
-    run.document.cluster.get_or_insert_with(Cluster::default).token = Some(token);
+    let job = Job { args, sha256, version };
+    if let Some(attempt) = runtime.block_on(job.work(run))? {
+        // The restored members have this one, and so must those that are added later.
+        let token = job.token(&run.document, attempt);
+        run.document.cluster.get_or_insert_with(Cluster::default).token = Some(token);
+    }
     Ok(())
-}
-
-/// The token of the cluster that the snapshot with this hash becomes.
-fn token(document: &Document, sha256: &str) -> String {
-    let name = document.cluster.as_ref().and_then(|cluster| cluster.name.as_deref());
-    format!("{}-{}", name.unwrap_or("etcd"), &sha256[..TOKEN_DIGITS.min(sha256.len())])
 }
 
 /// A restore of one file.
@@ -106,65 +112,114 @@ struct Job<'a> {
     sha256: String,
     /// The etcd that it comes from, where it was read.
     version: Option<Version>,
-    token: String,
 }
 
 /// What of a restore lies on a node, and which etcd would run on it.
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     version: Option<Version>,
-    /// The lines of the stamp: what is staged, `bumped` or `kept`, the hash of the log;
-    /// once the swap has begun, where the old data goes.
-    staged: Vec<String>,
-    /// The same lines of the last restore that was completed.
-    restored: Vec<String>,
-    /// The hash of the log that lies there now.
-    log: Option<String>,
+    /// What is staged.
+    staged: Option<Stamp>,
+    /// The last restore that was completed.
+    restored: Option<Stamp>,
+    /// Whether the member has been ready since.
+    ready: bool,
+    /// Whether it has not, with what was restored.
+    was_restored: bool,
+    /// How many bytes may be written beside the data, and beside the log when it has a
+    /// folder of its own.
+    room: Vec<u64>,
 }
 
-/// Where a node stands.
+/// What the stamp of a restore says.
+#[derive(Debug, Default)]
+struct Stamp {
+    /// Of the job, on this node.
+    identity: String,
+    /// `bumped` or `kept`.
+    revision: String,
+    /// How often the cluster was restored from this file, this time included. Each time
+    /// it becomes another cluster, so that no member takes another's data for older data
+    /// of its own.
+    attempt: u32,
+    /// Whether the swap has begun.
+    begun: bool,
+}
+
+/// Where a node stands in one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progressed {
-    /// Nothing of this file is there.
+    /// Nothing of it is there.
     Bare,
     /// Staged, or in the middle of the swap.
     Staged,
-    /// Swapped; etcd has not written since.
+    /// Swapped; the member has not been ready since.
     Restored,
-    /// Swapped, and etcd has written since.
+    /// Swapped, and the member has been ready.
     HasRun,
     /// In the middle of the swap for another file.
     OtherBegun,
 }
 
+impl Stamp {
+    fn read(lines: &[&str]) -> Option<Self> {
+        let [identity, revision, attempt, aside @ ..] = lines else { return None };
+        Some(Self {
+            identity: (*identity).into(),
+            revision: (*revision).into(),
+            attempt: attempt.parse().ok()?,
+            begun: !aside.is_empty(),
+        })
+    }
+}
+
 impl State {
-    fn read(answer: &[String]) -> Self {
-        let mut state = Self::default();
-        for line in answer {
-            match line.split_once('\t') {
-                Some(("version", version)) => state.version = version.parse().ok(),
-                Some(("staged", line)) => state.staged.push(line.into()),
-                Some(("restored", line)) => state.restored.push(line.into()),
-                Some(("log", log)) => state.log = Some(log.into()),
-                _ => {}
-            }
+    /// Reads the lines that a node answered.
+    pub(crate) fn read(answer: &[String]) -> Self {
+        let of = |kind| {
+            answer.iter().filter_map(move |line| line.strip_prefix(kind)?.strip_prefix('\t'))
+        };
+        let stamp = |kind| Stamp::read(&of(kind).collect::<Vec<_>>());
+        Self {
+            version: of("version").next().and_then(|version| version.parse().ok()),
+            staged: stamp("staged"),
+            restored: stamp("restored"),
+            ready: of("mark").next() == Some(layout::MARK_READY),
+            was_restored: of("mark").next() == Some(layout::MARK_RESTORED),
+            room: of("room").filter_map(|bytes| bytes.parse().ok()).collect(),
         }
-        state
     }
 
-    fn of(&self, identity: &str) -> Progressed {
-        let is = |lines: &[String]| lines.first().is_some_and(|line| line == identity);
-        if is(&self.staged) {
+    /// Where the node stands in `attempt` of the restore `identity`.
+    fn of(&self, identity: &str, attempt: u32) -> Progressed {
+        let is = |stamp: &&Stamp| stamp.identity == identity && stamp.attempt == attempt;
+        let begun = self.staged.as_ref().is_some_and(|staged| staged.begun);
+        if self.staged.as_ref().is_some_and(|staged| is(&staged)) {
             Progressed::Staged
-        } else if self.staged.len() > 3 {
+        } else if begun && self.staged.as_ref().is_some_and(|s| s.identity != identity) {
             Progressed::OtherBegun
-        } else if !is(&self.restored) {
+        } else if self.restored.as_ref().filter(is).is_none() {
             Progressed::Bare
-        } else if self.restored.get(2) == self.log.as_ref() {
-            Progressed::Restored
-        } else {
+        } else if self.ready {
             Progressed::HasRun
+        } else {
+            Progressed::Restored
         }
+    }
+
+    /// The SHA-256 of the snapshot whose restore has begun to replace the data, if the
+    /// member has not been ready since.
+    pub(crate) fn begun(&self) -> Option<String> {
+        let staged = self.staged.as_ref().filter(|staged| staged.begun);
+        let stamp = staged.or(self.restored.as_ref().filter(|_| self.was_restored))?;
+        stamp.identity.split(' ').next().map(str::to_owned)
+    }
+
+    /// The last attempt of the restore `identity`; 0 where there was none.
+    fn last_attempt(&self, identity: &str) -> u32 {
+        let stamps = [&self.staged, &self.restored].into_iter().flatten();
+        let own = stamps.filter(|stamp| stamp.identity == identity);
+        own.map(|stamp| stamp.attempt).max().unwrap_or_default()
     }
 }
 
@@ -172,42 +227,90 @@ impl State {
 struct Target<'a> {
     held: &'a Held<'a>,
     state: State,
-    progressed: Progressed,
+    identity: String,
+}
+
+impl Target<'_> {
+    fn of(&self, attempt: u32) -> Progressed {
+        self.state.of(&self.identity, attempt)
+    }
+
+    /// Whether its data was swapped in `attempt`, or the swap has begun.
+    fn has_begun(&self, attempt: u32) -> bool {
+        match self.of(attempt) {
+            Progressed::Staged => self.state.staged.as_ref().is_some_and(|staged| staged.begun),
+            progressed => [Progressed::Restored, Progressed::HasRun].contains(&progressed),
+        }
+    }
+
+    /// Whether the member has served what was restored in any attempt.
+    fn has_run(&self) -> bool {
+        self.state.ready
+            && self.state.restored.as_ref().is_some_and(|stamp| stamp.identity == self.identity)
+    }
 }
 
 impl Job<'_> {
-    async fn work(&self, run: &Run) -> Result<()> {
+    /// Gives the attempt that was worked on; `None` where nothing could be done.
+    async fn work(&self, run: &Run) -> Result<Option<u32>> {
         let fleet = Fleet::new(&self.args.ssh, run.common.jobs)?;
         let progress = Progress::wait(format!("looking at {} nodes", run.document.nodes.len()));
         let queries = |node: &Node| {
-            vec![units::query(&WantedUnit::of(node, None)), state_query(&run.document, node)]
+            let document = &run.document;
+            let units = units::query(&WantedUnit::of(node, None));
+            vec![units, state_query(document, node), fit::query(document, node, &[])]
         };
         let Some(lease) = Lease::take(&fleet, run, "etcd-snapshot", queries).await else {
-            return Ok(());
+            return Ok(None);
         };
-        if let Some(targets) = self.targets(run, &lease) {
-            let allowed = match self.args.stage {
-                true => self.may_stage(run, &targets),
-                false => self.may_swap(run, &targets),
-            };
-            if allowed {
-                let what = if self.args.stage { "staging on" } else { "swapping on" };
-                progress.label(format!("{what} {} nodes", lease.selected.len()));
-                let selected = targets.iter().take(lease.selected.len()).collect();
-                fan_out(fleet.jobs(), selected, async |target: &Target| {
-                    let done = match self.args.stage {
-                        true => self.stage(run, target).await,
-                        false => self.swap(run, target).await,
-                    };
-                    if let Err(error) = done {
-                        run.report(error.on(&target.held.node.name));
-                    }
-                })
-                .await;
-            }
-        }
+        let attempt = self.begin(run, &lease, &fleet, &progress).await;
         lease.release().await;
-        Ok(())
+        Ok(attempt)
+    }
+
+    async fn begin(
+        &self,
+        run: &Run,
+        lease: &Lease<'_>,
+        fleet: &Fleet,
+        progress: &Progress,
+    ) -> Option<u32> {
+        let targets = self.targets(run, lease)?;
+        let attempt = self.attempt(&targets);
+        let mut allowed = match self.args.stage {
+            true => self.may_stage(run, &targets, attempt),
+            false => self.may_swap(run, &targets, attempt),
+        };
+        allowed &= self.may_replace(run, &targets, attempt).await;
+        if !allowed {
+            return None;
+        }
+        let what = if self.args.stage { "staging on" } else { "swapping on" };
+        progress.label(format!("{what} {} nodes", lease.selected.len()));
+        let selected = targets.iter().take(lease.selected.len()).collect();
+        fan_out(fleet.jobs(), selected, async |target: &Target| {
+            let done = match self.args.stage {
+                true => self.stage(run, target, &targets, attempt).await,
+                false => self.swap(run, target, attempt).await,
+            };
+            if let Err(error) = done {
+                run.report(error.on(&target.held.node.name));
+            }
+        })
+        .await;
+        Some(attempt)
+    }
+
+    /// The attempt to work on: the last one, unless that is over.
+    fn attempt(&self, targets: &[Target]) -> u32 {
+        let last_of = |target: &Target| target.state.last_attempt(&target.identity);
+        let last = targets.iter().map(last_of).max().unwrap_or_default().max(1);
+        let count = |progressed| targets.iter().filter(|t| t.of(last) == progressed).count();
+        let run = count(Progressed::HasRun);
+        // A node that was restored has lost its data since.
+        let torn = count(Progressed::Bare) > 0 && run + count(Progressed::Restored) > 0;
+        let over = torn || run == targets.len() || (self.args.again && run > 0);
+        if self.args.stage && over { last + 1 } else { last }
     }
 
     /// All nodes of the document, those to work on first. `None` when one of them is
@@ -221,34 +324,51 @@ impl Job<'_> {
         }
         let target = |held: &'a Held<'a>| {
             let state = State::read(held.answers.get(1).map_or(&[], Vec::as_slice));
-            let progressed = state.of(&self.identity(&run.document, held.node));
-            Target { held, state, progressed }
+            Target { held, state, identity: self.identity(&run.document, held.node) }
         };
         let targets = lease.selected.iter().chain(&lease.others).map(target).collect();
         lease.unknown.is_empty().then_some(targets)
     }
 
-    /// What is restored on `node`, on one line: two that are the same need not be done
-    /// twice.
+    /// What is restored on `node`, on one line, but for the attempt: two that are the same
+    /// need not be done twice.
     fn identity(&self, document: &Document, node: &Node) -> String {
         let settings = document.settings(node);
         let wal = settings.wal_dir.unwrap_or_default();
         let url = document.peer_url(node);
         let cluster = document.initial_cluster();
-        [&self.sha256, &self.token, &node.name, &url, &cluster, &settings.data_dir, &wal]
+        let token = self.token(document, 1);
+        [&self.sha256, &token, &node.name, &url, &cluster, &settings.data_dir, &wal]
             .map(String::as_str)
             .join(" ")
     }
 
-    fn may_stage(&self, run: &Run, targets: &[Target]) -> bool {
+    /// The token of the cluster that the snapshot becomes.
+    fn token(&self, document: &Document, attempt: u32) -> String {
+        let name = document.cluster.as_ref().and_then(|cluster| cluster.name.as_deref());
+        let digits = &self.sha256[..TOKEN_DIGITS.min(self.sha256.len())];
+        let again = if attempt > 1 { format!("-{attempt}") } else { String::new() };
+        format!("{}-{digits}{again}", name.unwrap_or("etcd"))
+    }
+
+    fn may_stage(&self, run: &Run, targets: &[Target], attempt: u32) -> bool {
+        let begun = targets.iter().any(|target| target.has_begun(attempt));
+        if !self.args.again && !begun && targets.iter().any(Target::has_run) {
+            let message = format!(
+                "the cluster was restored from {} already, and has run since: start it if it is \
+                 stopped, or pass --again to go back to the snapshot once more",
+                self.args.file.display()
+            );
+            run.report(ToolResult::error(Code::AlreadyRestored, message));
+            return false;
+        }
         let mut allowed = true;
         let mut refuse = |code: Code, node: &str, why: String| {
             allowed = false;
             run.report(ToolResult::error(code, why).on(node));
         };
-        // One that is not swapped yet is what an interrupted run has left.
-        let unfinished = targets.iter().any(|target| target.progressed == Progressed::Staged);
-        for Target { held, state, progressed } in targets {
+        for target in targets {
+            let Target { held, state, .. } = target;
             let node = &held.node.name;
             let Some(version) = state.version else {
                 let bin = run.document.settings(held.node).bin_dir;
@@ -265,7 +385,7 @@ impl Job<'_> {
                 );
                 refuse(Code::Mismatch, node, why);
             }
-            match progressed {
+            match target.of(attempt) {
                 Progressed::OtherBegun => refuse(
                     Code::Mismatch,
                     node,
@@ -273,15 +393,11 @@ impl Job<'_> {
                      data: finish that one first, with its file"
                         .into(),
                 ),
-                Progressed::HasRun if !self.args.again && !unfinished => refuse(
-                    Code::AlreadyRestored,
-                    node,
-                    format!(
-                        "was restored from {} already, and has run since: start it if it is \
-                         stopped, or pass --again to go back to the snapshot once more",
-                        self.args.file.display()
-                    ),
-                ),
+                Progressed::Bare => {
+                    if let Some(why) = self.no_room(run, target) {
+                        refuse(Code::DiskSpace, node, why);
+                    }
+                }
                 _ => {}
             }
         }
@@ -300,10 +416,57 @@ impl Job<'_> {
         allowed
     }
 
-    fn may_swap(&self, run: &Run, targets: &[Target]) -> bool {
+    /// Why the restored data, and the snapshot that it is made from, cannot be written
+    /// beside what is there.
+    fn no_room(&self, run: &Run, target: &Target) -> Option<String> {
+        let size = std::fs::metadata(&self.args.file).ok()?.len();
+        let settings = run.document.settings(target.held.node);
+        let folders = match &settings.wal_dir {
+            None => vec![(&settings.data_dir, 2 * size + LOG_BYTES)],
+            Some(wal) => vec![(&settings.data_dir, 2 * size), (wal, LOG_BYTES)],
+        };
+        let mut folders = folders.into_iter().zip(&target.state.room);
+        let ((folder, needed), free) = folders.find(|((_, needed), free)| *free < needed)?;
+        let (needed, free) = (BinaryBytes(needed), BinaryBytes(*free));
+        Some(format!(
+            "{folder}: too little space: the restore takes {needed} beside the data that is \
+             there, {free} are free"
+        ))
+    }
+
+    /// Whether it is this cluster's data that is moved aside, and nobody goes on serving
+    /// beside the restored one.
+    async fn may_replace(&self, run: &Run, targets: &[Target<'_>], attempt: u32) -> bool {
+        let mut nodes = Vec::new();
+        for Target { held, .. } in targets {
+            match Facts::read(held.answers.get(2).map_or(&[], Vec::as_slice)) {
+                Ok(facts) => nodes.push((held.node, &held.host, facts)),
+                Err(error) => run.report(error.on(&held.node.name)),
+            }
+        }
+        let is_new = |node: &Node| {
+            let target = targets.iter().find(|target| target.held.node.name == node.name);
+            target.is_some_and(|target| target.has_begun(attempt))
+        };
+        let mut replaced =
+            fit::replaced(&run.document, &nodes, &self.args.credentials, is_new).await;
+        if self.args.replace_other_data {
+            replaced.others_data.clear();
+        }
+        let advice = ", or pass --replace-other-data to move it aside, too";
+        replaced.others_data.iter_mut().for_each(|result| result.message += advice);
+        let refused: Vec<_> = replaced.others_data.into_iter().chain(replaced.serving).collect();
+        let allowed = refused.is_empty() && nodes.len() == targets.len();
+        refused.into_iter().for_each(|result| run.report(result));
+        allowed
+    }
+
+    fn may_swap(&self, run: &Run, targets: &[Target], attempt: u32) -> bool {
         let mut allowed = true;
-        for Target { held, progressed, .. } in targets {
-            let result = match runs(held) {
+        for target in targets {
+            let held = target.held;
+            let units = held.answers.first().map_or(&[][..], Vec::as_slice);
+            let result = match member_that_runs(held.node, &held.host, units) {
                 Err(error) => Some(error.on(&held.node.name)),
                 Ok(Some(unit)) => {
                     let why = format!(
@@ -312,7 +475,9 @@ impl Job<'_> {
                     );
                     Some(ToolResult::error(Code::StillRunning, why))
                 }
-                Ok(None) if [Progressed::Bare, Progressed::OtherBegun].contains(progressed) => {
+                Ok(None)
+                    if [Progressed::Bare, Progressed::OtherBegun].contains(&target.of(attempt)) =>
+                {
                     let file = self.args.file.display();
                     let why = format!(
                         "not restored: {file} is not staged here for these nodes: run \
@@ -330,22 +495,28 @@ impl Job<'_> {
         allowed
     }
 
-    async fn stage(&self, run: &Run, target: &Target<'_>) -> Result<(), Error> {
-        let Target { held: Held { node, host, .. }, state, progressed } = target;
+    async fn stage(
+        &self,
+        run: &Run,
+        target: &Target<'_>,
+        targets: &[Target<'_>],
+        attempt: u32,
+    ) -> Result<(), Error> {
+        let Target { held: Held { node, host, .. }, state, identity } = target;
         let bumped = !self.args.keep_revision && state.version.is_some_and(|v| v >= BUMPS);
         let revision = if bumped { "bumped" } else { "kept" };
         let file = self.args.file.display();
-        let has_this_revision = state.staged.get(1).is_some_and(|is| is == revision);
-        let begun = state.staged.len() > 3;
+        let has_this_revision = state.staged.as_ref().is_some_and(|is| is.revision == revision);
+        // All nodes must have the same revision.
+        let begun = targets.iter().any(|target| target.has_begun(attempt));
         let unchanged = |what: &str| {
             let message = format!("{file} is {what} already");
             run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
             Ok(())
         };
-        match progressed {
+        match target.of(attempt) {
             Progressed::Staged if has_this_revision || begun => return unchanged("staged"),
-            Progressed::Restored => return unchanged("restored"),
-            Progressed::HasRun if !self.args.again => return unchanged("restored"),
+            Progressed::Restored | Progressed::HasRun => return unchanged("restored"),
             _ => {}
         }
         if run.check() {
@@ -357,7 +528,8 @@ impl Job<'_> {
         let size = size.map_err(|error| Error::CommandFailed(format!("{file}: {error}")))?;
         let settings = run.document.settings(node);
         let wal = settings.wal_dir.unwrap_or_default();
-        let (identity, url) = (self.identity(&run.document, node), run.document.peer_url(node));
+        let (url, token) = (run.document.peer_url(node), self.token(&run.document, attempt));
+        let attempt = attempt.to_string();
         let (bytes, cluster) = (size.to_string(), run.document.initial_cluster());
         let input = [Input::File { path: self.args.file.clone(), size }];
         let [script, as_user] = STAGE;
@@ -369,11 +541,12 @@ impl Job<'_> {
             &settings.bin_dir,
             &bytes,
             &self.sha256,
-            &identity,
+            identity,
             revision,
+            &attempt,
             &node.name,
             &cluster,
-            &self.token,
+            &token,
             &url,
         ];
         host.change(script, &args, &input, SILENCE).await?;
@@ -383,11 +556,11 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn swap(&self, run: &Run, target: &Target<'_>) -> Result<(), Error> {
-        let Held { node, host, .. } = target.held;
+    async fn swap(&self, run: &Run, target: &Target<'_>, attempt: u32) -> Result<(), Error> {
+        let Target { held: Held { node, host, .. }, identity, .. } = target;
         let file = self.args.file.display();
         if run.check() {
-            let result = match target.progressed {
+            let result = match target.of(attempt) {
                 Progressed::Staged => ToolResult::would_change(format!("would restore {file}")),
                 _ => ToolResult::unchanged(Code::UpToDate, format!("{file} is restored already")),
             };
@@ -396,10 +569,20 @@ impl Job<'_> {
         }
         let settings = run.document.settings(node);
         let wal = settings.wal_dir.unwrap_or_default();
-        let identity = self.identity(&run.document, node);
+        let mark = layout::member_mark(&settings.config_dir);
+        let attempt = attempt.to_string();
         let discard = if self.args.discard_old { "discard" } else { "" };
         let [script, as_user] = SWAP;
-        let args = [&*settings.user, &settings.data_dir, as_user, &wal, &identity, discard];
+        let args = [
+            &*settings.user,
+            &settings.data_dir,
+            as_user,
+            &mark,
+            &wal,
+            identity,
+            &attempt,
+            discard,
+        ];
         let answer = host.change(script, &args, &[], SILENCE).await?;
         let mut swapped = false;
         let mut old = Vec::new();
@@ -437,16 +620,25 @@ impl Job<'_> {
 }
 
 fn state_query(document: &Document, node: &Node) -> Query {
-    let settings = document.settings(node);
-    let wal = settings.wal_dir.unwrap_or_default();
-    let lines = [settings.data_dir, wal, settings.bin_dir, settings.user].join("\n") + "\n";
-    Query { script: STATE, input: lines.into_bytes() }
+    Query { script: STATE, input: state_input(document, node) }
 }
 
-/// The unit of etcd that is not down on a node.
-fn runs(held: &Held) -> Result<Option<String>, Error> {
-    let answer = held.answers.first().map_or(&[][..], Vec::as_slice);
-    let state = NodeState::read(held.node, &held.host, WantedUnit::of(held.node, None), answer)?;
+/// Where a node has what is restored, one a line.
+pub(crate) fn state_input(document: &Document, node: &Node) -> Vec<u8> {
+    let settings = document.settings(node);
+    let wal = settings.wal_dir.unwrap_or_default();
+    let mark = layout::member_mark(&settings.config_dir);
+    let lines = [settings.data_dir, wal, settings.bin_dir, settings.user, mark].join("\n") + "\n";
+    lines.into_bytes()
+}
+
+/// The unit of etcd that is not down on a node, from its answer to the query for units.
+pub(crate) fn member_that_runs(
+    node: &Node,
+    host: &Host,
+    answer: &[String],
+) -> Result<Option<String>, Error> {
+    let state = NodeState::read(node, host, WantedUnit::of(node, None), answer)?;
     let up = state.units.iter().find(|(wanted, unit)| is_member(wanted, unit) && !unit.is_down());
     Ok(up.map(|(wanted, _)| wanted.name.clone()))
 }

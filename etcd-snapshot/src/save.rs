@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use client::{EndpointArgs, SnapshotStream, Targets};
+use client::{Endpoint, EndpointArgs, SnapshotStream, Targets};
 use cluster::route::Route;
 use indicatif::BinaryBytes;
 use pipeline::terminal::Progress;
@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::name::Name;
-use crate::source::{self, Source};
+use crate::offline::{self, Copies, Copy};
+use crate::source;
 use crate::target::{Part, Target, plain_io};
 use crate::verify::in_words;
 
@@ -42,6 +43,12 @@ pub(crate) struct Args {
     /// A node of the document, or one of --endpoints.
     #[arg(long, value_name = "NODE")]
     from: Option<String>,
+    /// Save what a stopped member has: a copy of its data, started for this alone
+    ///
+    /// Without --from that of the member that is furthest ahead, of all nodes of the
+    /// document, each of which must answer and be stopped. The data itself stays untouched.
+    #[arg(long)]
+    offline: bool,
     /// Write metrics of the snapshot into this file, for node_exporter's textfile
     /// collector; replaced only after a good snapshot
     #[arg(long, value_name = "FILE")]
@@ -81,19 +88,39 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
         return Err(Error::usage("--to -: stdout is a terminal").into());
     }
     let mut targets = args.endpoints.resolve(&run.document, &run.nodes(), args.timeout)?;
-    if let Some(from) = &args.from {
+    if let Some(from) = args.from.as_ref().filter(|_| !args.offline) {
         source::restrict(&mut targets.endpoints, from)?;
     }
     let fleet = fleet(run, args, &targets)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut version = None;
     let saved = runtime.block_on(async {
         let Targets { endpoints, access } = targets;
-        let route = Route::new(endpoints, access, fleet.as_ref());
-        take(run, args, &target, &route).await
+        match &fleet {
+            Some(fleet) if args.offline => {
+                let kept = target.existing();
+                let copies = Copies::serve(run, fleet, args.from.as_deref(), &access, kept).await?;
+                version = copies.version;
+                let taken = match &copies.best {
+                    Some(copy) => take_offline(args, &target, copy).await.map(Some),
+                    None => Ok(None),
+                };
+                copies.end(run, fleet).await;
+                taken
+            }
+            fleet => {
+                let route = Route::new(endpoints, access, fleet.as_ref());
+                take(run, args, &target, &route).await
+            }
+        }
     });
     // A name server that does not answer must not hold up the end.
     runtime.shutdown_background();
-    let Some(taken) = saved? else { return Ok(()) };
+    let saved = saved?;
+    if args.offline {
+        offline::note_version(&mut run.document, version);
+    }
+    let Some(taken) = saved else { return Ok(()) };
     match taken.part {
         Some(part) => {
             let (snapshot, summary) =
@@ -107,7 +134,7 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
         None => {
             write_metrics(args, taken.at, taken.streamed.bytes, None)?;
             let size = BinaryBytes(taken.streamed.bytes);
-            let message = format!("stdout: saved from {}: {size}", taken.source.name);
+            let message = format!("stdout: saved from {}: {size}", taken.source);
             run.report(ToolResult::changed(Code::Saved, message));
         }
     }
@@ -116,7 +143,8 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
 
 /// A snapshot that has arrived whole.
 struct Taken {
-    source: Source,
+    /// The name of the member's node, else its endpoint.
+    source: String,
     /// When the member was asked for it.
     at: OffsetDateTime,
     streamed: Streamed,
@@ -125,11 +153,13 @@ struct Taken {
 }
 
 fn fleet(run: &Run, args: &Args, targets: &Targets) -> Result<Option<Fleet>> {
-    if args.via == Via::Direct {
+    if args.via == Via::Direct && !args.offline {
         return Ok(None);
     }
     if targets.endpoints.iter().any(|target| target.node.is_none()) {
-        return Err(Error::usage("--via ssh: only for the nodes of a document on stdin").into());
+        let flag = if args.offline { "--offline" } else { "--via ssh" };
+        let why = format!("{flag}: only for the nodes of a document on stdin");
+        return Err(Error::usage(why).into());
     }
     Ok(Some(Fleet::new(&args.ssh, run.common.jobs)?))
 }
@@ -165,8 +195,12 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
             _ => Some(Part::create(target.part())?),
         };
         let at = OffsetDateTime::now_utc();
-        match receive(route, &source, silence, part.as_ref()).await {
-            Ok(streamed) => return Ok(Some(Taken { source, at, streamed, part })),
+        let endpoints = route.endpoints().await?;
+        let endpoint = &endpoints[source.at];
+        match receive(endpoint, &source.name, silence, part.as_ref()).await {
+            Ok(streamed) => {
+                return Ok(Some(Taken { source: source.name, at, streamed, part }));
+            }
             Err(Failure { again: true, why }) if sources.peek().is_some() => {
                 let message = format!("{}: snapshot: {why:#}: asking another one", source.name);
                 run.report(ToolResult::warning(Code::NoAnswer, message));
@@ -177,6 +211,21 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
         }
     }
     Ok(None)
+}
+
+/// Receives the snapshot of a copy of a stopped member's data.
+async fn take_offline(args: &Args, target: &Target, copy: &Copy<'_>) -> Result<Taken> {
+    target.check_room(copy.database_bytes + TRAILER_BYTES)?;
+    let part = match target {
+        Target::Stdout => None,
+        _ => Some(Part::create(target.part())?),
+    };
+    let at = OffsetDateTime::now_utc();
+    let (source, silence) = (copy.node.name.clone(), args.timeout.unwrap_or(SILENCE));
+    match receive(&copy.endpoint, &source, silence, part.as_ref()).await {
+        Ok(streamed) => Ok(Taken { source, at, streamed, part }),
+        Err(Failure { why, .. }) => Err(why.context(format!("{source}: snapshot"))),
+    }
 }
 
 /// Why a snapshot did not arrive.
@@ -193,18 +242,17 @@ impl From<anyhow::Error> for Failure {
 }
 
 async fn receive(
-    route: &Route<'_>,
-    source: &Source,
+    endpoint: &Endpoint,
+    source: &str,
     silence: Duration,
     part: Option<&Part>,
 ) -> Result<Streamed, Failure> {
-    let endpoints = route.endpoints().await.map_err(anyhow::Error::from)?;
-    let opened = endpoints[source.at].snapshot(silence).await;
+    let opened = endpoint.snapshot(silence).await;
     let stream = opened.map_err(|error| Failure {
         again: error.is_unreachable(),
         why: anyhow!("{error}{}", error.advice()),
     })?;
-    let progress = Progress::bytes(source.name.clone(), Some(stream.database_bytes()));
+    let progress = Progress::bytes(source.to_owned(), Some(stream.database_bytes()));
     let (out, name): (Box<dyn Write + Send>, _) = match part {
         Some(part) => {
             let file = part.writer().context("duplicating a file descriptor")?;
@@ -272,7 +320,7 @@ async fn transfer(
 fn finish(
     target: &Target,
     part: Part,
-    source: &Source,
+    source: &str,
     streamed: &Streamed,
     at: OffsetDateTime,
 ) -> Result<(document::Snapshot, Summary)> {
@@ -283,7 +331,7 @@ fn finish(
         (checked, synced)
     });
     synced?;
-    let summary = checked.with_context(|| format!("{}: its snapshot", source.name))?;
+    let summary = checked.with_context(|| format!("{source}: its snapshot"))?;
     let at = at.truncate_to_second();
     let path = target.path(Name { taken_at: at, revision: summary.revision });
     part.keep(&path)?;
@@ -295,7 +343,7 @@ fn finish(
         total_keys: summary.total_keys,
         hash: summary.hash,
         version: summary.version().map(str::to_owned),
-        node: source.name.clone(),
+        node: source.to_owned(),
         taken_at: rfc3339(at.into()),
     };
     Ok((snapshot, summary))

@@ -92,6 +92,14 @@ impl Target {
         }
     }
 
+    /// The file that would be replaced, if there is one.
+    pub(crate) fn existing(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path.as_path()).filter(|path| path.exists()),
+            _ => None,
+        }
+    }
+
     /// What is said of it before the name is known.
     pub(crate) fn in_words(&self) -> String {
         match self {

@@ -1,9 +1,9 @@
 # Restores the snapshot on stdin into a folder beside the data, for the swap to come.
 # Whatever ends it before the stamp is there leaves nothing of it.
 data=$1 wal=$2 bin=$3 size=$4 sha256=$5 identity=$6 revision=$7
-name=$8 cluster=$9
+attempt=$8 name=$9
 shift 9
-token=$1 url=$2
+cluster=$1 token=$2 url=$3
 stage=$data/etcd-restore wal_stage=${wal:+$wal/etcd-restore}
 die() { printf '%s\n' "$*" >&2; exit 1; }
 # The stamp goes first: without it nobody takes the rest for whole.
@@ -14,7 +14,7 @@ trap '' PIPE
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
 last() { printf '%s\n' "$1" | tail -n 1; }
-clean || die "$stage: removing it failed"
+clean && rm -rf -- "$data/etcd-offline" || die "$stage: removing it failed"
 for folder in "$stage" ${wal:+"$wal_stage"}; do
     said=$(mkdir -- "$folder" 2>&1) || die "$folder: making the folder: ${said##*: }"
 done
@@ -33,8 +33,7 @@ said=$(env -i PATH="$PATH" ETCDCTL_API=3 "$tool" "$@" 2>&1 < /dev/null) || die "
 [ -e "$stage/data/member/snap/db" ] || die "$tool: restoring: there is no database in $stage/data: $(last "$said")"
 rm -- "$stage/snapshot"
 { sync -f "$stage" ${wal:+"$wal_stage"} 2>/dev/null || sync; } || die "$stage: syncing failed"
-log=$(log_hash "${wal_stage:-$stage/data/member}/wal")
-said=$({ printf '%s\n' "$identity" "$revision" "$log" > "$stage/stamp.new"; } 2>&1) || die "$stage/stamp: writing: ${said##*: }"
+said=$({ printf '%s\n' "$identity" "$revision" "$attempt" > "$stage/stamp.new"; } 2>&1) || die "$stage/stamp: writing: ${said##*: }"
 sync -f "$stage" 2>/dev/null || sync
 mv -T -- "$stage/stamp.new" "$stage/stamp" || die "$stage/stamp: renaming into place failed"
 staged=1

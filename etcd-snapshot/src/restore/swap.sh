@@ -3,7 +3,7 @@
 #   stamp of 3 lines  staged        stamp of 4 lines  begun; the last names where the
 #   no stamp          done                            old data goes
 # A log without its database, or beside another one, never lies where etcd looks.
-data=$1 wal=$2 identity=$3 discard=$4
+data=$1 wal=$2 identity=$3 attempt=$4 discard=$5
 stage=$data/etcd-restore wal_stage=${wal:+$wal/etcd-restore} record=$data/etcd-restored
 tab=$(printf '\t')
 die() { printf '%s\n' "$*" >&2; exit 1; }
@@ -16,9 +16,10 @@ keep() { # WHAT FOLDER
     move "$1" "$2/${1##*/}"
 }
 taken() { [ -e "$data/$1" ] || { [ "$wal" ] && [ -e "$wal/$1" ]; }; }
+is_wanted() { [ "$(sed -n 1p "$1" 2>/dev/null)" = "$identity" ] && [ "$(sed -n 3p "$1")" = "$attempt" ]; }
 trap '' PIPE
 if [ -f "$stage/stamp" ]; then
-    [ "$(head -n 1 "$stage/stamp")" = "$identity" ] || die "another snapshot was staged meanwhile: run again from --stage on"
+    is_wanted "$stage/stamp" || die "another snapshot was staged meanwhile: run again from --stage on"
     aside=$(sed -n 4p "$stage/stamp")
     if [ ! "$aside" ]; then
         number=1
@@ -40,7 +41,7 @@ if [ -f "$stage/stamp" ]; then
     flush
     echo swapped
 fi
-[ "$(head -n 1 "$record" 2>/dev/null)" = "$identity" ] || die "not staged: run etcd-snapshot restore --stage"
+is_wanted "$record" || die "not staged: run etcd-snapshot restore --stage"
 rm -rf -- "$stage" ${wal:+"$wal_stage"} || die "$stage: removing it failed: run again"
 aside=$(sed -n 4p "$record")
 case $aside in

@@ -20,12 +20,14 @@ use cluster::Cluster;
 use compare::Fit;
 
 pub use facts::{Facts, query};
+pub use replace::{Replaced, replaced};
 
 mod cluster;
 mod compare;
 mod environment;
 mod facts;
 mod identity;
+mod replace;
 
 /// Removes the file `$1`.
 const REMOVE: &str = r#"rm -f -- "$1" || die "$1: removing it failed""#;

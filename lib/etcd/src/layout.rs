@@ -49,6 +49,10 @@ pub fn wal_folder(data_dir: &str, wal_dir: Option<&str>) -> String {
 /// What the [mark](member_mark) of a member holds that has been ready.
 pub const MARK_READY: &str = "ready";
 
+/// What the [mark](member_mark) of a member holds whose data was restored, and that has not
+/// been ready since.
+pub const MARK_RESTORED: &str = "restored";
+
 /// The environment file of the unit, in the folder of the configuration.
 pub fn config_file(config_dir: &str) -> String {
     format!("{config_dir}/etcd.conf")
@@ -60,9 +64,9 @@ pub fn wal(data_dir: &str, wal_dir: Option<&str>) -> String {
     wal_dir.map_or_else(|| format!("{data_dir}/{MEMBER}/wal"), str::to_owned)
 }
 
-/// The mark of a member: it holds [`MARK_READY`] once the member has been ready,
-/// and etcd may never start on an empty data directory again; before that, while
-/// it starts for the first time, another word. In the folder of the configuration,
+/// The mark of a member: it holds [`MARK_READY`] once the member has been ready, or
+/// [`MARK_RESTORED`], and etcd may never start on an empty data directory again; before
+/// that, while it starts for the first time, another word. In the folder of the configuration,
 /// which outlives a lost data disk.
 pub fn member_mark(config_dir: &str) -> String {
     format!("{config_dir}/etcd.member")

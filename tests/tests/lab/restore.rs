@@ -1,5 +1,6 @@
 //! Snapshots that become the data of all nodes.
 
+use std::io::Write;
 use std::time::Duration;
 
 use tests::{Lab, deploy, release, wait_until};
@@ -151,14 +152,9 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
 
     // The power fails between two renames; the node boots, and etcd must not start anew.
     undo();
-    lab.on(
-        "etcd-02",
-        "cat > /usr/local/bin/mv <<'E'\n#!/bin/sh\ncase $* in */etcd-restore/data/member*) \
-         touch /var/tmp/held; sleep 1000 ;; esac\nexec /usr/bin/mv \"$@\"\nE\n\
-         chmod 755 /usr/local/bin/mv",
-    );
+    hold(&lab, "etcd-02", "mv", "*/etcd-restore/data/member*");
     let mut running = lab.start(&format!("exec {swap}"));
-    let held = || lab.disk("etcd-02", "/var/tmp/held").exists() || !running.is_running();
+    let held = || lab.disk("etcd-02", HELD).exists() || !running.is_running();
     wait_until("the swap is in the middle", LIMIT, held);
     lab.command(&["power", "off", "etcd-02"]);
     running.kill();
@@ -181,10 +177,9 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     assert!(watch.stderr.contains("required revision has been compacted"), "{}", watch.stderr);
     // It is not thrown back once more unless that is said.
     etcdctl(&lab, "put key-6 6");
-    let again = lab.bash(&restore("a.db", "", "")).says(
-        "etcd-snapshot: etcd-01: was restored from a.db already, and has run since: start it if \
-         it is stopped, or pass --again to go back to the snapshot once more",
-    );
+    let line = "etcd-snapshot: the cluster was restored from a.db already, and has run since: \
+                start it if it is stopped, or pass --again to go back to the snapshot once more";
+    let again = lab.bash(&restore("a.db", "", "")).says(line);
     assert_ne!(again.code, 0);
     assert!(content(&lab).0.contains("key-6"));
     let program = script("restore");
@@ -196,10 +191,36 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
                again to go on\n";
     assert!(ran.stdout.ends_with(end), "{}", ran.stdout);
     assert!(content(&lab).0.contains("key-6"));
+    // What is staged so, and was not wanted then, is not swapped months later.
+    lab.bash(&restore("a.db", "", "")).says(line);
     lab.bash(&format!("{program} --yes {args}")).ok();
     assert_eq!(content(&lab), (keys.clone(), revision + BUMP));
     let kept = lab.on("etcd-01", "cd /var/lib/etcd; echo before-restore-*");
     assert_eq!(kept, "before-restore-1\n");
+    // Cut off when two of the members have been ready and one has not: the same run goes on,
+    // and nothing that they have written is thrown back.
+    lab.bash(
+        "etcd-snapshot restore --again --stage a.db < document.json \
+         | etcd-unit stop --lose-quorum | etcd-snapshot restore a.db > swapped.json",
+    )
+    .ok();
+    assert_eq!(lab.on_all(&NODES, "cat /etc/etcd/etcd.member"), ["restored\n"; 3]);
+    lab.on_all(&NODES[..2], "systemctl start etcd");
+    etcdctl(&lab, "put key-7 7");
+    lab.bash(&restore("a.db", "", "")).ok();
+    assert_eq!(content(&lab).0, format!("{keys}key-7\n7\n"));
+    assert_eq!(lab.on_all(&NODES, "cat /etc/etcd/etcd.member"), ["ready\n"; 3]);
+    // The script, run again when all is done, says so and leaves all as it is.
+    let pids = lab.on_all(&NODES, untouched);
+    lab.bash(&format!("{program} --yes document.json a.db")).ok().says(line);
+    assert_eq!(lab.on_all(&NODES, untouched), pids);
+    // A member that no node of the document is would go on serving.
+    lab.bash("jq '.nodes |= .[:2] | del(.results)' document.json > two.json").ok();
+    lab.bash("etcd-snapshot restore --again --stage a.db < two.json").exits(3).says(
+        "etcd-snapshot: member etcd-03 at https://192.168.1.102:2379 is not a node in the document \
+         and still serves this cluster: it would go on beside the restored cluster: stop it, or \
+         add it to the document",
+    );
     // The next deployment finds nothing to do.
     lab.bash(&pipe).ok().says("etcd-unit: etcd-01: etcd.service running as configured");
 
@@ -212,9 +233,134 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     lab.bash(&restore("a.db", "", ""))
         .says("etcd-snapshot: new-01: user etcd: no such user: run etcd-push first");
     lab.bash("etcd-push < document.json").ok();
+    // The data directory is a mount point, and a small disk.
+    lab.on("etcd-02", "mount -t tmpfs -o size=64m,uid=etcd,mode=700 data /var/lib/etcd");
+    let small = lab.bash("etcd-snapshot restore --check --stage a.db < document.json").exits(3);
+    let line = "etcd-snapshot: new-01: /var/lib/etcd: too little space: the restore takes 128.";
+    assert!(small.stderr.starts_with(line), "{}", small.stderr);
+    assert!(small.stderr.ends_with(" beside the data that is there, 64.00 MiB are free\n"));
+    lab.on("etcd-02", "mount -o remount,size=512m /var/lib/etcd");
     lab.bash("rm -rf pki; mv other pki; sed -i 's,/other/,/pki/,g' document.json").ok();
     lab.bash(&restore("a.db", "", "")).ok();
     assert_eq!(content(&lab), (keys, revision + BUMP));
+    // A host that holds the data of somebody else.
+    let other = "sed 's/new-01/other-01/' nodes.txt | etcd-snapshot restore --stage a.db";
+    lab.bash(other).exits(3).says(
+        "etcd-snapshot: other-01: its data is of member new-01, the document calls it other-01: \
+         a member keeps its name: change the document back, or pass --replace-other-data to move \
+         it aside, too",
+    );
+    let would = "etcd-snapshot: other-01: would stage a.db";
+    lab.bash(&format!("{other} --check --replace-other-data")).exits(1).says(would);
+}
+
+/// Puts keys one after the other until that fails, and counts those that were acknowledged.
+const WRITER: &str = "n=0; while ETCDCTL_API=3 ETCDCTL put w-$((n + 1)) x > /dev/null 2>&1; \
+                      do n=$((n + 1)); echo $n > acknowledged; done";
+
+#[test]
+fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
+    let lab = Lab::with_nodes(3);
+    lab.write("document.json", &lab.bash(&deploy("v3.5.16")).ok().stdout);
+    lab.unpack("v3.5.16");
+    etcdctl(&lab, "put key-1 1");
+    let recover = format!("{} --yes nodes.txt saved.db", script("recover"));
+    let offline = "etcd-snapshot save --offline --from etcd-03 --to one.db < nodes.txt";
+    // Nothing is done while it has quorum, or under a running etcd.
+    let pids = lab.on_all(&NODES, "systemctl show -p MainPID etcd");
+    let ran = lab.bash(&recover).exits(1);
+    let line = "recover: the cluster has quorum: nothing is done: to start what is stopped, run \
+                etcd-unit start\n";
+    assert_eq!(ran.stderr, line);
+    lab.bash(offline).exits(3).says(
+        "etcd-snapshot: etcd-03: not saved: etcd.service is running: stop it first (etcd-unit \
+         stop), or leave --offline out",
+    );
+    assert_eq!(lab.on_all(&NODES, "systemctl show -p MainPID etcd"), pids);
+
+    // Two of three hosts are destroyed while a client writes.
+    let line = lab
+        .etcdctl(&endpoints(&lab), "")
+        .replace("--endpoints", "--command-timeout 3s --endpoints");
+    let writer = lab.start(&WRITER.replace("ETCDCTL ", &format!("{line} ")));
+    let count = || std::fs::read_to_string(lab.folder.path().join("acknowledged"));
+    let count = || count().ok().and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+    wait_until("the client has written", LIMIT, || count() >= 20);
+    lab.command(&["power", "off", "etcd-01"]);
+    lab.command(&["power", "off", "etcd-02"]);
+    writer.wait();
+    let acknowledged = count();
+    let survivor = &endpoints(&lab)[2..];
+    let had = lab.etcdctl(survivor, "get --consistency=s --count-only --prefix w- -w fields");
+    let had = lab.bash(&format!("export ETCDCTL_API=3; {had}")).ok().stdout;
+    let had = had.lines().find_map(|line| line.strip_prefix("\"Count\" : ")).unwrap_or("0");
+    let had: u64 = had.parse().unwrap();
+    lab.command(&["reset", "etcd-01"]);
+    lab.command(&["reset", "etcd-02"]);
+
+    // The data itself stays as it is, and nothing of the copy stays, whatever happens.
+    lab.on("etcd-03", "systemctl stop etcd");
+    let data = "cd /var/lib/etcd; find . -type f -exec sha256sum {} + | sort; ls -A; \
+                systemctl list-units --all --no-legend 'etcd-tools-*'";
+    let before = lab.on("etcd-03", data);
+    lab.bash(&format!("{offline} --check")).exits(1);
+    lab.bash(offline).ok();
+    assert_eq!(lab.on("etcd-03", data), before);
+    // While it is copied, and when the copy is about to serve.
+    for (program, args) in [("cp", "*/member"), ("env", "*force-new-cluster*")] {
+        hold(&lab, "etcd-03", program, args);
+        let running = lab.start(&format!("exec {offline}"));
+        wait_until("it is held", LIMIT, || lab.disk("etcd-03", HELD).exists());
+        running.kill();
+        lab.on("etcd-03", &format!("rm -f /usr/local/bin/{program}"));
+        wait_until("nothing stays", LIMIT, || lab.on("etcd-03", data) == before);
+    }
+    lab.on(
+        "etcd-03",
+        "dd if=/dev/zero of=/var/lib/etcd/member/snap/big bs=1M count=0 seek=9000000 2>&1",
+    );
+    let full = lab.bash(offline).exits(3);
+    assert!(
+        full.stderr.contains(": too little space: a copy of the data takes 8.58 TiB, "),
+        "{}",
+        full.stderr
+    );
+    lab.on("etcd-03", "rm /var/lib/etcd/member/snap/big");
+    lab.bash(offline).ok();
+    lab.on("etcd-03", "systemctl start --no-block etcd");
+
+    // Killed when the restore has begun, it goes on with what was saved.
+    hold(&lab, "etcd-02", "mv", "*/etcd-restored");
+    let running = lab.start(&recover);
+    wait_until("it is held", LIMIT, || lab.disk("etcd-02", HELD).exists());
+    running.kill_all();
+    lab.on("etcd-02", "rm -f /usr/local/bin/mv");
+    let ran = lab.bash(&recover).ok();
+    assert_eq!(etcdctl(&lab, "member list").lines().count(), 3);
+    let there = etcdctl(&lab, "get --count-only --prefix w- -w fields");
+    let there = there.lines().find_map(|line| line.strip_prefix("\"Count\" : ")).unwrap_or("0");
+    let there: u64 = there.parse().unwrap();
+    let counts =
+        format!("{acknowledged} acknowledged, {had} applied by the survivor, {there} recovered");
+    writeln!(std::io::stderr(), "{counts}").unwrap();
+    assert!(there >= had && had > 0, "{there} of {had}\n{}", ran.stderr);
+    assert_eq!(etcdctl(&lab, "get key-1"), "key-1\n1\n");
+}
+
+/// Is there when a process is held.
+const HELD: &str = "/var/tmp/held";
+
+/// Has `program` wait on `host`, for good, when its arguments are like `pattern`, whoever
+/// runs it.
+fn hold(lab: &Lab, host: &str, program: &str, pattern: &str) {
+    lab.on(
+        host,
+        &format!(
+            "rm -f {HELD}; cat > /usr/local/bin/{program} <<'E'\n#!/bin/sh\ncase $* in \
+             {pattern}) /usr/bin/touch {HELD}; /usr/bin/sleep 1000 ;; esac\n\
+             exec /usr/bin/{program} \"$@\"\nE\nchmod 755 /usr/local/bin/{program}"
+        ),
+    );
 }
 
 /// Kills the scripts of `tool` at every `step`-th of their processes, on all nodes, and

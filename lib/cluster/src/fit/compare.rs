@@ -76,6 +76,12 @@ impl Fit<'_> {
         Place::wanted(self.document, node, facts)
     }
 
+    /// A node of the document that did not answer.
+    fn absent(&self) -> Option<&Node> {
+        let answered = |node: &&Node| self.facts.iter().any(|(other, _)| other.name == node.name);
+        self.document.nodes.iter().find(|node| !answered(node))
+    }
+
     /// Steps between versions that etcd does not support.
     fn version(&self) -> Option<ToolResult> {
         let document = self.document;
@@ -170,13 +176,13 @@ pub(super) struct NodeFit<'a> {
     pub(super) facts: &'a Facts,
     pub(super) settings: NodeSettings,
     /// Where the member is to have its data.
-    place: Place,
+    pub(super) place: Place,
     /// What it is to be told to be, in URLs of its peers.
     url: String,
 }
 
 impl<'a> NodeFit<'a> {
-    fn new(fit: &'a Fit, node: &'a Node, facts: &'a Facts) -> Self {
+    pub(super) fn new(fit: &'a Fit, node: &'a Node, facts: &'a Facts) -> Self {
         let document = fit.document;
         let settings = document.settings(node);
         let mut url = document.peer_url(node);
@@ -313,7 +319,7 @@ impl<'a> NodeFit<'a> {
         }
         match (own, cluster.members.is_empty()) {
             (Some(own), false) => self.as_member(own),
-            (_, true) if self.has_log() => self.as_configured(),
+            (_, true) if self.has_log() => self.as_configured().or_else(|| self.half_restored()),
             (None, true) => self.new_cluster(),
             (Some(_), true) => None,
             (None, false) if self.has_log() => self.as_configured(),
@@ -321,7 +327,7 @@ impl<'a> NodeFit<'a> {
         }
     }
 
-    fn has_log(&self) -> bool {
+    pub(super) fn has_log(&self) -> bool {
         self.facts.has_log(&self.place)
     }
 
@@ -396,7 +402,7 @@ impl<'a> NodeFit<'a> {
     }
 
     /// The member as it was last configured, where no member list is to be had.
-    fn as_configured(&self) -> Option<String> {
+    pub(super) fn as_configured(&self) -> Option<String> {
         let (node, url) = (self.node, &self.url);
         let told = self.facts.configured(self.fit.document, node);
         if let Some(name) = told.get("ETCD_NAME").filter(|name| **name != node.name) {
@@ -478,8 +484,7 @@ impl<'a> NodeFit<'a> {
                 self.replace()
             ));
         }
-        let answered = |node: &&Node| fit.facts.iter().any(|(other, _)| other.name == node.name);
-        if let Some(absent) = fit.document.nodes.iter().find(|node| !answered(node)) {
+        if let Some(absent) = fit.absent() {
             return Some(format!(
                 "{data} is empty, and {} did not answer: a new cluster is made only when every \
                  node has answered, and none has data",
@@ -495,6 +500,22 @@ impl<'a> NodeFit<'a> {
             "{data} is empty, and {} has data: a new cluster is made only when no node has any: \
              start the others first (--only), so that the cluster can be asked",
             other.name
+        ))
+    }
+
+    /// A member that was restored and has not been ready since, where another node may not
+    /// be restored.
+    fn half_restored(&self) -> Option<String> {
+        let fit = self.fit;
+        if !matches!(fit.purpose, Purpose::Start { .. }) || !self.facts.was_restored() {
+            return None;
+        }
+        let absent = fit.absent()?;
+        Some(format!(
+            "its data was restored and has not run yet, and {} did not answer: a restored cluster \
+             is started only when every node has answered: bring it back, or restore on the \
+             nodes without it",
+            absent.name
         ))
     }
 

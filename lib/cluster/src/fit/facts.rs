@@ -180,9 +180,14 @@ impl Facts {
         self.process().is_some()
     }
 
-    /// Whether the member has been ready at some time.
+    /// Whether the member has been ready at some time, or was restored.
     pub(super) fn was_ready(&self) -> bool {
-        self.mark.as_deref() == Some(layout::MARK_READY)
+        self.mark.as_deref() == Some(layout::MARK_READY) || self.was_restored()
+    }
+
+    /// Whether the member was restored, and has not been ready since.
+    pub(super) fn was_restored(&self) -> bool {
+        self.mark.as_deref() == Some(layout::MARK_RESTORED)
     }
 
     /// Whether the member would start with data at `place`. A database without a log

@@ -1,0 +1,315 @@
+//! `etcd-snapshot save --offline`: what a stopped member has.
+//!
+//! A copy of its data is served beside it, as a cluster of one on the loopback of its host,
+//! and saved from there. The copy and its unit end with the lock of the host, so that
+//! nothing stays when this is killed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use client::{Access, Endpoint, Status};
+use cluster::units::{self, WantedUnit};
+use etcd::{Version, layout};
+use indicatif::BinaryBytes;
+use pipeline::document::{Cluster, Node};
+use pipeline::terminal::Progress;
+use pipeline::{Code, Document, Error, Run, ToolResult, disk};
+use remote::{Fleet, Forward, Host, Lock, Query, fan_out};
+use tokio::time::{Instant, sleep};
+
+use crate::restore::{LOG_BYTES, State, member_that_runs};
+
+/// Says what data lies on a node.
+const STATE: &str = include_str!("offline/state.sh");
+/// Starts a copy of the data; the second part is what runs as etcd's user.
+const START: [&str; 2] = [include_str!("offline/start.sh"), include_str!("offline/serve.sh")];
+const STOP: &str = include_str!("offline/stop.sh");
+const LIVES: &str = include_str!("offline/lives.sh");
+
+/// How long a host may take for a change without a word.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long copying the data, and reading its log, may take.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How often is looked whether the copy serves.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Where the ports of copies are: no service has them, and few connections.
+const PORTS: std::ops::Range<u16> = 20000..32000;
+
+/// A member that is stopped, and has data.
+struct Stopped<'a> {
+    node: &'a Node,
+    host: Host,
+    database_bytes: u64,
+}
+
+/// A copy that serves.
+pub(crate) struct Copy<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) database_bytes: u64,
+    status: Status,
+    _forward: Forward,
+}
+
+/// The copies of the members' data, for as long as [`Copies::end`] is not called.
+pub(crate) struct Copies<'a> {
+    stopped: Vec<Stopped<'a>>,
+    locks: Vec<Lock>,
+    /// The copy to save: that of the member which is furthest ahead.
+    pub(crate) best: Option<Copy<'a>>,
+    /// Which etcd is on its host.
+    pub(crate) version: Option<Version>,
+}
+
+impl<'a> Copies<'a> {
+    /// Serves copies of the data of the nodes of `run`, or of `from` alone, all of which
+    /// must be stopped. What is refused or fails is reported; then, with `--check`, and when
+    /// `kept` was made from this data and is being restored already, there is none to save.
+    pub(crate) async fn serve(
+        run: &'a Run,
+        fleet: &Fleet,
+        from: Option<&str>,
+        access: &Access,
+        kept: Option<&Path>,
+    ) -> Result<Self> {
+        let nodes: Vec<_> = run.nodes();
+        let nodes: Vec<_> =
+            nodes.into_iter().filter(|node| from.is_none_or(|from| node.name == from)).collect();
+        if nodes.is_empty() {
+            let from = from.unwrap_or_default();
+            let why = format!("--from: {from:?} is not a node in the document");
+            return Err(Error::usage(why).into());
+        }
+        let progress = Progress::wait(format!("looking at {} nodes", nodes.len()));
+        let lock = (!run.check()).then_some("etcd-snapshot");
+        let document = &run.document;
+        let queries = |node: &Node| {
+            vec![units::query(&WantedUnit::of(node, None)), state_query(document, node)]
+        };
+        let mut copies = Self { stopped: Vec::new(), locks: Vec::new(), best: None, version: None };
+        let mut allowed = true;
+        let mut begun = None;
+        for (node, reply) in fleet.query(nodes, lock, queries).await {
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(error) => {
+                    allowed = false;
+                    run.report(error.on(&node.name));
+                    continue;
+                }
+            };
+            copies.locks.extend(reply.lock);
+            let answer = reply.answers.get(1).map_or(&[][..], Vec::as_slice);
+            begun = begun.or_else(|| State::read(answer).begun().map(|sha256| (node, sha256)));
+            let units = reply.answers.first().map_or(&[][..], Vec::as_slice);
+            let refused = match member_that_runs(node, &reply.host, units) {
+                Err(error) => Some(error.on(&node.name)),
+                Ok(Some(unit)) => Some(running(node, &unit)),
+                Ok(None) => is_open(node, answer).or_else(|| no_room(document, node, answer)),
+            };
+            if let Some(refused) = refused {
+                allowed = false;
+                run.report(refused);
+                continue;
+            }
+            if let Some(database_bytes) = number(answer, "database", 0) {
+                copies.version = copies.version.max(version(answer));
+                copies.stopped.push(Stopped { node, host: reply.host, database_bytes });
+            }
+        }
+        if !allowed {
+            return Ok(copies);
+        }
+        if let Some((node, sha256)) = begun {
+            run.report(restore_begun(node, sha256, kept));
+            return Ok(copies);
+        }
+        if copies.stopped.is_empty() {
+            let message = "no node has data of etcd: there is nothing to save";
+            run.report(ToolResult::error(Code::Failed, message));
+        } else if run.check() {
+            for Stopped { node, database_bytes, .. } in &copies.stopped {
+                let size = BinaryBytes(*database_bytes);
+                let message = format!("would copy its data ({size}) and save that");
+                run.report(ToolResult::would_change(message).on(&node.name));
+            }
+        } else {
+            progress.label(format!("copying the data of {} members", copies.stopped.len()));
+            copies.choose(run, fleet, access).await;
+        }
+        Ok(copies)
+    }
+
+    async fn choose(&mut self, run: &Run, fleet: &Fleet, access: &Access) {
+        let stopped: Vec<_> = self.stopped.iter().collect();
+        let served = fan_out(fleet.jobs(), stopped, async |stopped: &Stopped<'a>| {
+            let copy = serve(&run.document, stopped, access).await;
+            copy.map_err(|error| run.report(error.on(&stopped.node.name))).ok()
+        })
+        .await;
+        // One that does not start may be the one with the newest data.
+        let whole = served.iter().all(Option::is_some);
+        let copies: Vec<_> = served.into_iter().flatten().collect();
+        if copies.len() > 1 {
+            for Copy { node, status, .. } in &copies {
+                let message =
+                    format!("has revision {} and raft term {}", status.revision, status.raft_term);
+                run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
+            }
+        }
+        let ahead = |copy: &Copy| (copy.status.revision, copy.status.raft_applied_index);
+        self.best = copies.into_iter().max_by_key(ahead).filter(|_| whole);
+    }
+
+    /// Ends the copies, and frees the locks of their hosts.
+    pub(crate) async fn end(self, run: &Run, fleet: &Fleet) {
+        drop(self.best);
+        if !run.check() {
+            fan_out(fleet.jobs(), self.stopped, async |Stopped { node, host, .. }| {
+                if let Err(error) = host.change(STOP, &[], &[], SILENCE).await {
+                    run.report(error.on(&node.name));
+                }
+            })
+            .await;
+        }
+        fan_out(fleet.jobs(), self.locks, Lock::release).await;
+    }
+}
+
+/// Notes in the document which etcd the data belongs to, unless it says so.
+pub(crate) fn note_version(document: &mut Document, version: Option<Version>) {
+    let cluster = document.cluster.get_or_insert_with(Cluster::default);
+    if cluster.version.is_none() {
+        cluster.version = version.map(|version| version.to_string());
+    }
+}
+
+async fn serve<'a>(
+    document: &Document,
+    stopped: &Stopped<'a>,
+    access: &Access,
+) -> Result<Copy<'a>, remote::Error> {
+    let Stopped { node, host, database_bytes } = stopped;
+    let settings = document.settings(node);
+    let port = fastrand::u16(PORTS);
+    let url = |port: u16| format!("https://127.0.0.1:{port}");
+    let (client, peer) = (url(port), url(port + 1));
+    let cert = |name| format!("{}/{name}", settings.cert_dir);
+    let ca = cert(layout::CA_CERT);
+    let wal = settings.wal_dir.clone().unwrap_or_default();
+    let [script, as_user] = START;
+    let binary = format!("{}/etcd", settings.bin_dir);
+    let cluster = format!("{}={peer}", node.name);
+    let args = [
+        settings.user.as_str(),
+        &settings.data_dir,
+        as_user,
+        &wal,
+        "env",
+        "-i",
+        &binary,
+        "--name",
+        &node.name,
+        "--listen-client-urls",
+        &client,
+        "--advertise-client-urls",
+        &client,
+        "--listen-peer-urls",
+        &peer,
+        "--initial-advertise-peer-urls",
+        &peer,
+        "--initial-cluster",
+        &cluster,
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        &ca,
+        "--cert-file",
+        &cert(layout::SERVER_CERT),
+        "--key-file",
+        &cert(layout::SERVER_KEY),
+        "--peer-client-cert-auth",
+        "--peer-trusted-ca-file",
+        &ca,
+        "--peer-cert-file",
+        &cert(layout::PEER_CERT),
+        "--peer-key-file",
+        &cert(layout::PEER_KEY),
+    ];
+    host.change(script, &args, &[], SILENCE).await?;
+    let forward = host.forward(port).await?;
+    let endpoint = Endpoint::over_unix_socket(&client, forward.socket(), access);
+    let endpoint = endpoint.map_err(|error| remote::Error::CommandFailed(error.to_string()))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match endpoint.status().await {
+            Ok(status) => {
+                let (node, database_bytes) = (*node, *database_bytes);
+                return Ok(Copy { node, endpoint, database_bytes, status, _forward: forward });
+            }
+            Err(error) if Instant::now() > deadline => {
+                return Err(remote::Error::CommandFailed(format!("the copy of its data: {error}")));
+            }
+            Err(_) => host.run(LIVES, &[], &[]).await?,
+        };
+        sleep(INTERVAL).await;
+    }
+}
+
+fn state_query(document: &Document, node: &Node) -> Query {
+    Query { script: STATE, input: crate::restore::state_input(document, node) }
+}
+
+fn running(node: &Node, unit: &str) -> ToolResult {
+    let message = format!(
+        "not saved: {unit} is running: stop it first (etcd-unit stop), or leave --offline out"
+    );
+    ToolResult::error(Code::StillRunning, message).on(&node.name)
+}
+
+/// A process that systemd does not know of would go on writing while the data is copied.
+fn is_open(node: &Node, answer: &[String]) -> Option<ToolResult> {
+    let process = answer.iter().find_map(|line| line.strip_prefix("open\t"))?;
+    let message = format!("not saved: {process} has its data open: stop it first");
+    Some(ToolResult::error(Code::StillRunning, message).on(&node.name))
+}
+
+/// The data that a restore has put in place, or moved aside, is not to be saved again.
+fn restore_begun(node: &Node, sha256: String, kept: Option<&Path>) -> ToolResult {
+    let same = kept.filter(|kept| disk::sha256_of(kept).is_ok_and(|of| of == sha256));
+    match same {
+        Some(kept) => ToolResult::unchanged(
+            Code::UpToDate,
+            format!("{}: it is being restored already, and stays", kept.display()),
+        ),
+        None => ToolResult::error(
+            Code::Mismatch,
+            format!(
+                "not saved: an interrupted restore of another snapshot (sha256 {sha256}) has \
+                 replaced its data: finish that one first, with its file"
+            ),
+        )
+        .on(&node.name),
+    }
+}
+
+fn no_room(document: &Document, node: &Node, answer: &[String]) -> Option<ToolResult> {
+    let needed = number(answer, "copy", 0)? + LOG_BYTES;
+    let free = number(answer, "copy", 1).filter(|free| *free < needed)?;
+    let (needed, free) = (BinaryBytes(needed), BinaryBytes(free));
+    let message = format!(
+        "{}: too little space: a copy of the data takes {needed}, {free} are free",
+        document.settings(node).data_dir
+    );
+    Some(ToolResult::error(Code::DiskSpace, message).on(&node.name))
+}
+
+/// The number at the place `at` of the line of that `kind`.
+fn number(answer: &[String], kind: &str, at: usize) -> Option<u64> {
+    let line = answer.iter().find_map(|line| line.strip_prefix(kind)?.strip_prefix('\t'))?;
+    line.split('\t').nth(at)?.parse().ok()
+}
+
+fn version(answer: &[String]) -> Option<Version> {
+    answer.iter().find_map(|line| line.strip_prefix("version\t")?.parse().ok())
+}
