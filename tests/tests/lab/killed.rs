@@ -198,7 +198,7 @@ fn rolling_restart(lab: &Lab) {
 /// Killed while it waits, through sockets that are then in nobody's way.
 fn health(lab: &Lab) {
     let sockets =
-        || lab.bash("ls etcd-tools | grep -c '^f.*-'").stdout.trim().parse::<u32>().unwrap();
+        || lab.bash("ls etcd-tools | grep -c '^f[0-9]*-'").stdout.trim().parse::<u32>().unwrap();
     lab.on("etcd-02", "systemctl stop etcd");
     let look = "XDG_RUNTIME_DIR=$PWD exec etcd-health --via ssh < start.json";
     lab.bash(look).exits(1);
