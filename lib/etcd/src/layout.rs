@@ -163,6 +163,9 @@ fn is_system_folder(path: &str) -> bool {
     match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
         [top] => top.is_empty() || one_of(TOP, top),
         ["etc", name] => one_of(IN_ETC, name),
+        // What all programs trust, and the keys of others.
+        ["etc", "ssl", "certs" | "private"] | ["etc", "pki", ..] => true,
+        ["etc", "kubernetes", "pki"] | ["usr", "share", "ca-certificates"] => true,
         ["var", name] => one_of(IN_VAR, name),
         ["usr", name] => one_of(IN_USR, name),
         ["usr", "local", name] => one_of(IN_LOCAL, name),

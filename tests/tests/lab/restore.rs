@@ -63,6 +63,23 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
         let restored = lab.bash(&restore("own.db", "", "")).ok();
         let expected = if old_tool { revision } else { revision + BUMP };
         assert_eq!(content(&lab), (before.0.clone(), expected), "{version}");
+        // What was restored can be saved again, and is read as etcd's own tool reads it.
+        assert_eq!(save(&lab, "again.db"), expected, "{version}");
+        lab.bash("etcd-snapshot verify again.db").ok();
+        if !old_tool {
+            let status = |tool: &str| -> serde_json::Value {
+                let said = lab.bash(&format!(
+                    "{tool} again.db | jq -c 'if type == \"array\" then .[0] else . end'"
+                ));
+                serde_json::from_str(&said.ok().stdout).unwrap()
+            };
+            let ours = status("etcd-snapshot status -o json");
+            let theirs = status("bin/etcdutl snapshot status -w json");
+            let keys = if theirs.get("version").is_some() { "totalKeys" } else { "entries" };
+            for (our, their) in [("hash", "hash"), ("revision", "revision"), (keys, "totalKey")] {
+                assert_eq!(ours[our], theirs[their], "{version}: {our}");
+            }
+        }
         let warned = restored.stderr.lines().any(|line| {
             line.starts_with(&format!(
                 "etcd-snapshot: warning: {version} cannot bump revisions, so they go backwards \

@@ -213,6 +213,9 @@ impl<'a> NodeFit<'a> {
     fn overridden(&self) -> Vec<String> {
         let Self { fit, node, facts, .. } = self;
         let next = environment::next_start(fit.document, node, facts);
+        if let Some(hidden) = self.hidden(&next) {
+            return vec![hidden];
+        }
         if !environment::is_brought(fit.document, node) {
             let name = next.get("ETCD_NAME").filter(|name| name.value != node.name);
             let name = name.filter(|_| !fit.cluster.replies.contains_key(&node.name));
@@ -240,6 +243,27 @@ impl<'a> NodeFit<'a> {
             })
         });
         refused.collect()
+    }
+
+    /// What beside the configuration would have clients no longer reach the member at its
+    /// node's address.
+    fn hidden(&self, next: &environment::Variables) -> Option<String> {
+        const LISTEN: &str = "ETCD_LISTEN_CLIENT_URLS";
+        let set = next.get(LISTEN)?;
+        let address = self.node.ip()?;
+        let serves = |url: &str| {
+            let host = url.split("://").nth(1).and_then(|rest| rest.rsplit_once(':'));
+            let ip = host.and_then(|(host, _)| host.trim_matches(['[', ']']).parse().ok());
+            ip.is_none_or(|ip: std::net::IpAddr| ip == address || ip.is_unspecified())
+        };
+        let own = layout::config_file(&self.settings.config_dir);
+        let hidden = set.source != own && !set.value.split(',').any(serves);
+        hidden.then(|| {
+            format!(
+                "{} sets {LISTEN} to {}, where no client reaches it at {address}: remove it there",
+                set.source, set.value
+            )
+        })
     }
 
     /// An etcd that these tools did not install.
@@ -542,6 +566,13 @@ impl<'a> NodeFit<'a> {
             (None, Some(local)) => std::fs::read(local).ok()?,
             (None, None) => return None,
         };
+        if let Some(credential) = self.facts.credential.as_ref().filter(|_| self.is_strange()) {
+            return Some(format!(
+                "{credential} is there, and no {} beside it: whose it is cannot be known: set \
+                 another certDir, or pass --replace-ca to overwrite it",
+                layout::CA_CERT
+            ));
+        }
         let new = fingerprints(&new);
         let lost =
             fingerprints(self.facts.ca.as_bytes()).into_iter().find(|ca| !new.contains(ca))?;
@@ -551,6 +582,13 @@ impl<'a> NodeFit<'a> {
              the pki folder that this cluster was made with, or pass --replace-ca to cut off \
              whoever trusts that CA only"
         ))
+    }
+
+    /// Whether the configuration on the node knows nothing of the folder of certificates.
+    fn is_strange(&self) -> bool {
+        let folder = format!("{}/", self.settings.cert_dir);
+        let told = self.facts.configured(self.fit.document, self.node);
+        !told.values().any(|value| value.starts_with(&folder))
     }
 
     /// A binary that would not start.

@@ -34,6 +34,8 @@ pub struct Facts {
     pub(super) unit: Option<String>,
     /// The CA certificates, in PEM.
     pub(super) ca: String,
+    /// A certificate or key of a member, where there is no CA beside it.
+    pub(super) credential: Option<String>,
     /// What the [mark](layout::member_mark) holds, if there is one.
     pub(super) mark: Option<String>,
     /// What a binary says to `--version`, by its path; of those that are there.
@@ -141,6 +143,7 @@ impl Facts {
             }
             "unit" => self.unit = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
+            "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
             "mark" => self.mark = Some(value.into()),
             "binary" => {
                 let (path, version) = value.split_once('\t')?;

@@ -129,7 +129,13 @@ own_wal=$(elsewhere ETCD_WAL_DIR)
 if [ "$own_data$own_wal" ]; then folder "${own_data:-$(configured ETCD_DATA_DIR)}" "$own_wal"; fi
 folder "$data" "$wal"
 
-if [ -f "$ca" ]; then { head -c 262144 "$ca"; echo; } | sed "s/^/fit${tab}ca$tab/"; fi
+if [ -f "$ca" ]; then
+    { head -c 262144 "$ca"; echo; } | sed "s/^/fit${tab}ca$tab/"
+else
+    for name in server.key server.crt peer.key peer.crt; do
+        if [ -e "${ca%/*}/$name" ]; then say "credential$tab${ca%/*}/$name"; fi
+    done
+fi
 for binary in $binaries; do
     if [ -e "$binary" ]; then say "binary$tab$binary$tab$(version "$binary")"; fi
 done

@@ -615,6 +615,52 @@ fn a_ca_is_replaced_only_by_one_that_contains_it() {
     );
 }
 
+#[test]
+fn the_certificates_of_others_are_not_overwritten() {
+    let ca = |w: &mut World| {
+        w.node(1).set_file(pipeline::document::File {
+            path: "/etc/etcd/ssl/ca.crt".into(),
+            mode: "0644".into(),
+            owner: "root".into(),
+            group: "root".into(),
+            absent: false,
+            content: Some(CA.into()),
+            local: None,
+            sha256: None,
+        });
+        w.facts(1).ca.clear();
+        w.facts(1).credential = Some("/etc/etcd/ssl/server.key".into());
+    };
+    let refused = "etcd-02: /etc/etcd/ssl/server.key is there, and no ca.crt beside it: whose it \
+                   is cannot be known: set another certDir, or pass --replace-ca to overwrite it";
+    found(ca, &[refused]);
+    // Its own CA was lost, and heals.
+    found(
+        |w| {
+            ca(w);
+            w.facts(1).config += "ETCD_CERT_FILE=/etc/etcd/ssl/server.crt\n";
+        },
+        &[],
+    );
+}
+
+#[test]
+fn nothing_beside_the_configuration_hides_a_member_from_its_clients() {
+    let listen = |value: &'static str| {
+        move |w: &mut World| {
+            w.facts(1).manager.insert("ETCD_LISTEN_CLIENT_URLS".into(), value.into());
+        }
+    };
+    found(
+        listen("https://127.0.0.1:2379"),
+        &["etcd-02: systemctl set-environment sets ETCD_LISTEN_CLIENT_URLS to \
+           https://127.0.0.1:2379, where no client reaches it at 192.168.1.101: remove it there"],
+    );
+    for fine in ["https://127.0.0.1:2379,https://192.168.1.101:2379", "https://0.0.0.0:2379"] {
+        found(listen(fine), &[]);
+    }
+}
+
 /// The first bytes of a log that etcd 3.5.16 began for a new cluster.
 #[test]
 fn a_log_says_whose_it_is() {
