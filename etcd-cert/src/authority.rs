@@ -274,7 +274,7 @@ fn put_first(certificates: &mut [Certificate], key: &KeyPair) -> bool {
     at.is_some()
 }
 
-fn usable(ca: &Certificate, now: OffsetDateTime) -> Result<()> {
+pub(crate) fn usable(ca: &Certificate, now: OffsetDateTime) -> Result<()> {
     if !ca.signs_certificates {
         bail!("is not the certificate of a CA");
     }

@@ -68,8 +68,8 @@ impl Folder {
     /// The names of the further clients, in order.
     pub fn named_clients(&self) -> Result<Vec<String>> {
         let names = self.names_in("clients")?;
-        let of_certificate = |name: String| name.strip_suffix(".crt").map(str::to_owned);
-        Ok(names.into_iter().filter_map(of_certificate).collect())
+        let of_certificate = |name: &String| crate::parse_client(name.strip_suffix(".crt")?).ok();
+        Ok(names.iter().filter_map(of_certificate).collect())
     }
 
     pub fn of_node(&self, node: &str, stem: &str) -> Pair {

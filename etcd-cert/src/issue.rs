@@ -8,7 +8,7 @@ use pipeline::document::{Directory, Document, File};
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use time::{Duration, OffsetDateTime};
 
-use crate::authority::Authority;
+use crate::authority::{Authority, usable};
 use crate::folder::Folder;
 use crate::leaf::{self, Demands, Leaf, State};
 use crate::{Client, Issue, Term, change, expiry, on, protect_key};
@@ -55,12 +55,14 @@ pub(crate) fn client(run: &Run, folder: &Folder, args: &Client) -> Result<()> {
     let now = OffsetDateTime::now_utc();
     args.term.check(now)?;
     // Whoever asks for a client has a cluster: nothing is made in a wrong folder.
-    Authority::load(folder)?.current()?;
+    usable(Authority::load(folder)?.current()?, now)
+        .with_context(|| folder.ca().cert.display().to_string())?;
     let _lock = folder.lock(run.check())?;
     let authority = Authority::load(folder)?;
     let issuing = args.term.issuing(run, &authority, now)?;
     let clients = Subject { node: None, leaves: vec![leaf::client(folder, &args.name)] };
     issuing.require_key(std::slice::from_ref(&clients))?;
+    issuing.warn_of_ca()?;
     for leaf in &clients.leaves {
         if issuing.ensure_issued(leaf, None)? == Step::Kept {
             let message = format!("{} unchanged", leaf.label);

@@ -255,6 +255,9 @@ fn expiry(flag: &str, now: OffsetDateTime, validity: Duration) -> Result<OffsetD
 
 fn parse_client(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if ["ca", "client", "apiserver-etcd-client"].contains(&text) {
+        return Err("it has a certificate of its own: see etcd-cert issue".into());
+    }
     // X.509 allows a common name of 64 characters.
     if text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -53,6 +53,8 @@ while read -r kind a b c; do
         at "$a"
         if [ -d "$real/$name" ] && [ ! -L "$real/$name" ]; then
             die "$a: a folder is in the place of the file: move it away"
+        elif [ -e "$real/$name" ] && [ ! -f "$real/$name" ] && [ ! -L "$real/$name" ]; then
+            die "$a: a device, pipe or socket is in the place of the file: name another path"
         elif [ -e "$real/$name" ] || [ -L "$real/$name" ]; then
             say "path$tab$real/$name$tab$a"
             look_later "$real/$name"

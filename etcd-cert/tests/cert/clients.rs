@@ -47,6 +47,25 @@ fn no_client_is_made_without_a_ca_or_outside_the_folder() {
 }
 
 #[test]
+fn no_client_is_made_by_a_ca_that_has_expired_or_under_the_name_of_another() {
+    let lab = Lab::issued();
+    for name in ["ca", "client", "apiserver-etcd-client"] {
+        let ran = lab.run(&["client", name], "");
+        assert_eq!(ran.code, 2, "{name}");
+        assert!(ran.stderr[0].contains("it has a certificate of its own"), "{:?}", ran.stderr);
+    }
+    // What else lies in the folder is none of ours.
+    std::fs::create_dir(lab.path("pki/clients")).unwrap();
+    lab.write("pki/clients/a b.crt", "no certificate");
+    assert_eq!(lab.run(&["check"], "").code, 0);
+    lab.expired_ca("pki/ca");
+    let ran = lab.run(&["client", "backup"], "");
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr[0].contains("expired"), "{:?}", ran.stderr);
+    assert!(!lab.path("pki/clients/backup.crt").exists());
+}
+
+#[test]
 fn no_certificate_outlives_its_ca() {
     let lab = Lab::new();
     lab.issue(&["--ca-validity", "100d"]);

@@ -533,6 +533,15 @@ fn files_are_named_on_the_command_line_removed_and_given_special_modes() {
             .exits(3)
             .says(&format!("etcd-push: web: {why}"));
     }
+    for path in ["/dev/null", "/run/pipe"] {
+        lab.on("etcd-01", "[ -p /run/pipe ] || mkfifo /run/pipe");
+        let why = "a device, pipe or socket is in the place of the file: name another path";
+        for check in ["", "--check"] {
+            lab.bash(&format!("etcd-push {check} --file motd:{path} list"))
+                .exits(3)
+                .says(&format!("etcd-push: web: {path}: {why}"));
+        }
+    }
     lab.write("gone.json", &files(absent("/var/lib/etcd/member/snap/db"), json!([])));
     let why = "absent: it is in the folder of etcd's data: not removed";
     lab.bash("etcd-push gone.json")
