@@ -213,10 +213,10 @@ impl<'a> NodeFit<'a> {
     fn overridden(&self) -> Vec<String> {
         let Self { fit, node, facts, .. } = self;
         let next = environment::next_start(fit.document, node, facts);
-        if let Some(hidden) = self.hidden(&next) {
-            return vec![hidden];
-        }
         if !environment::is_brought(fit.document, node) {
+            if let Some(hidden) = self.hidden(&next) {
+                return vec![hidden];
+            }
             let name = next.get("ETCD_NAME").filter(|name| name.value != node.name);
             let name = name.filter(|_| !fit.cluster.replies.contains_key(&node.name));
             return name.map(|name| self.renamed(&name.value)).into_iter().collect();
@@ -242,27 +242,31 @@ impl<'a> NodeFit<'a> {
                 None => format!("a drop-in of {} unsets {name}, {says}: remove it", layout::UNIT),
             })
         });
-        refused.collect()
+        let refused: Vec<_> = refused.collect();
+        if refused.is_empty() { self.hidden(&next).into_iter().collect() } else { refused }
     }
 
-    /// What beside the configuration would have clients no longer reach the member at its
-    /// node's address.
+    /// What beside the configuration would have nobody reach the member at its node's
+    /// address any more: its clients, or its peers.
     fn hidden(&self, next: &environment::Variables) -> Option<String> {
-        const LISTEN: &str = "ETCD_LISTEN_CLIENT_URLS";
-        let set = next.get(LISTEN)?;
+        const LISTEN: [(&str, &str); 2] =
+            [("ETCD_LISTEN_CLIENT_URLS", "client"), ("ETCD_LISTEN_PEER_URLS", "other member")];
         let address = self.node.ip()?;
+        let own = layout::config_file(&self.settings.config_dir);
         let serves = |url: &str| {
             let host = url.split("://").nth(1).and_then(|rest| rest.rsplit_once(':'));
             let ip = host.and_then(|(host, _)| host.trim_matches(['[', ']']).parse().ok());
             ip.is_none_or(|ip: std::net::IpAddr| ip == address || ip.is_unspecified())
         };
-        let own = layout::config_file(&self.settings.config_dir);
-        let hidden = set.source != own && !set.value.split(',').any(serves);
-        hidden.then(|| {
-            format!(
-                "{} sets {LISTEN} to {}, where no client reaches it at {address}: remove it there",
-                set.source, set.value
-            )
+        LISTEN.into_iter().find_map(|(name, who)| {
+            let set = next.get(name)?;
+            let hidden = set.source != own && !set.value.split(',').any(serves);
+            hidden.then(|| {
+                format!(
+                    "{} sets {name} to {}, where no {who} reaches it at {address}: remove it there",
+                    set.source, set.value
+                )
+            })
         })
     }
 

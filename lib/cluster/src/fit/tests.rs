@@ -656,6 +656,18 @@ fn nothing_beside_the_configuration_hides_a_member_from_its_clients() {
         &["etcd-02: systemctl set-environment sets ETCD_LISTEN_CLIENT_URLS to \
            https://127.0.0.1:2379, where no client reaches it at 192.168.1.101: remove it there"],
     );
+    // A list of nodes brings no configuration that it could be compared with.
+    found(
+        |w| {
+            w.purpose = Purpose::Preflight;
+            w.node(1).files.clear();
+            let value = "https://127.0.0.1:2380".to_owned();
+            w.facts(1).manager.insert("ETCD_LISTEN_PEER_URLS".into(), value);
+        },
+        &["etcd-02: systemctl set-environment sets ETCD_LISTEN_PEER_URLS to \
+           https://127.0.0.1:2380, where no other member reaches it at 192.168.1.101: remove it \
+           there"],
+    );
     for fine in ["https://127.0.0.1:2379,https://192.168.1.101:2379", "https://0.0.0.0:2379"] {
         found(listen(fine), &[]);
     }
