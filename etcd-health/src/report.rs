@@ -45,7 +45,7 @@ pub(crate) fn report(
 
 fn member_name<'a>(health: &'a Health, id: &'a str) -> &'a str {
     let member = health.members.iter().find(|member| member.id == id);
-    member.map(|member| member.name.as_str()).filter(|name| !name.is_empty()).unwrap_or(id)
+    member.map_or(id, Member::label)
 }
 
 fn of_node(result: ToolResult, node: Option<&String>) -> ToolResult {

@@ -197,10 +197,9 @@ fn read(probe: &ClusterProbe) -> Look {
     }
     let is_asked = |member| health.endpoints.iter().any(|endpoint| is_of(endpoint, member));
     let others = health.members.iter().filter(|member| !is_asked(member));
-    missing.extend(others.map(|member| {
-        let name = if member.name.is_empty() { &member.id } else { &member.name };
-        format!("member {name} is none of those that were asked")
-    }));
+    missing.extend(
+        others.map(|member| format!("member {} is none of those that were asked", member.label())),
+    );
     Look { seen, missing }
 }
 

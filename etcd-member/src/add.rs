@@ -8,7 +8,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Run, ToolResult};
 use remote::Fleet;
 
-use crate::change::{Change, name_of};
+use crate::change::Change;
 use crate::{AddArgs, Waiting};
 
 /// What becomes of the document.
@@ -111,7 +111,7 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
                 format!(
                     "{} is a learner, and no node in the document: promote or remove it first, or \
                      pass --allow-second-learner to proceed",
-                    name_of(learner)
+                    learner.label()
                 ),
             ),
         };

@@ -7,8 +7,8 @@ use cluster::Lease;
 use cluster::fit::{self, Facts};
 use cluster::guard::{Cluster, Refusal, View};
 use cluster::members::{Accepted, Policy};
-use pipeline::document::{Member, Node};
-use pipeline::{Document, Run, ToolResult};
+use pipeline::document::Node;
+use pipeline::{Run, ToolResult};
 use remote::{Error, Fleet};
 
 use crate::{Risks, Waiting};
@@ -76,16 +76,4 @@ impl Risks {
         let accepted = Accepted { quorum: self.lose_quorum, margin: self.lose_margin };
         Policy { accepted, limit: waiting.timeout }
     }
-}
-
-/// The node of `document` that has the peer URL of `member`, else its name.
-pub(crate) fn node_of<'a>(document: &'a Document, member: &Member) -> Option<&'a Node> {
-    let nodes = &document.nodes;
-    let by_url = nodes.iter().find(|node| member.peer_urls.contains(&document.peer_url(node)));
-    by_url.or_else(|| nodes.iter().find(|node| node.name == member.name))
-}
-
-/// The name of `member` for people: its ID before it has started.
-pub(crate) fn name_of(member: &Member) -> &str {
-    if member.name.is_empty() { &member.id } else { &member.name }
 }

@@ -9,8 +9,6 @@ use pipeline::document::{Endpoint, Health, Member};
 use pipeline::{Code, Document, Error, Run, ToolResult, terminal};
 use remote::Fleet;
 
-use crate::change::{name_of, node_of};
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Use these endpoints instead of the document's nodes, and do not read stdin
@@ -127,7 +125,7 @@ fn row(document: &Document, health: &Health, member: &Member) -> [String; 7] {
         member.id.clone(),
         role.into(),
         state.into(),
-        node_of(document, member).map_or_else(|| "-".into(), |node| node.name.clone()),
+        document.node_of(member).map_or_else(|| "-".into(), |node| node.name.clone()),
         urls(&member.peer_urls),
         urls(&member.client_urls),
     ]
@@ -139,10 +137,10 @@ fn nodes(run: &Run, members: &[Member]) -> String {
     let mut lines = String::new();
     for member in members {
         let warn = |what: String| {
-            let message = format!("member {}: {what}", name_of(member));
+            let message = format!("member {}: {what}", member.label());
             run.report(ToolResult::warning(Code::NotInList, message));
         };
-        let node = node_of(document, member);
+        let node = document.node_of(member);
         let name = node.map_or(&member.name, |node| &node.name);
         if name.is_empty() {
             warn(format!("has not started, and has no name yet ({})", member.peer_urls.join(",")));

@@ -8,7 +8,7 @@ use remote::Fleet;
 
 use crate::RemoveArgs;
 use crate::add::{is_known, may_join};
-use crate::change::{Change, name_of, node_of};
+use crate::change::Change;
 
 /// The `remove` command.
 pub(crate) async fn remove(tool: &crate::Member, run: &mut Run, args: &RemoveArgs) -> Result<()> {
@@ -48,7 +48,7 @@ async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<
         };
         return Ok(leave(change, args, member, Some(node)).await.then(|| node.name.clone()));
     };
-    let node = node_of(document, member);
+    let node = document.node_of(member);
     let left = leave(change, args, member, node).await;
     Ok(node.filter(|_| left).map(|node| node.name.clone()))
 }
@@ -119,7 +119,7 @@ async fn leave(
         None => run.report(result),
     };
     let urls = member.peer_urls.join(",");
-    let what = format!("member {} ({urls})", name_of(member));
+    let what = format!("member {} ({urls})", member.label());
     if run.check() {
         let allowed = change.cluster.view_when(policy, |view| view.may_remove(&member.id)).await;
         match &allowed {

@@ -134,8 +134,8 @@ fn members(probe: &ClusterProbe) -> Vec<Finding> {
     let health = &probe.health;
     let mut findings = Vec::new();
     for member in health.members.iter().filter(|member| member.is_learner) {
-        let name = if member.name.is_empty() { &member.id } else { &member.name };
-        findings.push(Finding::cluster(Code::Learner, name.clone()).warning_if(true, || {
+        let name = member.label();
+        findings.push(Finding::cluster(Code::Learner, name).warning_if(true, || {
             format!(
                 "{name} is a learner, which does not vote: promote it when it has caught up: \
                  `etcd-member promote`"

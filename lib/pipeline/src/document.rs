@@ -478,6 +478,13 @@ pub struct Member {
     pub is_learner: bool,
 }
 
+impl Member {
+    /// What it is called for people: its name, or its ID until it has one.
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() { &self.id } else { &self.name }
+    }
+}
+
 /// A snapshot that was saved and verified, on the operator's machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -628,6 +635,12 @@ impl Document {
     /// Where clients reach `node`, as `https://192.168.1.100:2379`.
     pub fn client_url(&self, node: &Node) -> String {
         format!("https://{}:{}", node.url_host(), self.settings(node).client_port)
+    }
+
+    /// The node that has a peer URL of `member`, else its name.
+    pub fn node_of(&self, member: &Member) -> Option<&Node> {
+        let by_url = self.nodes.iter().find(|node| member.peer_urls.contains(&self.peer_url(node)));
+        by_url.or_else(|| self.nodes.iter().find(|node| node.name == member.name))
     }
 
     /// Where peers reach `node`, as `https://192.168.1.100:2380`.

@@ -130,13 +130,9 @@ impl Fit<'_> {
 
     fn warnings(&self) -> Vec<ToolResult> {
         let mut warnings = Vec::new();
-        let nodes = &self.document.nodes;
         for member in &self.cluster.members {
-            let is_node = |node: &Node| {
-                node.name == member.name || member.peer_urls.contains(&self.document.peer_url(node))
-            };
-            if !nodes.iter().any(is_node) {
-                let name = name_of(member);
+            if self.document.node_of(member).is_none() {
+                let name = member.label();
                 warnings.push(ToolResult::warning(
                     Code::UnknownMember,
                     format!(
@@ -164,10 +160,6 @@ impl Fit<'_> {
 
 /// The commands that make a node a member.
 const ADD: &str = "`scripts/grow NODES`, or `etcd-member add` before etcd-render";
-
-fn name_of(member: &Member) -> &str {
-    if member.name.is_empty() { &member.id } else { &member.name }
-}
 
 /// One node, and all that it is compared with.
 pub(super) struct NodeFit<'a> {
