@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use client::{EndpointArgs, is_of};
 use cluster::route::{Route, Via};
+use etcd::url::parts;
 use pipeline::document::{Endpoint, Health, Member};
 use pipeline::{Code, Document, Error, Run, ToolResult, terminal};
 use remote::Fleet;
@@ -46,7 +47,7 @@ impl Args {
     }
 
     fn format(&self) -> Format {
-        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        let usual = terminal::table_or(Format::Table, Format::Json);
         self.output.unwrap_or(usual)
     }
 }
@@ -170,13 +171,6 @@ fn nodes(run: &Run, members: &[Member]) -> String {
     lines
 }
 
-/// The scheme, host (IPv6 in brackets) and port of `url`.
-fn parts(url: &str) -> Option<(&str, &str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let (host, port) = rest.trim_end_matches('/').rsplit_once(':')?;
-    (!host.is_empty() && !port.is_empty()).then_some((scheme, host, port))
-}
-
 fn endpoints_of(members: &[Member]) -> String {
     let voters = members.iter().filter(|member| !member.is_learner);
     voters
@@ -188,18 +182,6 @@ fn endpoints_of(members: &[Member]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_has_three_parts() {
-        for (url, expected) in [
-            ("https://192.168.1.100:2380", Some(("https", "192.168.1.100", "2380"))),
-            ("http://[fd00::1]:2379/", Some(("http", "[fd00::1]", "2379"))),
-            ("https://host", None),
-            ("unix://:1", None),
-        ] {
-            assert_eq!(parts(url), expected, "{url}");
-        }
-    }
 
     #[test]
     fn learners_serve_nobody_who_writes() {

@@ -2,7 +2,7 @@
 //! [versions](Version) and the [steps](step) between them, which
 //! [settings](settings) a minor version knows, the [environment
 //! file](environment) that they stand in, what a [unit](unit) makes of it, the
-//! [layout](layout) on a node, and the arithmetic of [quorum](quorum).
+//! [URLs](url) that they name, the [layout](layout) on a node, and the arithmetic of [quorum](quorum).
 
 pub mod environment;
 pub mod layout;
@@ -10,6 +10,7 @@ pub mod quorum;
 pub mod settings;
 mod step;
 pub mod unit;
+pub mod url;
 mod version;
 pub mod wal;
 

@@ -246,8 +246,8 @@ impl<'a> NodeFit<'a> {
         let address = self.node.ip()?;
         let own = layout::config_file(&self.settings.config_dir);
         let serves = |url: &str| {
-            let host = url.split("://").nth(1).and_then(|rest| rest.rsplit_once(':'));
-            let ip = host.and_then(|(host, _)| host.trim_matches(['[', ']']).parse().ok());
+            let parts = etcd::url::parts(url);
+            let ip = parts.and_then(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok());
             ip.is_none_or(|ip: std::net::IpAddr| ip == address || ip.is_unspecified())
         };
         LISTEN.into_iter().find_map(|(name, who)| {

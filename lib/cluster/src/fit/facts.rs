@@ -243,8 +243,8 @@ impl Process {
     /// The port at which it serves clients, and its URL on the host itself.
     pub(super) fn client_url(&self) -> Option<(u16, String)> {
         let urls = self.variables.get("ETCD_LISTEN_CLIENT_URLS")?;
-        let (scheme, rest) = urls.split(',').next()?.split_once("://")?;
-        let port = rest.trim_end_matches('/').rsplit_once(':')?.1.parse().ok()?;
+        let (scheme, _, port) = etcd::url::parts(urls.split(',').next()?)?;
+        let port = port.parse().ok()?;
         Some((port, format!("{scheme}://127.0.0.1:{port}")))
     }
 }

@@ -117,7 +117,7 @@ async fn ask(
 ) -> Option<ToolResult> {
     let Elsewhere { name, url } = member;
     let access = credentials.access(document, Some(LIMIT)).ok()?;
-    let (address, port) = url.trim_end_matches('/').rsplit_once("://")?.1.rsplit_once(':')?;
+    let (_, address, port) = etcd::url::parts(url)?;
     let (_, host, _) = nodes.first()?;
     let forward =
         host.forward_to(address.trim_matches(['[', ']']), port.parse().ok()?).await.ok()?;
