@@ -111,7 +111,7 @@ enum Format {
 
 impl Check {
     fn format(&self) -> Format {
-        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        let usual = terminal::table_or(Format::Table, Format::Json);
         self.output.unwrap_or(usual)
     }
 }

@@ -108,7 +108,7 @@ impl Tool for Health {
 
 impl Health {
     fn format(&self) -> Format {
-        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        let usual = terminal::table_or(Format::Table, Format::Json);
         self.output.unwrap_or(usual)
     }
 

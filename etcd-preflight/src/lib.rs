@@ -1,7 +1,8 @@
 //! `etcd-preflight`: are these hosts, and is this change, fit to go ahead?
 //!
 //! One exchange per host asks what it is and has (`host.sh`), what of etcd runs and lies
-//! there, how it reaches the others (`peers.sh`), and how fast its disk is (`disk.sh`); a second, on the same connection, its time.
+//! there, how it reaches the others (`peers.sh`), and how fast its disk is (`disk.sh`); a
+//! second, on the same connection, its time.
 //! Where etcd runs, its members are asked as well. Nothing is changed.
 
 mod cluster;
@@ -142,7 +143,7 @@ impl Tool for Preflight {
 
 impl Preflight {
     fn format(&self) -> Format {
-        let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+        let usual = terminal::table_or(Format::Table, Format::Json);
         self.output.unwrap_or(usual)
     }
 

@@ -28,7 +28,7 @@ const HEADER: [&str; 8] =
     ["FILE", "HASH", "REVISION", "KEYS", "ENTRIES", "SIZE", "VERSION", "MEMBERS"];
 
 pub(crate) fn status(run: &Run, args: &Args) -> Result<()> {
-    let usual = if terminal::stdout_is_terminal() { Format::Table } else { Format::Json };
+    let usual = terminal::table_or(Format::Table, Format::Json);
     let intact =
         args.files.intact(run).map(|(path, summary)| (path.display().to_string(), summary));
     let text = match args.output.unwrap_or(usual) {

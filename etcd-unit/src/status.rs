@@ -27,7 +27,7 @@ enum Output {
 impl Args {
     /// Whether a table goes to stdout, and not the document.
     pub(crate) fn wants_table(&self) -> bool {
-        let default = if terminal::stdout_is_terminal() { Output::Table } else { Output::Json };
+        let default = terminal::table_or(Output::Table, Output::Json);
         self.output.unwrap_or(default) == Output::Table
     }
 }

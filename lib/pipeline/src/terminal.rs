@@ -111,6 +111,11 @@ pub fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// What is written to stdout unless the user says so: `table` to people, else `json`.
+pub fn table_or<T>(table: T, json: T) -> T {
+    if stdout_is_terminal() { table } else { json }
+}
+
 /// Whether stdin is a terminal or `/dev/null`, not a pipe or a file. Whoever pipes
 /// something in expects it to be read: an empty pipe is an earlier stage that failed.
 pub fn nothing_piped_in() -> bool {
