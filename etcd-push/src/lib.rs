@@ -68,7 +68,9 @@ impl Tool for Push {
                 run.document.nodes[at].set_file(file.clone());
             }
         }
-        run.check_document()?;
+        if !self.file.is_empty() {
+            run.check_document()?;
+        }
         let manifests = manifest::of(run)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.push(run, &manifests))

@@ -19,6 +19,20 @@ struct World {
 const PUSH: Purpose = Purpose::Push { replace_ca: false };
 const START: Purpose = Purpose::Start { member: true };
 
+/// A file of root's with this `content`.
+fn text_file(path: &str, content: String) -> pipeline::document::File {
+    pipeline::document::File {
+        path: path.into(),
+        mode: "0644".into(),
+        owner: "root".into(),
+        group: "root".into(),
+        absent: false,
+        content: Some(content),
+        local: None,
+        sha256: None,
+    }
+}
+
 fn id(at: usize) -> String {
     format!("a{at}")
 }
@@ -71,16 +85,7 @@ impl World {
                     ..Status::default()
                 },
             );
-            node.set_file(pipeline::document::File {
-                path: "/etc/etcd/etcd.conf".into(),
-                mode: "0644".into(),
-                owner: "root".into(),
-                group: "root".into(),
-                absent: false,
-                content: Some(String::new()),
-                local: None,
-                sha256: None,
-            });
+            node.set_file(text_file("/etc/etcd/etcd.conf", String::new()));
         }
         world.document = document;
         world
@@ -577,16 +582,7 @@ const OTHER_CA: &str = "-----BEGIN CERTIFICATE-----\nAAAB\n-----END CERTIFICATE-
 fn a_ca_is_replaced_only_by_one_that_contains_it() {
     let ca = |content: String| {
         move |w: &mut World| {
-            w.node(1).set_file(pipeline::document::File {
-                path: "/etc/etcd/ssl/ca.crt".into(),
-                mode: "0644".into(),
-                owner: "root".into(),
-                group: "root".into(),
-                absent: false,
-                content: Some(content),
-                local: None,
-                sha256: None,
-            });
+            w.node(1).set_file(text_file("/etc/etcd/ssl/ca.crt", content));
         }
     };
     found(ca(CA.into()), &[]);
@@ -618,16 +614,7 @@ fn a_ca_is_replaced_only_by_one_that_contains_it() {
 #[test]
 fn the_certificates_of_others_are_not_overwritten() {
     let ca = |w: &mut World| {
-        w.node(1).set_file(pipeline::document::File {
-            path: "/etc/etcd/ssl/ca.crt".into(),
-            mode: "0644".into(),
-            owner: "root".into(),
-            group: "root".into(),
-            absent: false,
-            content: Some(CA.into()),
-            local: None,
-            sha256: None,
-        });
+        w.node(1).set_file(text_file("/etc/etcd/ssl/ca.crt", CA.into()));
         w.facts(1).ca.clear();
         w.facts(1).credential = Some("/etc/etcd/ssl/server.key".into());
     };
