@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use crate::restore::{LOG_BYTES, State, member_that_runs};
 
 /// Says what data lies on a node.
-const STATE: &str = include_str!("offline/state.sh");
+const STATE: &str = concat!(include_str!("restore/known.sh"), include_str!("offline/state.sh"));
 /// Starts a copy of the data; the second part is what runs as etcd's user.
 const START: [&str; 2] = [include_str!("offline/start.sh"), include_str!("offline/serve.sh")];
 const STOP: &str = include_str!("offline/stop.sh");

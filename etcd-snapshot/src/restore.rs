@@ -24,7 +24,7 @@ use snapshot::{Trailer, check};
 use crate::verify::not_intact;
 
 /// Says what of a restore lies on a node.
-const STATE: &str = include_str!("restore/state.sh");
+const STATE: &str = concat!(include_str!("restore/known.sh"), include_str!("restore/state.sh"));
 
 /// Restores a snapshot beside the data; the first part runs as root, the second as
 /// etcd's user.

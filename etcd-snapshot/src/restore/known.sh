@@ -1,0 +1,26 @@
+# Says what of a restore lies on the node. On stdin, one a line: the data directory, the
+# folder of the write-ahead log when it has one of its own, the folder of the binaries,
+# etcd's user, and the mark of the member.
+read -r data && read -r wal && read -r bin && read -r user && read -r mark || die "the query was truncated in transit"
+cat > /dev/null
+tab=$(printf '\t')
+lines() { # KIND FILE
+    # What root reads here was not placed by root.
+    [ -f "$2" ] && [ ! -L "$2" ] || return 0
+    head -c 65536 -- "$2" | sed "s/^/$1$tab/"
+}
+lines staged "$data/etcd-restore/stamp"
+lines restored "$data/etcd-restored"
+lines mark "$mark"
+# Says which etcd would run on the data.
+version() {
+    [ -x "$bin/etcd" ] || die "$bin/etcd: not found: run etcd-push first"
+    echo "version$tab$(timeout 10 "$bin/etcd" --version 2>&1 < /dev/null | sed -n 's/^etcd Version: //p')"
+}
+# Sets $free to the bytes that are free in the folder $1, with those that an earlier run left
+# in $1/$2: it makes room.
+room() {
+    stale=$(du -s --block-size=1 -- "$1/$2" 2>/dev/null | cut -f 1)
+    disk=$(stat -f -c '%a %S' -- "$1") || die "$1: asking for its free space failed"
+    free=$((${disk% *} * ${disk#* } + ${stale:-0}))
+}
