@@ -1,7 +1,6 @@
 //! What has to be done on a node, and the script that does it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use cluster::fit::Facts;
@@ -10,7 +9,8 @@ use pipeline::{Run, ToolResult};
 use remote::{Error, Input};
 use similar::TextDiff;
 
-use crate::manifest::{Manifest, WantedFile, WantedRelease, counted, names};
+use crate::manifest::{Manifest, WantedFile, WantedRelease, counted};
+use crate::stage::{Lines, Staged, grouped, split};
 use crate::state::{Found, LARGE, State};
 
 /// Does what the plan on its stdin says.
@@ -34,8 +34,8 @@ pub(crate) struct Plan<'a> {
     removed: Vec<&'a str>,
     release: Option<&'a WantedRelease<'a>>,
     links: Vec<(String, String)>,
-    /// The paths beside which an interrupted run left a temporary file.
-    stale: Vec<&'a str>,
+    /// The folders in which an interrupted run left what it had staged.
+    stale: Vec<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -64,16 +64,12 @@ impl<'a> Plan<'a> {
                 found if file.absent => {
                     if found.is_some() {
                         plan.removed.push(&file.path);
-                    } else if state.stale.contains(&file.path) {
-                        plan.stale.push(&file.path);
                     }
                 }
                 Some(found) if found.sha256 == wanted.sha256 => {
                     if !found.has(&file.mode, &file.owner, &file.group) {
                         plan.files.push(wanted);
                         plan.attributes.insert(&file.path);
-                    } else if state.stale.contains(&file.path) {
-                        plan.stale.push(&file.path);
                     }
                 }
                 _ => plan.files.push(wanted),
@@ -85,8 +81,6 @@ impl<'a> Plan<'a> {
                 || facts.is_some_and(|facts| facts.is_broken(&release.etcd()))
             {
                 plan.release = Some(release);
-            } else if state.stale.contains(&release.dir) {
-                plan.stale.push(&release.dir);
             }
             for Binary { name, .. } in &release.archive.binaries {
                 if !state.links.contains(name) {
@@ -95,6 +89,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        plan.stale.extend(state.stale.iter().cloned());
         Ok(plan)
     }
 
@@ -111,67 +106,52 @@ impl<'a> Plan<'a> {
 
     /// What `apply.sh` reads: the lines of the plan, and the bytes of the files after them.
     /// With it comes the size of the plan in bytes.
-    pub(crate) fn input(&self) -> (String, Vec<Input>) {
-        let mut lines = String::new();
-        let mut line = |parts: &[&str]| {
-            lines += &parts.join("\t");
-            lines.push('\n');
-        };
+    pub(crate) fn input(&self) -> Result<(String, Vec<Input>), Error> {
+        let mut lines = Lines::default();
         let mut contents = Vec::new();
-        let mut placed: Vec<&str> = Vec::new();
-        let owner = |owner: &str, group: &str| format!("{owner}:{group}");
         for user in &self.users {
-            line(&["user", &user.name, &user.home]);
+            lines.add("user", &[&user.name, &user.home]);
         }
         for (owner, group) in self.owners().collect::<BTreeSet<_>>() {
-            line(&["owner", owner, group]);
+            lines.add("owner", &[owner, group]);
         }
-        for path in &self.stale {
-            line(&["stale", path]);
+        for folder in &self.stale {
+            lines.add("stale", &[folder]);
         }
         for d in &self.new_directories {
-            line(&["folder", &d.path, &d.mode, &owner(&d.owner, &d.group)]);
+            lines.add("folder", &[&d.path, &d.mode, &format!("{}:{}", d.owner, d.group)]);
         }
         for d in &self.directories {
-            line(&["attributes", &d.path, &d.mode, &owner(&d.owner, &d.group)]);
+            lines.add("attributes", &[&d.path, &d.mode, &format!("{}:{}", d.owner, d.group)]);
         }
-        if let Some(release) = self.release {
-            let archive = release.archive;
-            let size = archive.size_bytes;
-            let binaries = names(archive);
-            line(&["release", &release.dir, &size.to_string(), &archive.sha256, &binaries]);
-            contents.push(Input::File { path: PathBuf::from(&archive.local), size });
-            placed.push(&release.dir);
+        for (folder, staged) in self.by_folder() {
+            staged.stage(folder, &mut lines, &mut contents)?;
+            lines.batches("place", &[folder], &staged.names());
+            lines.add("done", &[folder]);
         }
-        for (path, target) in &self.links {
-            line(&["link", path, target]);
-            placed.push(path);
+        for (folder, names) in grouped(self.removed.iter().map(|path| split(path))) {
+            lines.batches("remove", &[folder], &names);
+            lines.add("done", &[folder]);
         }
-        for WantedFile { file, sha256, size } in &self.files {
-            let owner = owner(&file.owner, &file.group);
-            line(&["file", &file.path, &size.to_string(), sha256, &file.mode, &owner]);
-            contents.push(match (&file.content, &file.local) {
-                (Some(content), _) => Input::Bytes(content.clone().into_bytes()),
-                (None, local) => {
-                    let path = PathBuf::from(local.as_deref().unwrap_or_default());
-                    Input::File { path, size: *size }
-                }
-            });
-            placed.push(&file.path);
-        }
-        for path in &self.removed {
-            line(&["remove", path]);
-            placed.push(path);
-        }
-        let folder =
-            |path: &&str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-        for folder in placed.iter().map(folder).collect::<BTreeSet<_>>() {
-            line(&["sync", if folder.is_empty() { "/" } else { &folder }]);
-        }
-        lines += "end";
+        let lines = lines.end();
         let size = lines.len().to_string();
         contents.insert(0, Input::Bytes(lines.into_bytes()));
-        (size, contents)
+        Ok((size, contents))
+    }
+
+    /// What is staged in each folder.
+    fn by_folder(&self) -> BTreeMap<&str, Staged<'_>> {
+        let mut folders: BTreeMap<&str, Staged> = BTreeMap::new();
+        if let Some(release) = self.release {
+            folders.entry(split(&release.dir).0).or_default().release = Some(release);
+        }
+        for (path, target) in &self.links {
+            folders.entry(split(path).0).or_default().links.push(target);
+        }
+        for wanted in &self.files {
+            folders.entry(split(&wanted.file.path).0).or_default().files.push(wanted);
+        }
+        folders
     }
 
     fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -212,8 +192,8 @@ impl<'a> Plan<'a> {
             parts.push(format!("set owner and mode of {}", counted(attributes, "path")));
         }
         if !self.stale.is_empty() {
-            let files = counted(self.stale.len(), "temporary file");
-            parts.push(format!("removed {files} left by an interrupted run"));
+            parts
+                .push(format!("removed what an interrupted run left in {}", self.stale.join(", ")));
         }
         parts.join(", ")
     }
@@ -268,8 +248,8 @@ impl<'a> Plan<'a> {
         for path in &self.removed {
             would(format!("would remove {path}"));
         }
-        for path in &self.stale {
-            would(format!("would remove what an interrupted run left beside {path}"));
+        for folder in &self.stale {
+            would(format!("would remove what an interrupted run left in {folder}"));
         }
     }
 }

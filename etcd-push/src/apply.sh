@@ -1,7 +1,8 @@
-# Does what the plan says: the first $1 bytes of stdin, one thing a line. The bytes of the
-# files follow it, in its order. First everything is staged beside its target, readable by
-# root alone; only when all of it is complete and on the disk is anything that exists
-# touched. What is staged is removed again when anything fails.
+# Does what the plan says: the first $1 bytes of stdin, one thing a line, its parts separated
+# by tabs. The bytes of files and releases follow it, in its order. First everything is staged
+# in a folder .etcd-tools beside its target, which root alone may enter; only when all of it is
+# complete and on the disk is anything that exists touched. What is staged is removed again
+# when anything fails. However many files a line names, it costs the same few processes.
 tab=$(printf '\t')
 newline='
 '
@@ -16,142 +17,193 @@ selinux=
 if command -v selinuxenabled >/dev/null && selinuxenabled; then selinux=1; fi
 
 # Every process costs a few milliseconds on a small host: hence few $(...) here.
-# Goes to the folder of the path $1, and names it and what is staged for it.
-at() {
-    name=${1##*/} folder=${1%/*}
-    staged=./.$name.etcd-tools
-    enter "${folder:-/}"
-}
-remove_staged() {
-    if [ -e "$staged" ] || [ -L "$staged" ]; then rm -rf -- "$staged"; fi
-}
 attempt() { # WHAT COMMAND...
     doing=$1
     shift
     said=$("$@" 2>&1) || die "$doing: $(why "$said")"
 }
-label() { # PATH: a new file has the SELinux label of its folder, not of its name
-    [ ! "$selinux" ] || attempt "$1: restorecon" restorecon -- "$1"
+# What a command said first of one of the names that it was given.
+first() { printf '%s\n' "$1" | sed -n '1s/^[a-z0-9]*: //p'; }
+label() { # PATH...: what is new has the SELinux label of its folder, not of its name
+    [ ! "$selinux" ] || attempt "$1: restorecon" restorecon -- "$@"
 }
 own() { # PATH MODE OWNER:GROUP, of the working folder
     attempt "$1: setting the owner" chown -- "$3" .
     attempt "$1: setting the mode" chmod -- "$2" .
 }
-# The owner of the folder may replace what is staged in it: hence all through one descriptor.
-receive() { # FILE TARGET SIZE SHA256 MODE OWNER:GROUP
-    said=$( (
-        set -C
-        {
-            head -c "$3" >&3 || exit 1
-            sum=$(sha256sum < /proc/self/fd/3) || exit 1
-            if [ "${sum%% *}" != "$4" ]; then
-                echo "what arrived does not have the SHA-256 of the document: $(wc -c < /proc/self/fd/3) of $3 bytes"
-                exit 9 # a shell's own errors are 1 or 2
-            fi
-            chown -- "$6" /proc/self/fd/3 && chmod -- "$5" /proc/self/fd/3
-        } 3> "$1"
-    ) 2>&1)
-    case $? in
-    0) ;;
-    9) die "$2: $said" ;;
-    *) die "$2: writing: $(why "$said")" ;;
+# Goes to the folder that is to have what is staged in it.
+go() { inside='' && enter "$1"; }
+# Goes into the staging folder of the folder $1. The owner of $1 may have put another in its
+# place: what that leads to is not touched.
+go_inside() {
+    [ "$inside" != "$1" ] || return 0
+    go "$1"
+    here=${PWD%/}
+    cd -P -- ./.etcd-tools 2>/dev/null || die "$1/.etcd-tools: entering it failed"
+    case $PWD:$(stat -c %u:%a .) in
+    "$here/.etcd-tools:0:700" | "$here/.etcd-tools:0:2700") inside=$1 ;;
+    *) die "$1/.etcd-tools was replaced meanwhile" ;;
     esac
 }
+remove_staged() {
+    if [ -e ./.etcd-tools ] || [ -L ./.etcd-tools ]; then rm -rf -- ./.etcd-tools; fi
+}
+need() { command -v "$1" >/dev/null || die "$1: not found: install it to unpack what is sent"; }
+is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
 
 # Stages what a line of the plan says.
 stage() {
-    case $1 in
+    kind=$1
+    shift
+    case $kind in
     user) # NAME HOME
-        attempt "user $2: creating it" useradd --system --user-group --home-dir "$3" --no-create-home --shell /sbin/nologin "$2"
+        attempt "user $1: creating it" useradd --system --user-group --home-dir "$2" --no-create-home --shell /sbin/nologin "$1"
         ;;
     owner) # OWNER GROUP
-        case $2 in *[!0-9]*) id -u "$2" >/dev/null 2>&1 || die "user $2: no such user: list it in the node's users" ;; esac
-        case $3 in *[!0-9]*) getent group "$3" >/dev/null || die "group $3: no such group" ;; esac
+        case $1 in *[!0-9]*) id -u "$1" >/dev/null 2>&1 || die "user $1: no such user: list it in the node's users" ;; esac
+        case $2 in *[!0-9]*) getent group "$2" >/dev/null || die "group $2: no such group" ;; esac
         ;;
-    stale) # PATH
-        at "$2"
+    stale) # FOLDER
+        go "$1"
         remove_staged
         ;;
     folder) # PATH MODE OWNER:GROUP
-        enter "$2"
-        own "$2" "$3" "$4"
-        label "$2"
+        go "$1"
+        own "$1" "$2" "$3"
+        label "$1"
         ;;
-    file) # PATH SIZE SHA256 MODE OWNER:GROUP
-        at "$2"
-        [ ! -d "./$name" ] || [ -L "./$name" ] || die "$2: a folder is in the place of the file: move it away"
+    staging) # FOLDER
+        go "$1"
         remove_staged
-        receive "$staged" "$2" "$3" "$4" "$5" "$6"
-        label "$PWD/${staged#./}"
+        attempt "$1/.etcd-tools: making the folder" mkdir -m 700 -- ./.etcd-tools
+        label "$1/.etcd-tools"
         ;;
-    release) # DIR SIZE SHA256 BINARIES
-        for tool in tar gzip; do
-            command -v $tool >/dev/null || die "$tool: not found: install it to unpack the release"
-        done
-        at "$2"
-        remove_staged
-        attempt "$2: making the folder" mkdir -- "$staged"
-        receive "$staged/archive" "$2" "$3" "$4" 600 :
-        said=$(tar -xzf "$staged/archive" -C "$staged" --strip-components=1 --no-same-owner 2>&1) ||
-            die "$2: unpacking: $(printf '%s\n' "$said" | head -n 1 | sed 's/.*: //')"
-        rm -- "$staged/archive"
+    release) # FOLDER NAME SIZE SHA256 BINARIES
+        need tar
+        need gzip
+        go_inside "$1"
+        release=$1/$2
+        attempt "$release: making the folder" mkdir -- "$2"
+        said=$( (head -c "$3" > archive) 2>&1) || die "$release: writing: $(why "$said")"
+        sum=$(sha256sum < archive)
+        [ "${sum%% *}" = "$4" ] ||
+            die "$release: what arrived does not have the SHA-256 of the document: $(wc -c < archive) of $3 bytes"
+        said=$(tar -xzf archive -C "$2" --strip-components=1 --no-same-owner 2>&1) ||
+            die "$release: unpacking: $(printf '%s\n' "$said" | head -n 1 | sed 's/.*: //')"
+        rm -- archive
         IFS=' '
         for binary in $5; do
-            chmod 755 "$staged/$binary" || die "$2: $binary is not in the archive"
+            chmod 755 "$2/$binary" || die "$release: $binary is not in the archive"
             # systemd may run no file that has the label of a library.
-            [ ! "$selinux" ] || attempt "$2: chcon" chcon -t bin_t "$staged/$binary"
+            [ ! "$selinux" ] || attempt "$release: chcon" chcon -t bin_t "$2/$binary"
         done
         IFS=$tab
-        chmod 755 "$staged"
-        if [ -e "$staged/etcd" ]; then
-            said=$(timeout 10 "$staged/etcd" --version 2>&1 < /dev/null | head -n 1)
+        chmod 755 "$2"
+        if [ -e "$2/etcd" ]; then
+            said=$(timeout 10 "$2/etcd" --version 2>&1 < /dev/null | head -n 1)
             case $said in
             'etcd Version: '*) ;;
             # The shell that the C library tries on what the kernel refuses prints its bytes.
-            *[!\ -~]*) die "$2: etcd does not run on this host: fetch the release for its architecture" ;;
-            *) die "$2: etcd does not run on this host: $(why "$said")" ;;
+            *[!\ -~]*) die "$release: etcd does not run on this host: fetch the release for its architecture" ;;
+            *) die "$release: etcd does not run on this host: $(why "$said")" ;;
             esac
         fi
+        ;;
+    links) # FOLDER TARGET...: of the same names as their targets
+        go_inside "$1"
+        shift
+        attempt "$inside: linking" ln -s -t . -- "$@"
+        ;;
+    files) # FOLDER SIZE NAME...: they come in a tar archive of SIZE bytes
+        need tar
+        go_inside "$1"
+        size=$2
+        shift 2
+        for name; do
+            ! is_folder "../$name" || die "$inside/$name: a folder is in the place of the file: move it away"
+        done
+        said=$(head -c "$size" 2>/dev/null | tar -xmf - --no-same-owner --no-same-permissions 2>&1) ||
+            case $said in
+            *'Unexpected EOF'* | *'not look like a tar'*) die "$inside: the files were truncated in transit: run again" ;;
+            *)
+                # What is written in part only is all that there is room for.
+                said=$(first "$said" | sed 's/Wrote only .*/No space left on device/')
+                die "$inside/${said%%: *}: writing: ${said##*: }"
+                ;;
+            esac
+        ;;
+    sums) # FOLDER LINE...: what sha256sum says of the files
+        go_inside "$1"
+        shift
+        said=$(printf '%s\n' "$@" | sha256sum -c --quiet - 2>&1) || {
+            said=${said%%: FAILED*}
+            die "$inside/${said##*"$newline"}: what arrived does not have the SHA-256 of the document: run again"
+        }
+        ;;
+    own) # FOLDER MODE OWNER:GROUP NAME...
+        go_inside "$1"
+        mode=$2 owner=$3
+        shift 3
+        attempt "$inside: setting the owner" chown -- "$owner" "$@"
+        attempt "$inside: setting the mode" chmod -- "$mode" "$@"
+        ;;
+    flush) # FOLDER NAME...
+        go_inside "$1"
+        shift
+        # Older than coreutils 8.24, sync knows no files and syncs everything: as good.
+        attempt "$inside: syncing what was written" sync -- "$@"
         ;;
     esac
 }
 
 # Puts in place what a line of the plan says.
 place() {
-    case $1 in
+    kind=$1
+    shift
+    case $kind in
     attributes) # PATH MODE OWNER:GROUP
-        enter "$2"
-        own "$2" "$3" "$4"
+        go "$1"
+        own "$1" "$2" "$3"
         ;;
-    release) # DIR SIZE SHA256 BINARIES
-        at "$2"
-        if [ -d "./$name" ]; then
+    release) # FOLDER NAME SIZE SHA256 BINARIES
+        go_inside "$1"
+        if is_folder "../$2"; then
             # It is in use: each binary is the old or the new one at any moment.
             IFS=' '
             for binary in $5; do
-                attempt "$2/$binary: renaming into place" mv -fT -- "$staged/$binary" "./$name/$binary"
+                attempt "$1/$2/$binary: renaming into place" mv -fT -- "$2/$binary" "../$2/$binary"
             done
             IFS=$tab
-            remove_staged
         else
-            attempt "$2: renaming into place" mv -fT -- "$staged" "./$name"
+            attempt "$1/$2: renaming into place" mv -fT -- "$2" "../$2"
         fi
         ;;
-    link) # PATH TARGET
-        at "$2"
-        remove_staged
-        attempt "$2: linking" ln -s -- "$3" "$staged"
-        attempt "$2: linking" mv -fT -- "$staged" "./$name"
+    place) # FOLDER NAME...
+        go_inside "$1"
+        shift
+        # The folder that the staging folder lies in: root alone can move that to another.
+        said=$(mv -f -t .. -- "$@" 2>&1) || die "$inside: renaming into place: $(first "$said")"
+        if [ "$selinux" ]; then
+            for name; do
+                set -- "$@" "${inside%/}/$name"
+                shift
+            done
+            label "$@"
+        fi
         ;;
-    remove) # PATH
-        at "$2"
-        remove_staged
-        attempt "$2: removing it" rm -f -- "./$name"
+    remove) # FOLDER NAME...
+        go "$1"
+        folder=$1
+        shift
+        for name; do
+            ! is_folder "./$name" || die "$folder/$name: a folder is in the place of the file: move it away"
+        done
+        attempt "$folder: removing files" rm -f -- "$@"
         ;;
-    file) # PATH SIZE SHA256 MODE OWNER:GROUP
-        at "$2"
-        attempt "$2: renaming into place" mv -fT -- "$staged" "./$name"
-        label "$2"
+    done) # FOLDER
+        go "$1"
+        remove_staged
+        attempt "$1: syncing the folder" sync -- .
         ;;
     esac
 }
@@ -159,10 +211,9 @@ place() {
 # Removes what is staged for a line of the plan.
 unstage() {
     case $1 in
-    file | release | link)
+    staging)
         (
-            resolve "${2%/*}/"
-            staged=./.${2##*/}.etcd-tools
+            resolve "$2"
             if cd -P -- "$real" && [ "$PWD" = "$real" ]; then remove_staged; fi
         ) 2>/dev/null
         ;;
@@ -181,34 +232,7 @@ each() {
     done
 }
 
-# Adds up the paths to sync, some hundred to a process. Older than coreutils 8.24, sync
-# knows no files and syncs everything: as good. Without a name all others would, too.
-to_sync='' to_sync_count=0
-sync_later() {
-    to_sync=$to_sync$1$newline to_sync_count=$((to_sync_count + 1))
-    if [ $to_sync_count -ge 200 ]; then sync_now; fi
-}
-sync_now() {
-    IFS=$newline
-    # shellcheck disable=SC2086
-    [ ! "$to_sync" ] || attempt "syncing what was written" sync $to_sync
-    IFS=$tab
-    to_sync='' to_sync_count=0
-}
-sync_staged() {
-    case $1 in
-    file) sync_later "${2%/*}/.${2##*/}.etcd-tools" ;;
-    release)
-        IFS=' '
-        for binary in $5; do sync_later "${2%/*}/.${2##*/}.etcd-tools/$binary"; IFS=' '; done
-        IFS=$tab
-        ;;
-    esac
-}
-sync_folder() {
-    case $1 in sync) sync_later "$2" ;; esac
-}
-
+inside=''
 all=1000000
 staged_lines=0
 clean_up() {
@@ -224,9 +248,5 @@ stage_counted() {
     stage "$@"
 }
 each stage_counted $all
-each sync_staged $all
-sync_now
 each place $all
-each sync_folder $all
-sync_now
 staged_lines=0

@@ -6,6 +6,7 @@
 
 mod apply;
 mod manifest;
+mod stage;
 mod state;
 
 use std::collections::HashMap;
@@ -161,7 +162,7 @@ impl Push {
                 let texts = state.texts(&held.host, plan.differing()).await?;
                 plan.show(run, manifest, &state, &texts);
             } else if !plan.is_empty() {
-                let (size, input) = plan.input();
+                let (size, input) = plan.input()?;
                 held.host.change(apply::SCRIPT, &[&size], &input, SILENCE).await?;
                 run.report(ToolResult::changed(Code::Pushed, plan.summary()).on(name));
             }

@@ -1,6 +1,6 @@
 //! What a node has, as `state.sh` tells it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,8 +20,8 @@ pub(crate) struct State {
     pub users: HashSet<String>,
     /// By path.
     pub found: HashMap<String, Found>,
-    /// The paths beside which an interrupted run left a temporary file.
-    pub stale: HashSet<String>,
+    /// The folders in which an interrupted run left what it had staged.
+    pub stale: BTreeSet<String>,
     /// Whether the release is unpacked, whole.
     pub release: bool,
     /// The binaries whose links are right.
@@ -79,7 +79,7 @@ impl State {
         match parts[..] {
             ["machine", machine] => self.machine = machine.into(),
             ["user", name] => drop(self.users.insert(name.into())),
-            ["stale", path] => drop(self.stale.insert(path.into())),
+            ["stale", folder] => drop(self.stale.insert(folder.into())),
             ["path", real, path] => asked.push((real, path)),
             ["stat", size, mode, owner, group, uid, gid, kind, real] => {
                 let found = Found {

@@ -7,12 +7,12 @@ newline='
 # The echo of some shells changes backslashes.
 say() { printf '%s\n' "$1"; }
 # Sets $real to the folder of the path $1, $name to its last part, and reports what an
-# interrupted run left beside it.
+# interrupted run left in the folder.
 at() {
     name=${1##*/} folder=${1%/*}
     resolve "${folder:-/}"
     real=${real%/}
-    if [ -e "$real/.$name.etcd-tools" ] || [ -L "$real/.$name.etcd-tools" ]; then say "stale$tab$1"; fi
+    if [ -e "$real/.etcd-tools" ] || [ -L "$real/.etcd-tools" ]; then say "stale$tab${folder:-/}"; fi
 }
 # Adds up the paths to look at, some hundred to a process, and those of regular files.
 paths='' regular='' count=0
@@ -62,6 +62,7 @@ while read -r kind a b c; do
         ;;
     release) # DIR BIN_DIR BINARIES
         at "$a"
+        at "$b/etcd"
         [ ! -e "$a" ] || [ -d "$a" ] || die "$a: a file is in the place of the folder: move it away"
         good=1
         IFS=' '

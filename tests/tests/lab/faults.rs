@@ -248,8 +248,8 @@ fn disks_that_take_nothing() {
     let expected = [
         "/etc/etcd/ssl/server.crt: writing: No space left on device".to_owned(),
         format!("{release}: writing: No space left on device"),
-        "/etc/etcd/ssl/server.crt: writing: Read-only file system".to_owned(),
-        format!("{release}: making the folder: Read-only file system"),
+        "/etc/etcd/ssl/.etcd-tools: making the folder: Read-only file system".to_owned(),
+        "/usr/local/bin/.etcd-tools: making the folder: Read-only file system".to_owned(),
         format!("installed release {newer}, wrote 4 files"),
     ];
     for (node, expected) in nodes.iter().zip(expected) {
@@ -374,7 +374,7 @@ fn archives_and_files_that_are_not_what_they_should_be() {
     );
     let pushed = pushed
         .says("etcd-push: etcd-01: flock: not found: install util-linux")
-        .says("etcd-push: etcd-03: tar: not found: install it to unpack the release");
+        .says("etcd-push: etcd-03: tar: not found: install it to unpack what is sent");
     assert_eq!(errors(&pushed), NODES.map(|node| error(node, "command-failed")));
     unchanged(&lab, &NODES, &before);
 }

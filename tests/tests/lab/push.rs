@@ -157,7 +157,7 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
                     /data/etcd\n";
     assert_eq!(lab.on("etcd-01", stat), expected);
     let labels = lab.on("etcd-01", "grep -v selinuxenabled /run/labels");
-    for path in ["/srv/shared/.a.etcd-tools", "/srv/shared/a", "/etc/secret"] {
+    for path in ["/srv/shared/.etcd-tools", "/srv/shared/a", "/etc/secret"] {
         let line = format!("restorecon -- {path}");
         assert!(labels.lines().any(|label| label == line), "{labels}");
     }
@@ -204,4 +204,46 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
         "etcd-push: etcd-01: no GNU coreutils here (busybox?): install the coreutils package",
     );
     lab.on("etcd-01", "rm /usr/local/bin/*");
+}
+
+#[test]
+fn the_number_of_processes_does_not_depend_on_that_of_the_files() {
+    let lab = Lab::with_nodes(1);
+    lab.bash("mkdir files; for at in $(seq 1000); do echo $at > files/$at; done").ok();
+    let processes = |count: usize| {
+        let file = |at| json!({"path": format!("/srv/many/{at}"), "mode": "0644", "local": format!("files/{at}")});
+        let files: Value = (1..=count).map(file).collect();
+        lab.write("many.json", &document(1, &files, &json!([])));
+        lab.kill_at(&HOSTS[..1], usize::MAX);
+        let line = format!("etcd-push: etcd-01: wrote {count} files");
+        lab.bash("etcd-push < many.json").ok().says(&line);
+        let counted = lab.on("etcd-01", "cat /run/kill/count");
+        assert!(!lab.killed(&HOSTS[..1]));
+        lab.bash("etcd-push < many.json")
+            .ok()
+            .says(&format!("etcd-push: etcd-01: {count} files already in place"));
+        let found = lab.on("etcd-01", "cd /srv; cat many/* | sort -n | cksum; rm -r many");
+        assert_eq!(found, lab.bash(&format!("seq {count} | cksum")).ok().stdout);
+        counted.trim().parse::<usize>().unwrap()
+    };
+    let (ten, thousand) = (processes(10), processes(1000));
+    assert!(ten > 3 && thousand < 3 * ten, "{ten} and {thousand} processes");
+
+    // Names as files may have them, up to the longest.
+    let long = "n".repeat(255);
+    let names = [&long, "a\\b", "-rf", "a b*", "x: y", "\u{e9}", "*"];
+    let file = |name: &&str| {
+        json!({"path": format!("/srv/odd/{name}"), "mode": "4750", "owner": "1", "group": "daemon",
+               "content": name})
+    };
+    let files: Value = names.iter().map(file).collect();
+    lab.write("odd.json", &document(1, &files, &json!([])));
+    lab.bash("etcd-push < odd.json").ok().says("etcd-push: etcd-01: wrote 7 files");
+    let found = lab.on("etcd-01", "cd /srv/odd; for name in *; do cat -- \"$name\"; echo; done");
+    let mut sorted = names;
+    sorted.sort_unstable();
+    assert_eq!(found.lines().collect::<Vec<_>>(), sorted);
+    let stat = lab.on("etcd-01", "stat -c '%a %U:%G' -- /srv/odd/* | sort -u");
+    assert_eq!(stat, "4750 daemon:daemon\n");
+    lab.bash("etcd-push < odd.json").ok().says("etcd-push: etcd-01: 7 files already in place");
 }
