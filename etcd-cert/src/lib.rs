@@ -15,7 +15,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use pipeline::disk::Lock;
 use pipeline::document::Pki;
-use pipeline::{Code, Common, Error, Run, Tool, ToolResult, is_dns_name, parse_duration, terminal};
+use pipeline::{
+    Code, Common, Error, Examples, Run, Tool, ToolResult, is_dns_name, parse_duration, terminal,
+};
 use time::OffsetDateTime;
 
 use authority::{Authority, ProvidedCa};
@@ -133,6 +135,60 @@ pub(crate) struct Ca {
 impl Tool for Cert {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(command: &str) -> Examples {
+        match command {
+            "etcd-cert" => &[
+                (
+                    "All certificates of the nodes, and the CA if there is none:",
+                    "etcd-cert issue < nodes.txt > cluster.json",
+                ),
+                (
+                    "From cron: who must be renewed within a month?",
+                    "etcd-cert check --pki /etc/etcd-tools/pki --within 30d < /dev/null",
+                ),
+            ],
+            "issue" => &[
+                (
+                    "What is missing or due, with a further name in all certificates:",
+                    "etcd-cert issue --san etcd.example.com < nodes.txt > cluster.json",
+                ),
+                (
+                    "Renew what ends within 60 days and roll it out:",
+                    "etcd-cert issue --renew-before 60d < nodes.txt | etcd-render | etcd-push | \\\n  etcd-unit start",
+                ),
+                (
+                    "By a CA of yours:",
+                    "etcd-cert issue --ca-cert corp.crt --ca-key corp.key < nodes.txt > out.json",
+                ),
+            ],
+            "ca" => &[(
+                "Make the CA before there is a list of nodes:",
+                "etcd-cert ca --pki /etc/etcd-tools/pki < nodes.txt",
+            )],
+            "check" => &[
+                (
+                    "Exit 1 if a certificate ends within two weeks:",
+                    "etcd-cert check --pki /etc/etcd-tools/pki --within 14d < /dev/null",
+                ),
+                (
+                    "For node_exporter's textfile collector:",
+                    "etcd-cert check -o prometheus --pki /etc/etcd-tools/pki < /dev/null",
+                ),
+            ],
+            "client" => &[
+                (
+                    "A certificate for Prometheus, pki/clients/prometheus.crt:",
+                    "etcd-cert client prometheus",
+                ),
+                (
+                    "One that is valid for 90 days:",
+                    "etcd-cert client backup --validity 90d --pki /etc/etcd-tools/pki",
+                ),
+            ],
+            _ => &[],
+        }
     }
 
     fn without(command: &str) -> &'static [&'static str] {

@@ -25,7 +25,7 @@ use etcd::{Kubernetes, Version};
 use indicatif::DecimalBytes;
 use pipeline::document::{Arch, Release};
 use pipeline::{
-    Code, Common, Error, Exit, IN_WORDS, Run, Tool, ToolResult, parse_duration, terminal,
+    Code, Common, Error, Examples, Exit, IN_WORDS, Run, Tool, ToolResult, parse_duration, terminal,
 };
 
 use crate::cache::Cache;
@@ -93,6 +93,20 @@ fn timeout(text: &str) -> Result<Duration, String> {
 impl Tool for Fetch {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(_: &str) -> Examples {
+        &[
+            (
+                "The release and then all else, from a list of nodes:",
+                "etcd-fetch v3.6.16 < nodes.txt | etcd-cert issue | etcd-render | etcd-push",
+            ),
+            ("Into the cache only, e.g. before a maintenance window:", "etcd-fetch v3.6.16"),
+            (
+                "From a mirror, with etcdctl for this machine in ~/bin:",
+                "etcd-fetch v3.6.16 --mirror https://mirror.example.com/etcd --unpack ~/bin",
+            ),
+        ]
     }
 
     fn without(_: &str) -> &'static [&'static str] {

@@ -14,7 +14,7 @@ use anyhow::Result;
 use client::{ClusterProbe, EndpointArgs, Problem, Targets};
 use cluster::route::{Route, Via};
 use pipeline::terminal::{self, Progress};
-use pipeline::{Common, Error, Run, Tool};
+use pipeline::{Common, Error, Examples, Run, Tool};
 use remote::{Fleet, SshArgs};
 
 /// Health and status of an etcd cluster
@@ -69,6 +69,23 @@ enum Format {
 impl Tool for Health {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(_: &str) -> Examples {
+        &[
+            (
+                "Wait until all members are healthy and agree:",
+                "etcd-unit start < cluster.json | etcd-health --wait",
+            ),
+            (
+                "Any etcd, from a script:",
+                "etcd-health --endpoints https://10.0.0.1:2379 --cacert ca.crt --cert c.crt \\\n  --key c.key",
+            ),
+            (
+                "Behind a firewall, over ssh, and with the members' data compared:",
+                "etcd-health --via ssh --hash cluster.json",
+            ),
+        ]
     }
 
     fn without(_: &str) -> &'static [&'static str] {

@@ -13,7 +13,7 @@ use client::EndpointArgs;
 use cluster::Lease;
 use cluster::route::{Route, Via};
 use etcd::Version;
-use pipeline::{Code, Common, Run, Tool, ToolResult, terminal};
+use pipeline::{Code, Common, Examples, Run, Tool, ToolResult, terminal};
 use remote::{Fleet, SshArgs};
 
 use crate::members::Members;
@@ -83,6 +83,37 @@ enum Downgrade {
 impl Tool for Maintain {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(command: &str) -> Examples {
+        match command {
+            "etcd-maintain" => &[(
+                "From what runs to the newest, step by step:",
+                "etcd-maintain path v3.7.3 < nodes.txt",
+            )],
+            "path" => &[("Which versions lie between?", "etcd-maintain path v3.7.3 < nodes.txt")],
+            "downgrade" => &[(
+                "One minor version back, asked first:",
+                "etcd-maintain downgrade validate v3.6.16 < nodes.txt",
+            )],
+            "validate" => &[(
+                "Would a downgrade be allowed?",
+                "etcd-maintain downgrade validate v3.5.33 < nodes.txt",
+            )],
+            "enable" => &[(
+                "Before older binaries are pushed:",
+                "etcd-maintain downgrade enable v3.5.33 < nodes.txt > /dev/null",
+            )],
+            "cancel" => &[(
+                "Back from a downgrade that was begun:",
+                "etcd-maintain downgrade cancel < nodes.txt > /dev/null",
+            )],
+            "raft-snapshot" => &[(
+                "Before the step to 3.7, if etcd-push asks for it:",
+                "etcd-maintain raft-snapshot < nodes.txt > /dev/null",
+            )],
+            _ => &[],
+        }
     }
 
     fn without(command: &str) -> &'static [&'static str] {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use client::CredentialArgs;
-use pipeline::{Common, IN_WORDS, Run, Tool, terminal};
+use pipeline::{Common, Examples, IN_WORDS, Run, Tool, terminal};
 use remote::SshArgs;
 
 /// The members of an etcd cluster: list, add, promote, remove, replace
@@ -126,6 +126,50 @@ struct UpdateArgs {
 impl Tool for Member {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(command: &str) -> Examples {
+        match command {
+            "etcd-member" => &[
+                ("Who is a member?", "etcd-member list nodes.txt"),
+                (
+                    "Take on a cluster that others deployed:",
+                    "etcd-member list --endpoints https://10.0.0.1:2379 -o nodes > nodes.txt",
+                ),
+            ],
+            "list" => &[
+                ("With quorum or without:", "etcd-member list nodes.txt"),
+                (
+                    "A node list of a running cluster:",
+                    "etcd-member list --endpoints https://10.0.0.1:2379 --cacert ca.crt \\\n  --cert c.crt --key c.key -o nodes > nodes.txt",
+                ),
+                (
+                    "What kube-apiserver is to have as --etcd-servers:",
+                    "etcd-member list -o endpoints nodes.txt",
+                ),
+            ],
+            "add" => &[(
+                "The next node of the list that is no member yet:",
+                "etcd-fetch < nodes.txt | etcd-cert issue | etcd-member add | etcd-render | \\\n  etcd-push | etcd-unit start | etcd-member promote | etcd-health --wait",
+            )],
+            "promote" => &[(
+                "Wait up to ten minutes for the learner to catch up:",
+                "etcd-member promote --timeout 600 cluster.json > /dev/null",
+            )],
+            "remove" => &[(
+                "Out of the cluster and of the document:",
+                "etcd-member remove etcd-03 < cluster.json > smaller.json",
+            )],
+            "replace" => &[(
+                "A node whose disk was lost, to be added again:",
+                "etcd-member replace etcd-02 < cluster.json | etcd-member add > added.json",
+            )],
+            "update" => &[(
+                "After a node's address has changed in the list:",
+                "etcd-member update cluster.json > updated.json",
+            )],
+            _ => &[],
+        }
     }
 
     fn without(command: &str) -> &'static [&'static str] {

@@ -19,7 +19,7 @@ use ::cluster::{fit, wal};
 use anyhow::Result;
 use client::CredentialArgs;
 use pipeline::document::Node;
-use pipeline::{Code, Common, IN_WORDS, Run, Severity, Tool, ToolResult, terminal};
+use pipeline::{Code, Common, Examples, IN_WORDS, Run, Severity, Tool, ToolResult, terminal};
 use remote::{Fleet, Host, Query, SshArgs, fan_out};
 
 use crate::facts::{Facts, Offset};
@@ -117,6 +117,17 @@ struct Seen<'a> {
 impl Tool for Preflight {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(_: &str) -> Examples {
+        &[
+            ("Can these hosts run etcd?", "etcd-preflight nodes.txt"),
+            (
+                "As a stage: an error stops the pipe before anything is changed:",
+                "etcd-fetch v3.6.16 < nodes.txt | etcd-preflight | etcd-cert issue | \\\n  etcd-render | etcd-push | etcd-unit start",
+            ),
+            ("Without writing to the disks:", "etcd-preflight --skip disk-latency nodes.txt"),
+        ]
     }
 
     fn without(_: &str) -> &'static [&'static str] {

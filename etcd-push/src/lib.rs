@@ -18,7 +18,7 @@ use cluster::fit::{self, Allowed, Purpose};
 use cluster::{Held, Lease, wal};
 use pipeline::document::{File, Node};
 use pipeline::terminal::Progress;
-use pipeline::{Code, Common, IN_WORDS, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Examples, IN_WORDS, Run, Tool, ToolResult};
 use remote::{Error, Fleet, SshArgs, fan_out};
 
 use crate::apply::Plan;
@@ -61,6 +61,20 @@ pub struct Push {
 impl Tool for Push {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(_: &str) -> Examples {
+        &[
+            (
+                "All that the document lists:",
+                "etcd-render < cluster.json | etcd-push | etcd-unit start",
+            ),
+            (
+                "One file to all nodes, from a script:",
+                "etcd-push --file motd:/etc/motd:0644 nodes.txt > /dev/null",
+            ),
+            ("What would change, as diffs:", "etcd-push --check cluster.json > /dev/null"),
+        ]
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {

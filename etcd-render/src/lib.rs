@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use etcd::{Minor, Version, layout};
 use pipeline::document::{Directory, Document, File, Node, Unit};
-use pipeline::{Code, Common, Error, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Error, Examples, Run, Tool, ToolResult};
 
 use data::Data;
 use templates::Templates;
@@ -40,6 +40,20 @@ const LONG_ABOUT: &str =
 impl Tool for Render {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(_: &str) -> Examples {
+        &[
+            (
+                "Between the certificates and the nodes:",
+                "etcd-cert issue < nodes.txt | etcd-render --etcd-version v3.6.16 | etcd-push",
+            ),
+            (
+                "See the files of one node:",
+                "etcd-render cluster.json | jq -r '.nodes[0].files[].content'",
+            ),
+            ("Start templates of your own:", "etcd-render --print-templates templates"),
+        ]
     }
 
     fn without(_: &str) -> &'static [&'static str] {

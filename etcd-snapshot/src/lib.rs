@@ -19,7 +19,7 @@ mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use pipeline::{Common, Run, Tool, terminal};
+use pipeline::{Common, Examples, Run, Tool, terminal};
 
 /// Snapshots of etcd: save, verify, status, prune, restore
 #[derive(Debug, Parser)]
@@ -67,6 +67,52 @@ enum Command {
 impl Tool for Snapshot {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(command: &str) -> Examples {
+        match command {
+            "etcd-snapshot" => &[
+                (
+                    "A snapshot that is known to be good:",
+                    "etcd-snapshot save --to /backup/ < cluster.json > /dev/null",
+                ),
+                ("Are the old ones, too?", "etcd-snapshot verify /backup/*.db"),
+            ],
+            "save" => &[
+                (
+                    "Into a folder, with metrics for node_exporter:",
+                    "etcd-snapshot save --to /backup/ --metrics /var/lib/node_exporter/etcd.prom \\\n  < cluster.json > /dev/null",
+                ),
+                (
+                    "Encrypted, off this machine:",
+                    "etcd-snapshot save --to - cluster.json | age -r age1… > snapshot.age",
+                ),
+                (
+                    "Of a member that still serves though quorum is lost:",
+                    "etcd-snapshot save --from etcd-02 --to last.db < cluster.json > /dev/null",
+                ),
+            ],
+            "verify" => &[
+                ("All of a folder:", "etcd-snapshot verify /backup/*.db"),
+                (
+                    "A copy of a database that no tool made:",
+                    "etcd-snapshot verify --no-trailer member/snap/db",
+                ),
+            ],
+            "status" => &[("What is in it:", "etcd-snapshot status -o table /backup/*.db")],
+            "prune" => &[
+                (
+                    "A week of days, a month of weeks, a year of months:",
+                    "etcd-snapshot prune /backup --keep-last 3 --keep-daily 7 --keep-weekly 4 \\\n  --keep-monthly 12",
+                ),
+                ("What would go?", "etcd-snapshot prune --check --keep-last 3 /backup"),
+            ],
+            "restore" => &[(
+                "Stage while the old cluster serves, then swap:",
+                "etcd-snapshot restore --stage last.db < cluster.json | \\\n  etcd-unit stop --lose-quorum | etcd-snapshot restore last.db | \\\n  etcd-unit start | etcd-health --wait",
+            )],
+            _ => &[],
+        }
     }
 
     fn without(command: &str) -> &'static [&'static str] {

@@ -18,7 +18,7 @@ use cluster::fit::{self, Allowed, Purpose};
 use cluster::units::{self, NodeState, WantedUnit};
 use cluster::{Held, Lease};
 use pipeline::document::{Node, Unit as DocumentUnit};
-use pipeline::{Common, Error, IN_WORDS, Run, Tool, disk, unit_name};
+use pipeline::{Common, Error, Examples, IN_WORDS, Run, Tool, disk, unit_name};
 use remote::{Fleet, SshArgs};
 
 use crate::stop::Removal;
@@ -100,6 +100,64 @@ const READING: &[&str] = &[
 impl Tool for Unit {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn examples(command: &str) -> Examples {
+        match command {
+            "etcd-unit" => &[
+                (
+                    "Install and start etcd, restart one by one whoever needs it:",
+                    "etcd-unit start < cluster.json",
+                ),
+                ("What systemd knows of it on all nodes:", "etcd-unit status nodes.txt"),
+                (
+                    "The last lines of one node's journal:",
+                    "etcd-unit logs --only etcd-02 nodes.txt",
+                ),
+            ],
+            "install" => &[(
+                "Unit files in place and enabled, nothing started:",
+                "etcd-unit install < cluster.json",
+            )],
+            "start" => &[
+                (
+                    "After files were pushed:",
+                    "etcd-push < cluster.json | etcd-unit start | etcd-health --wait",
+                ),
+                (
+                    "Which members would be restarted?",
+                    "etcd-unit start --check cluster.json > /dev/null",
+                ),
+                (
+                    "A unit of your own on all nodes:",
+                    "etcd-unit start --unit node-agent.service nodes.txt > /dev/null",
+                ),
+            ],
+            "restart" => &[(
+                "One member at a time, each caught up before the next:",
+                "etcd-unit restart cluster.json > /dev/null",
+            )],
+            "stop" => &[
+                (
+                    "One node for maintenance, if the others are a quorum:",
+                    "etcd-unit stop --only etcd-02 cluster.json > /dev/null",
+                ),
+                ("The whole cluster:", "etcd-unit stop --lose-quorum cluster.json > /dev/null"),
+            ],
+            "uninstall" => &[(
+                "Off the hosts; the data stay:",
+                "etcd-unit uninstall --lose-quorum cluster.json > /dev/null",
+            )],
+            "status" => &[
+                ("A table of all nodes:", "etcd-unit status -o table nodes.txt"),
+                (
+                    "Any unit, for a script:",
+                    "etcd-unit status --unit chrony.service -o json nodes.txt | \\\n  jq -r '.nodes[].units[].active'",
+                ),
+            ],
+            "logs" => &[("The last 100 lines of each node:", "etcd-unit logs -n 100 nodes.txt")],
+            _ => &[],
+        }
     }
 
     fn without(command: &str) -> &'static [&'static str] {

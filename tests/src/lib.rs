@@ -6,6 +6,7 @@
 //! and so on, so that many tests run at once. `scripts/test` builds the tools,
 //! brings the labs up, and runs the tests; without a lab they fail, and say so.
 
+pub mod man;
 mod releases;
 
 use std::os::unix::process::CommandExt;

@@ -8,6 +8,7 @@ use std::path::Path;
 use clap::{ArgAction, Command, ValueEnum};
 use etcd::Minor;
 use pipeline::{Code, Document, IN_WORDS, command};
+use tests::man::pages;
 use tests::repository;
 
 /// The command lines of all tools.
@@ -93,11 +94,53 @@ fn every_check_of_a_preflight_is_described() {
 
 #[test]
 fn the_man_pages_are_those_of_the_tools() {
-    let folder = tempfile::tempdir().unwrap();
-    for command in commands() {
-        clap_mangen::generate_to(command, folder.path()).unwrap();
+    let tools: Vec<_> = commands().iter().map(|tool| tool.get_name().to_owned()).collect();
+    let pages = [
+        pages::<etcd_fetch::Fetch>(&tools),
+        pages::<etcd_preflight::Preflight>(&tools),
+        pages::<etcd_cert::Cert>(&tools),
+        pages::<etcd_render::Render>(&tools),
+        pages::<etcd_push::Push>(&tools),
+        pages::<etcd_unit::Unit>(&tools),
+        pages::<etcd_health::Health>(&tools),
+        pages::<etcd_snapshot::Snapshot>(&tools),
+        pages::<etcd_maintain::Maintain>(&tools),
+        pages::<etcd_member::Member>(&tools),
+    ];
+    let pages: BTreeMap<_, _> = pages.into_iter().flatten().collect();
+    for (name, page) in &pages {
+        for section in ["EXAMPLES", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"] {
+            assert!(page.contains(section), "{name}: no {section}");
+        }
     }
-    same_as_committed(&repository().join("docs/man"), committed(folder.path()));
+    same_as_committed(&repository().join("docs/man"), pages);
+}
+
+#[test]
+fn the_examples_are_command_lines_that_the_tools_take() {
+    let tools = commands();
+    let mut count = 0;
+    for_each_command(commands(), &mut |command| {
+        let help = command.render_help().to_string();
+        let examples = help.split_once("Examples:\n").map_or("", |(_, examples)| examples);
+        let examples = examples.split("\n\n").next().unwrap_or_default();
+        assert!(!examples.is_empty(), "{}: no examples", command.get_name());
+        let lines = examples.replace("\\\n", " ");
+        let lines = lines.lines().filter_map(|line| line.strip_prefix("    "));
+        for stage in lines.flat_map(|line| line.split('|')) {
+            // What is redirected is the shell's.
+            let words = stage.split('<').next().unwrap().split(" > ").next().unwrap();
+            let words: Vec<_> = words.split_whitespace().collect();
+            let Some(tool) = tools.iter().find(|tool| words.first() == Some(&tool.get_name()))
+            else {
+                continue;
+            };
+            let parsed = tool.clone().try_get_matches_from(&words);
+            assert!(parsed.is_ok(), "{stage}: {}", parsed.unwrap_err());
+            count += 1;
+        }
+    });
+    assert!(count > 50, "only {count} were tried");
 }
 
 #[test]
@@ -150,7 +193,8 @@ fn for_each_command(commands: Vec<Command>, look: &mut impl FnMut(&mut Command))
     for mut command in commands {
         command.build();
         look(&mut command);
-        for_each_command(command.get_subcommands().cloned().collect(), look);
+        let commands = command.get_subcommands().filter(|command| command.get_name() != "help");
+        for_each_command(commands.cloned().collect(), look);
     }
 }
 

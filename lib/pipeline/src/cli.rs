@@ -46,19 +46,33 @@ pub struct Common {
 
 /// The command line of a tool as it is parsed and documented: every long flag
 /// but those [`IN_WORDS`] has an environment variable `ETCD_TOOLS_…`, and the help
-/// ends with the exit codes.
+/// ends with examples and, for the tool as a whole, the exit codes.
 pub fn command<T: Tool>() -> Command {
     let footer = format!(
         "Every flag that accepts no risk has an environment variable: ETCD_TOOLS_ and\n\
-         its name in capitals, e.g. ETCD_TOOLS_KEEP_GOING=1 for --keep-going.\n\n{}",
+         its name in capitals, e.g. ETCD_TOOLS_KEEP_GOING=1 for --keep-going.\n\n\
+         Exit codes:\n{}",
         exit::TABLE
     );
-    let command = <T as CommandFactory>::command();
+    let command = with_examples::<T>(<T as CommandFactory>::command(), &footer);
     let global = command.get_arguments().filter(|arg| arg.is_global_set()).cloned();
     let global: Vec<_> = global.collect();
     let command = with_document::<T>(command, &global)
         .mut_arg("check", |check| check.visible_alias("dry-run").visible_short_alias('n'));
-    with_environment(command).after_help(footer).term_width(80)
+    with_environment(command).term_width(80)
+}
+
+/// Ends the help of each command with its examples, and that of the tool with `footer` too.
+fn with_examples<T: Tool>(command: Command, footer: &str) -> Command {
+    let mut end = String::new();
+    for (what, line) in T::examples(command.get_name()) {
+        let start = if end.is_empty() { "Examples:\n" } else { "" };
+        end += &format!("{start}  {what}\n    {}\n", line.replace('\n', "\n    "));
+    }
+    if !footer.is_empty() {
+        end = format!("{end}\n{footer}");
+    }
+    command.mut_subcommands(|command| with_examples::<T>(command, "")).after_help(end)
 }
 
 /// What [`Tool::without`] calls the argument that names the document.

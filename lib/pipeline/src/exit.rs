@@ -27,9 +27,7 @@ pub enum Exit {
 }
 
 /// The table as `--help` and the man pages print it.
-pub(crate) const TABLE: &str = "\
-Exit codes:
-   0  done
+pub const TABLE: &str = "   0  done
    1  the answer is no: unhealthy, due for renewal, or --check found a
       difference
    2  the command line is wrong

@@ -14,10 +14,16 @@ use crate::original::Original;
 use crate::read::{self, Input};
 use crate::{Code, Common, Error, Exit, Severity, ToolResult, cli, results, terminal, validate};
 
+/// Command lines, each after what it is for. A line that goes on ends in a backslash.
+pub type Examples = &'static [(&'static str, &'static str)];
+
 /// A tool: its command line, and the one job it does on a document.
 pub trait Tool: clap::Parser {
     /// The flags that every tool has.
     fn common(&self) -> &Common;
+
+    /// Command lines that a user of the (sub)command `command` would type.
+    fn examples(command: &str) -> Examples;
 
     /// Whether the tool reads stdin at all. Default: yes.
     fn reads_stdin(&self) -> bool {
