@@ -1,6 +1,6 @@
 //! What has to be done on a node, and the script that does it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use cluster::fit::Facts;
@@ -112,9 +112,6 @@ impl<'a> Plan<'a> {
         for user in &self.users {
             lines.add("user", &[&user.name, &user.home]);
         }
-        for (owner, group) in self.owners().collect::<BTreeSet<_>>() {
-            lines.add("owner", &[owner, group]);
-        }
         for folder in &self.stale {
             lines.add("stale", &[folder]);
         }
@@ -152,13 +149,6 @@ impl<'a> Plan<'a> {
             folders.entry(split(&wanted.file.path).0).or_default().files.push(wanted);
         }
         folders
-    }
-
-    fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
-        let directories = self.new_directories.iter().chain(&self.directories);
-        let directories = directories.map(|d| (&*d.owner, &*d.group));
-        let files = self.files.iter().map(|f| (&*f.file.owner, &*f.file.group));
-        directories.chain(files).filter(|o| *o != ("root", "root"))
     }
 
     /// What is done, on one line.

@@ -59,10 +59,6 @@ stage() {
     user) # NAME HOME
         attempt "user $1: creating it" useradd --system --user-group --home-dir "$2" --no-create-home --shell /sbin/nologin "$1"
         ;;
-    owner) # OWNER GROUP
-        case $1 in *[!0-9]*) id -u "$1" >/dev/null 2>&1 || die "user $1: no such user: list it in the node's users" ;; esac
-        case $2 in *[!0-9]*) getent group "$2" >/dev/null || die "group $2: no such group" ;; esac
-        ;;
     stale) # FOLDER
         go "$1"
         remove_staged

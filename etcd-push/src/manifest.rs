@@ -1,5 +1,6 @@
 //! What one node is to have.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -167,6 +168,11 @@ impl Manifest<'_> {
         let mut lines = String::new();
         for user in &self.node.users {
             lines += &format!("user\t{}\n", user.name);
+        }
+        let directories = self.node.directories.iter().map(|d| (&d.owner, &d.group));
+        let files = self.files.iter().map(|wanted| (&wanted.file.owner, &wanted.file.group));
+        for (owner, group) in directories.chain(files).collect::<BTreeSet<_>>() {
+            lines += &format!("owner\t{owner}\t{group}\n");
         }
         for directory in &self.node.directories {
             lines += &format!("folder\t{}\n", directory.path);

@@ -35,12 +35,23 @@ look() {
     IFS=$tab
     paths='' regular='' count=0
 }
+# Whether the user or group $2 is there, or will be: useradd makes a group of the name, too.
+created=' '
+exists() { # DATABASE NAME
+    case $2 in *[!0-9]*) ;; *) return 0 ;; esac
+    case $created in *" $2 "*) return 0 ;; esac
+    getent "$1" "$2" >/dev/null
+}
 say "machine$tab$(uname -m)"
 IFS=$tab
 while read -r kind a b c; do
     case $kind in
     user) # NAME
-        if id -u "$a" >/dev/null 2>&1; then say "user$tab$a"; fi
+        if id -u "$a" >/dev/null 2>&1; then say "user$tab$a"; else created="$created$a "; fi
+        ;;
+    owner) # OWNER GROUP, after all users
+        exists passwd "$a" || die "user $a: no such user: list it in the node's users"
+        exists group "$b" || die "group $b: no such group"
         ;;
     folder) # PATH
         resolve "$a"

@@ -195,6 +195,7 @@ impl Problems {
             self.once(&mut seen, format!("{path}.path"), &file.path);
             self.file(&path, file);
         }
+        self.below_files(node, path);
         let mut seen = HashMap::new();
         for (at, user) in node.users.iter().enumerate() {
             let path = format!("{path}.users[{at}]");
@@ -304,6 +305,22 @@ impl Problems {
         }
         if let Some(sum) = &file.sha256 {
             self.sha256(path, sum);
+        }
+    }
+
+    /// A file has nothing below it.
+    fn below_files(&mut self, node: &Node, path: &str) {
+        let of_files = node.files.iter().map(|file| file.path.as_str()).enumerate();
+        let files: HashMap<_, _> = of_files.clone().map(|(at, place)| (place, at)).collect();
+        let directories = node.directories.iter().map(|directory| directory.path.as_str());
+        let directories = directories.enumerate().map(|(at, place)| ("directories", at, place));
+        for (kind, at, place) in directories.chain(of_files.map(|(at, place)| ("files", at, place)))
+        {
+            let mut folders = place.match_indices('/').map(|(end, _)| &place[..end]);
+            if let Some(file) = folders.find_map(|folder| files.get(folder)) {
+                let what = format!("below {path}.files[{file}].path, which is a file");
+                self.wrong(format!("{path}.{kind}[{at}].path"), place, &what);
+            }
         }
     }
 
@@ -543,6 +560,20 @@ mod tests {
                 r#"{{"name": "a", "address": "1.1.1.1", "files": [{same}, {same}]}}"#
             )),
             ["stdin: nodes[0].files[1].path: \"/x\" is also nodes[0].files[0].path"]
+        );
+        let below = r#"{"path": "/x/y/z", "mode": "0600", "content": ""}"#;
+        let folder = r#"{"path": "/x/y", "mode": "0700"}"#;
+        assert_eq!(
+            problems(&format!(
+                r#"{{"name": "a", "address": "1.1.1.1", "files": [{below}, {same}],
+                     "directories": [{folder}, {{"path": "/xy", "mode": "0700"}}]}}"#
+            )),
+            [
+                "stdin: nodes[0].directories[0].path: \"/x/y\": below nodes[0].files[1].path, \
+                 which is a file",
+                "stdin: nodes[0].files[0].path: \"/x/y/z\": below nodes[0].files[1].path, which \
+                 is a file",
+            ]
         );
         assert_eq!(
             problems(

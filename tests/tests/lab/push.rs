@@ -184,6 +184,25 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
     let untouched = lab.on("etcd-01", "stat -c %U /etc/sudoers.d; ls /etc/sudoers.d/x 2>&1; true");
     assert!(untouched.starts_with("root\n") && untouched.contains("No such file"), "{untouched}");
 
+    // An owner that is not there is found before anything is written, with --check, too.
+    for (owner, group, why) in [
+        ("nobody", "nobodies", "group nobodies: no such group"),
+        ("etcd", "root", "user etcd: no such user: list it in the node's users"),
+    ] {
+        let files = json!([{"path": "/etc/x", "mode": "0644", "content": "x",
+                            "owner": owner, "group": group}]);
+        lab.write("owner.json", &document(1, &files, &json!([])));
+        for command in ["etcd-push --check", "etcd-push"] {
+            let refused = lab.bash(&format!("{command} < owner.json")).exits(3);
+            refused.says(&format!("etcd-push: etcd-01: {why}"));
+        }
+    }
+    lab.bash(
+        "jq '.nodes[].users = [{name: \"etcd\", home: \"/srv\"}] | .nodes[].files[].group = \"etcd\" \
+         | del(.results)' owner.json | etcd-push",
+    )
+    .ok();
+
     // What is no regular file is not read.
     lab.bash("mkfifo pipe").ok();
     for local in ["pipe", "/dev/zero"] {
