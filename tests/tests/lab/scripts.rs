@@ -1,7 +1,7 @@
 //! The scripts that chain the tools, and pipes whose stages fail, under bash,
 //! dash and make.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use tempfile::TempDir;
 use tests::{Lab, Ran, bash, guide, repository, run, tools};
@@ -44,7 +44,7 @@ fn deploy_asks_and_teardown_asks_twice() {
 
     // Nobody to ask.
     let ran = lab.bash(&deploy(&format!("nodes.txt {version}"))).exits(2);
-    assert_eq!(ran.stderr, "deploy: not on a terminal, nobody to ask: say --yes\n");
+    assert_eq!(ran.stderr, "deploy: not on a terminal, nobody to ask: pass --yes\n");
     let ran = lab.bash(&deploy("missing.txt --yes")).exits(66);
     assert_eq!(
         ran.stderr,
@@ -87,7 +87,7 @@ fn deploy_asks_and_teardown_asks_twice() {
     let ran = lab.bash(&teardown("nodes.txt")).exits(2);
     assert_eq!(
         ran.stderr,
-        "teardown: not on a terminal, nobody to ask: say --yes, \
+        "teardown: not on a terminal, nobody to ask: pass --yes, \
          and with --purge --delete-data, too\n"
     );
     let ran = on_terminal(&lab, "y\n", &teardown("nodes.txt")).exits(1);
@@ -291,10 +291,16 @@ fn usage_is_an_error_of_its_own() {
         assert_eq!(ran.stderr.lines().next(), Some(line), "{name} {args:?}");
     }
 
-    // A copy of the script, far from any tools.
-    fs::copy(script("deploy"), folder.path().join("deploy")).unwrap();
+    // A copy of the scripts, far from any tools.
+    for name in ["deploy", "common.bash"] {
+        fs::copy(script(name), folder.path().join(name)).unwrap();
+    }
     let ran = run(folder.path(), "env", &["PATH=/usr/bin:/bin", "./deploy", "--yes", "nodes.txt"]);
     ran.exits(2).says("deploy: etcd-fetch: not on the PATH: run scripts/install");
+    // A link to the script finds what it needs, and is what speaks.
+    symlink(script("deploy"), folder.path().join("etcd-deploy")).unwrap();
+    let ran = run(folder.path(), "./etcd-deploy", &["--force"]);
+    ran.exits(2).says("etcd-deploy: --force: no such option: see etcd-deploy --help");
 }
 
 #[test]

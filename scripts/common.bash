@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# What the scripts share: they source it. Each has its own usage().
+
+PATH=$PATH:$(dirname "$(realpath "$0")")/../target/release
+script=$(basename "$0")
+yes='' # not empty: nobody is asked
+
+say() { printf '%s: %s\n' "$script" "$*" >&2; }
+die() { say "${@:2}"; exit "$1"; } # exit code, message
+misused() { usage >&2; exit 2; }
+unknown_option() { die 2 "$1: no such option: see $script --help"; }
+
+# installed TOOL: ends the script where it is not.
+installed() { command -v "$1" >/dev/null || die 2 "$1: not on the PATH: run scripts/install"; }
+
+# can_ask OPTIONS: ends the script without a terminal, naming the OPTIONS that answer for
+# it. Answers are not read from stdin, which may be the list of nodes.
+can_ask() {
+  { [[ -t 2 ]] && { exec 3</dev/tty; } 2>/dev/null; } ||
+    die 2 "not on a terminal, nobody to ask: pass $1"
+}
+
+# agreed QUESTION: whether the answer is y; asks again until it is y or n.
+agreed() {
+  local answer=''
+  [[ ! $yes ]] || return 0
+  until [[ $answer == [yn] ]]; do
+    printf '%s: %s? [y/n] ' "$script" "$1" >&2
+    read -ru 3 answer || answer=n
+  done
+  [[ $answer == y ]]
+}
+
+# typed WORDS: whether they were typed, for what cannot be taken back.
+typed() {
+  local answer=''
+  printf '%s: type "%s" to go on: ' "$script" "$1" >&2
+  read -ru 3 answer || true
+  [[ $answer == "$1" ]]
+}
+
+# read_nodes FILE: prints it, "-" being stdin.
+read_nodes() { cat -- "$1" || die 66 "$1: cannot be read"; }
+
+# The client URLs of the members of $list, as kube-apiserver takes them.
+servers() { etcd-member list -q -o endpoints <<<"${list:?}" 2>/dev/null; }
+
+# say_servers BEFORE: what a Kubernetes operator changes next.
+say_servers() {
+  local now
+  now=$(servers) || die 3 "nobody tells who the members are now"
+  say "--etcd-servers of kube-apiserver before: $1"
+  say "--etcd-servers of kube-apiserver now:    $now"
+}
