@@ -69,18 +69,39 @@ fn the_contract_has_every_code_of_results_and_no_other() {
     for code in Code::value_variants() {
         table += &format!("| `{code}` | {} |\n", code.meaning());
     }
-    let path = repository().join("docs/contract.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once("<!-- codes -->\n").unwrap();
-    let (committed, after) = rest.split_once("<!-- end of codes -->").unwrap();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        let marks = ["<!-- codes -->\n", "<!-- end of codes -->"];
-        fs::write(&path, [before, marks[0], &table, marks[1], after].concat()).unwrap();
-    } else {
-        assert!(committed == table, "contract.md is not what the code says: run UPDATE_DOCS=1");
-    }
+    same_as_between("docs/contract.md", "codes", &table);
     let all: BTreeSet<_> = Code::value_variants().iter().map(|code| code.name()).collect();
     assert_eq!(all.len(), Code::value_variants().len());
+}
+
+#[test]
+fn the_readme_has_every_setting_and_the_version_of_rust() {
+    let schema = serde_json::to_value(schemars::schema_for!(Document)).unwrap();
+    let settings = schema["$defs"]["Settings"]["properties"].as_object().unwrap();
+    let mut table = String::from("| setting | meaning |\n| --- | --- |\n");
+    for (name, setting) in settings {
+        let meaning = setting["description"].as_str().expect("a description").replace('\n', " ");
+        table += &format!("| `{name}` | {meaning} |\n");
+    }
+    same_as_between("README.md", "settings", &table);
+    let cargo = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let version = cargo.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("Rust {version} or newer")), "README: not {version}");
+}
+
+/// `table` is what `file` has between the marks `name` and `end of name`.
+fn same_as_between(file: &str, name: &str, table: &str) {
+    let path = repository().join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    let marks = [format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->")];
+    let (before, rest) = text.split_once(&marks[0]).unwrap();
+    let (committed, after) = rest.split_once(&marks[1]).unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, [before, &marks[0], table, &marks[1], after].concat()).unwrap();
+    } else {
+        assert!(committed == table, "{file} is not what the code says: run UPDATE_DOCS=1");
+    }
 }
 
 #[test]

@@ -60,6 +60,12 @@ fn the_first_command_ends_with_three_healthy_members() {
     let healthy = |table: &str| table.lines().filter(|line| line.contains("  healthy  ")).count();
     assert_eq!(healthy(&first.stdout), 3, "{}", first.stdout);
     assert!(first.stdout.contains("/lab ssh etcd-01"), "{}", first.stdout);
+    // What it prints for etcdctl, typed into a shell.
+    let (exports, others): (Vec<_>, Vec<_>) =
+        first.stdout.lines().partition(|line| line.starts_with("export "));
+    let etcdctl = others.iter().find_map(|line| line.strip_prefix("etcdctl:")).unwrap();
+    let status = lab.run("bash", &["-c", &format!("{}\n{etcdctl}", exports.join("\n"))]).ok();
+    assert_eq!(status.stdout.matches("https://192.168.1.").count(), 3, "{}", status.stdout);
     let pid = "systemctl show etcd -p MainPID";
     let before = lab.on("etcd-01", pid);
     let second = demo(&[]).says("etcd-unit: etcd-01: etcd.service running as configured");
