@@ -191,6 +191,7 @@ impl Rendered {
         node.set_unit(Unit {
             name: layout::UNIT.into(),
             enabled: Some(true),
+            started: None,
             content: self.unit,
             status: None,
         });

@@ -211,6 +211,7 @@ impl Unit {
                 name: name.clone(),
                 // Others cannot be enabled: what needs them starts them.
                 enabled: units::has_install_section(&content).then_some(true),
+                started: None,
                 content: content.clone(),
                 status: None,
             });

@@ -42,7 +42,9 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
                 false => drop(work.install(run, node, wanted, state)),
             }
         }
-        work.finish(tool, run, node, if well { "already installed" } else { "" }).await;
+        let names: Vec<_> = node.units.iter().map(|(wanted, _)| &*wanted.name).collect();
+        let nothing = well.then(|| format!("{} already installed", names.join(", ")));
+        work.finish(tool, run, node, nothing).await;
     })
     .await;
     lease.release().await;
@@ -77,7 +79,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let jobs = fleet.jobs().max(if starting > 0 { plans.len() } else { 0 });
     let outdated = fan_out(jobs, plans, async |plan: Plan| {
         let Plan { state, work, outdated, well, .. } = plan;
-        let nothing = if outdated.is_empty() && well { "running as configured" } else { "" };
+        let nothing = (outdated.is_empty() && well).then(|| as_configured(state));
         let done = work.finish(tool, run, state, nothing).await;
         Some(rolling::Target { state, units: outdated }).filter(|t| done && !t.units.is_empty())
     })
@@ -119,6 +121,9 @@ impl<'a> Plan<'a> {
                 reasons.insert("unit".into());
             }
             // What the stages before would have written counts with --check as well.
+            if would_change(run, node) && state.drop_ins_differ(&node.node.files) {
+                reasons.insert("unit".into());
+            }
             if wanted.name == ETCD && would_change(run, node) {
                 let pending = allowed.pending(&run.document, node.node);
                 reasons.extend(pending.into_iter().map(str::to_owned));
@@ -134,6 +139,7 @@ impl<'a> Plan<'a> {
         let is_member = is_member(wanted, state);
         match (state.active(), reasons) {
             ("active", []) => {}
+            _ if wanted.is_left_alone(state) => {}
             ("active", _) if is_member => {
                 self.outdated
                     .push((name.clone(), format!("its {} had changed", reasons.join(" and "))));
@@ -143,9 +149,9 @@ impl<'a> Plan<'a> {
                 self.starts_member |= is_member;
                 self.work.job(tool, "restart", name);
             }
-            // What does one job is started by its timer, or once.
-            _ if state.is_template() || state.is_triggered() => {}
+            // What does one job is started once.
             (_, []) if state.has_run() => {}
+            _ if state.is_template() || state.is_triggered() => {}
             _ => {
                 self.starts_member |= is_member;
                 self.work.job(tool, "start", name);
@@ -163,6 +169,17 @@ impl<'a> Plan<'a> {
             }
         }
     }
+}
+
+/// What is said of a node on which there is nothing to do.
+fn as_configured(node: &NodeState) -> String {
+    let names = |active: bool, then: &str| {
+        let units = node.units.iter().filter(|(_, state)| state.is_active() == active);
+        let names: Vec<_> = units.map(|(wanted, _)| wanted.name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("{} {then}", names.join(", ")))
+    };
+    let parts = [names(false, "installed as configured"), names(true, "running as configured")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Reports a masked unit, which is left as it is; says whether it is one.
@@ -198,6 +215,9 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         let mut work = Work::default();
         let mut units = Vec::new();
         for (wanted, unit) in &state.units {
+            if wanted.is_left_alone(unit) {
+                continue;
+            }
             if is_member(wanted, unit) {
                 units.push((wanted.name.clone(), "as asked".to_owned()));
             } else if !unit.is_template() && !unit.is_triggered() {
@@ -209,7 +229,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
     }
     members.retain(|member| !member.units.is_empty());
     fan_out(fleet.jobs(), others, async |(state, work): (&NodeState, Work)| {
-        work.finish(tool, run, state, "").await
+        work.finish(tool, run, state, None).await
     })
     .await;
     if !members.is_empty() {
@@ -315,14 +335,18 @@ impl Work {
         other_text
     }
 
-    /// Does it, and reports it; says whether all went well. `nothing` is said of
-    /// the units when there is nothing to do; empty: nothing is said.
-    async fn finish(self, tool: &Unit, run: &Run, node: &NodeState<'_>, nothing: &str) -> bool {
+    /// Does it, and reports it; says whether all went well. `nothing` is said
+    /// when there is nothing to do.
+    async fn finish(
+        self,
+        tool: &Unit,
+        run: &Run,
+        node: &NodeState<'_>,
+        nothing: Option<String>,
+    ) -> bool {
         let name = node.node.name.as_str();
         if self.done.is_empty() && self.changes.is_empty() {
-            if !nothing.is_empty() {
-                let names: Vec<_> = node.units.iter().map(|(wanted, _)| &*wanted.name).collect();
-                let message = format!("{} {nothing}", names.join(", "));
+            if let Some(message) = nothing {
                 run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
             return true;

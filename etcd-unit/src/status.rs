@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use cluster::units::{self, UnitState};
+use cluster::units::{self, NodeState, UnitState, WantedUnit};
 use pipeline::document::{Node, UnitStatus};
 use pipeline::{Code, Run, ToolResult, terminal};
 use remote::Fleet;
@@ -36,17 +36,20 @@ impl Args {
 pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Args) -> Result<()> {
     let mut found: Vec<(String, String, UnitStatus)> = Vec::new();
     let mut rows = Vec::new();
+    let mut results = Vec::new();
     let queries = |node: &Node| vec![units::query(&tool.wanted(node))];
     for (node, reply) in fleet.query(run.nodes(), None, queries).await {
         let state = reply.and_then(|reply| {
             let answer = reply.answers.first().map_or(&[][..], Vec::as_slice);
-            UnitState::read(answer)
+            NodeState::read(node, &reply.host, tool.wanted(node), answer).map(|state| state.units)
         });
         match state {
             Ok(states) => {
-                for (unit, status) in states.into_iter().map(|s| (s.name.clone(), s.status())) {
-                    rows.push(row(&node.name, &unit, &status));
-                    found.push((node.name.clone(), unit, status));
+                for (wanted, state) in states {
+                    let status = state.status();
+                    rows.push(row(&node.name, &wanted.name, &status));
+                    results.push(result(&wanted, &state, &status).on(&node.name));
+                    found.push((node.name.clone(), wanted.name, status));
                 }
             }
             Err(error) => {
@@ -56,9 +59,7 @@ pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Arg
             }
         }
     }
-    for (node, unit, status) in &found {
-        run.report(result(unit, status).on(node));
-    }
+    results.into_iter().for_each(|result| run.report(result));
     if args.wants_table() {
         terminal::print(&pipeline::table(&HEADER, rows, 0..0))?;
     }
@@ -72,8 +73,16 @@ pub(crate) async fn status(tool: &Unit, run: &mut Run, fleet: &Fleet, args: &Arg
     Ok(())
 }
 
-fn result(unit: &str, status: &UnitStatus) -> ToolResult {
+fn result(wanted: &WantedUnit, state: &UnitState, status: &UnitStatus) -> ToolResult {
+    let unit = &wanted.name;
     let UnitStatus { active, sub, .. } = status;
+    if state.is_template() {
+        return ToolResult::unchanged(Code::UpToDate, format!("{unit} is a template"));
+    }
+    if wanted.may_be_down(state) && ["inactive", "activating"].contains(&active.as_str()) {
+        let message = format!("{unit} is {active} ({sub}): it need not run all the time");
+        return ToolResult::unchanged(Code::UpToDate, message);
+    }
     if active != "active" {
         return ToolResult::error(Code::Unhealthy, format!("{unit} is {active} ({sub})"));
     }

@@ -4,8 +4,10 @@
 mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use pipeline::document::{Node, Unit, UnitStatus};
+use pipeline::disk;
+use pipeline::document::{File, Node, Unit, UnitStatus};
 use remote::{Error, Host, Query};
 
 pub use change::{Changes, JobResult};
@@ -14,6 +16,9 @@ pub use etcd::layout::UNIT as ETCD;
 /// Says what a node has of the units that its stdin names, one a line; an empty
 /// line ends the list.
 const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
+
+/// Where the unit files are, and the folders of their drop-ins.
+const FOLDER: &str = "/etc/systemd/system";
 
 /// The clock readings are this exact, in seconds: /proc has hundredths.
 const CLOCK: f64 = 0.02;
@@ -40,6 +45,16 @@ impl WantedUnit {
         wanted
     }
 
+    /// Whether it is neither started nor restarted here, but by a timer or the operator.
+    pub fn is_left_alone(&self, state: &UnitState) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.started == Some(false)) || state.is_timed()
+    }
+
+    /// Whether it is as it should be while nothing of it runs.
+    pub fn may_be_down(&self, state: &UnitState) -> bool {
+        self.is_left_alone(state) || state.is_template() || state.is_triggered() || state.has_run()
+    }
+
     /// Whether this is the unit that runs the etcd member of the node, as far as
     /// its name and its text tell; see [`UnitState::runs_etcd`].
     pub fn runs_etcd(&self) -> bool {
@@ -58,6 +73,22 @@ impl WantedUnit {
 /// etcd, or systemd stops that one with it.
 pub fn is_member(wanted: &WantedUnit, state: &UnitState) -> bool {
     wanted.runs_etcd() || state.runs_etcd() || state.takes_etcd_along().is_some()
+}
+
+/// The unit that `unit` starts, if it is a timer, a socket or a path.
+fn triggered(unit: &Unit) -> Option<String> {
+    let (stem, kind) = unit.name.rsplit_once('.')?;
+    let key = match kind {
+        "timer" | "path" => "Unit",
+        "socket" => "Service",
+        _ => return None,
+    };
+    let value = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == key).then(|| value.trim().to_owned())
+    };
+    let named = unit.content.lines().filter_map(value).rfind(|name| !name.is_empty());
+    Some(named.unwrap_or_else(|| format!("{stem}.service")))
 }
 
 fn is_etcd(binary: &str) -> bool {
@@ -87,7 +118,13 @@ impl<'a> NodeState<'a> {
         wanted: Vec<WantedUnit>,
         answer: &[String],
     ) -> Result<Self, Error> {
-        let states = UnitState::read(answer)?;
+        let mut states = UnitState::read(answer)?;
+        // systemd knows nothing yet of what is only about to be installed.
+        for state in &mut states {
+            let triggers =
+                node.units.iter().filter(|unit| triggered(unit).as_ref() == Some(&state.name));
+            state.triggers.extend(triggers.map(|unit| unit.name.clone()));
+        }
         Ok(Self { node, host, units: wanted.into_iter().zip(states).collect() })
     }
 }
@@ -109,6 +146,10 @@ pub struct UnitState {
     /// Whether an interrupted run left a temporary file.
     pub stale_temp: bool,
     show: BTreeMap<String, String>,
+    /// The timers, sockets and paths that start it.
+    triggers: BTreeSet<String>,
+    /// The hashes of its drop-ins in `/etc/systemd/system`, by their paths.
+    drop_ins: BTreeMap<String, String>,
     other_binary: bool,
     /// What the main process runs.
     executable: Option<String>,
@@ -170,6 +211,11 @@ impl UnitState {
             "show" => {
                 let (key, value) = value.split_once('\t')?;
                 self.show.insert(key.into(), value.into());
+            }
+            "trigger" => drop(self.triggers.insert(value.into())),
+            "drop-in" => {
+                let (sum, path) = value.split_once('\t')?;
+                self.drop_ins.insert(path.into(), sum.into());
             }
             "takes" => {
                 let (unit, binary) = value.split_once('\t')?;
@@ -238,13 +284,36 @@ impl UnitState {
 
     /// Whether something else starts it: a timer, a socket, a path.
     pub fn is_triggered(&self) -> bool {
-        !self.show("TriggeredBy").is_empty()
+        !self.triggers.is_empty()
+    }
+
+    /// Whether a timer starts it.
+    pub fn is_timed(&self) -> bool {
+        self.triggers.iter().any(|unit| unit.ends_with(".timer"))
     }
 
     /// Whether it does one job, and these tools have had it done since boot, as it is
     /// defined now.
     pub fn has_run(&self) -> bool {
-        self.show("Type") == "oneshot" && self.record.is_some() && self.record == self.disk
+        self.show("Type") == "oneshot"
+            && self.record.is_some()
+            && self.record == self.disk
+            && !self.needs_reload()
+    }
+
+    /// Whether `files` hold drop-ins of it that are not on the node yet, or others there.
+    pub fn drop_ins_differ(&self, files: &[File]) -> bool {
+        let folder = format!("{FOLDER}/{}.d/", self.name);
+        let is_drop_in = |file: &&File| {
+            let name = file.path.strip_prefix(&folder);
+            name.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
+        };
+        files.iter().filter(is_drop_in).any(|file| {
+            let local = || disk::sha256_of(Path::new(file.local.as_deref()?)).ok();
+            let content = || Some(disk::sha256(file.content.as_deref()?.as_bytes()));
+            let wanted = content().or_else(local).filter(|_| !file.absent);
+            self.drop_ins.get(&file.path) != wanted.as_ref()
+        })
     }
 
     /// Whether systemd has not read the unit file since it was changed.
@@ -410,8 +479,7 @@ mod tests {
     #[test]
     fn etcds_own_unit_is_known_by_what_it_runs() {
         let unit = |name: &str, content: &str| {
-            let unit =
-                Unit { name: name.into(), enabled: None, content: content.into(), status: None };
+            let unit = Unit { name: name.into(), content: content.into(), ..Unit::default() };
             WantedUnit { name: name.into(), unit: Some(unit) }.runs_etcd()
         };
         assert!(unit("etcd.service", ""));

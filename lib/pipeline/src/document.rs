@@ -290,7 +290,7 @@ pub struct File {
 }
 
 /// A systemd unit, in `/etc/systemd/system`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Unit {
     /// The unit's name, as `etcd.service`.
@@ -298,6 +298,10 @@ pub struct Unit {
     /// Whether it starts at boot; absent leaves that as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Whether `etcd-unit start` has it running; `false` leaves it to a timer or to the
+    /// operator: it is installed, and neither started nor restarted. Default `true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<bool>,
     /// The text of the unit file.
     pub content: String,
     /// What was last seen of it on the node. Written by `etcd-unit status`.

@@ -96,9 +96,15 @@ fn any_units_converge() {
     let service = |more: &str, command: &str| format!("[Service]\n{more}ExecStart={command}\n");
     let install = "[Install]\nWantedBy=multi-user.target\n";
     let units = [
-        // A job and its timer, one that is done once, a template and an instance of it.
+        // Jobs and their timers, one that is done once, a template and an instance of it.
         ("job.service", false, service("Type=oneshot\n", "/bin/sh -c 'echo x >> /root/job'")),
         ("job.timer", true, format!("[Timer]\nOnCalendar=2100-01-01\n{install}")),
+        ("other.service", false, service("", "/bin/sh -c 'echo x >> /root/job; sleep 1000'")),
+        (
+            "night.timer",
+            true,
+            format!("[Timer]\nOnCalendar=2100-01-01\nUnit=other.service\n{install}"),
+        ),
         ("once.service", false, service("Type=oneshot\n", "/bin/sh -c 'echo x >> /root/once'")),
         ("nap@.service", false, service("", "/bin/sleep %i")),
         ("nap@1000.service", false, service("", "/bin/sleep 1000")),
@@ -106,37 +112,109 @@ fn any_units_converge() {
         ("static.service", true, service("", "/bin/sleep 1000")),
         ("own.service", true, service("", "/bin/sleep 1000") + install),
     ];
-    let units: Vec<_> = units
+    let mut units: Vec<_> = units
         .iter()
         .map(|(name, enabled, content)| match enabled {
             true => json!({"name": name, "enabled": true, "content": content}),
             false => json!({"name": name, "content": content}),
         })
         .collect();
-    let document = |units: &[Value]| {
+    // The operator starts it when it is time.
+    let by_hand = service("", "/bin/sh -c 'echo x >> /root/job; sleep 1000'") + install;
+    units.push(
+        json!({"name": "hand.service", "enabled": true, "started": false, "content": by_hand}),
+    );
+    let with_files = |units: &[Value], files: Value| {
         json!({"apiVersion": "etcd-tools/v1", "nodes": [
-            {"name": "web", "address": "192.168.1.100", "units": units}]})
+            {"name": "web", "address": "192.168.1.100", "units": units, "files": files}]})
         .to_string()
     };
+    let document = |units: &[Value]| with_files(units, json!([]));
     lab.write("document.json", &document(&units));
     lab.bash("etcd-unit start < document.json").ok();
-    let state = "cat /root/once; test ! -e /root/job; systemctl is-active job.timer own static \
-                 nap@1000 | tr '\\n' ' '; systemctl show own static nap@1000 -p MainPID";
+    let state = "cat /root/once; ls /root/job 2>/dev/null; systemctl is-active job.timer \
+                 night.timer own static nap@1000 | tr '\\n' ' '; systemctl is-enabled hand; \
+                 systemctl show own static nap@1000 -p MainPID";
     let before = lab.on(HOST, state);
-    assert!(before.starts_with("x\nactive active active active "), "{before}");
-    let ran = lab.bash("etcd-unit start < document.json").ok();
-    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    assert!(ran.stderr.ends_with(" running as configured\n"), "{}", ran.stderr);
+    let expected = "x\nactive active active active active enabled\nMainPID=";
+    assert!(before.starts_with(expected), "{before}");
+    let as_it_is = "etcd-unit: web: job.service, other.service, once.service, nap@.service, \
+                    hand.service installed as configured; job.timer, night.timer, \
+                    nap@1000.service, static.service, own.service running as configured\n";
+    assert_eq!(lab.bash("etcd-unit start < document.json").ok().stderr, as_it_is);
+    lab.bash("etcd-unit restart --unit hand.service < document.json").ok();
     assert_eq!(lab.on(HOST, state), before);
+    let ran = lab.bash("etcd-unit status -o table < document.json").ok();
+    ran.says("etcd-unit: web: hand.service is inactive (dead): it need not run all the time");
+    // One that is at work goes on with what it was started with.
+    lab.on(HOST, "systemctl start hand");
+    let pid = lab.on(HOST, "systemctl show hand -p MainPID");
+    let mut changed = units.clone();
+    changed[9]["content"] = json!(by_hand.replace("1000", "2000"));
+    lab.write("changed.json", &document(&changed));
+    lab.bash("etcd-unit start < changed.json").ok().says("etcd-unit: web: installed hand.service");
+    assert_eq!(lab.on(HOST, "systemctl show hand -p MainPID"), pid);
+    lab.bash("etcd-unit start < document.json").ok();
 
-    // One that ends at once has not been started.
-    let broken = |command: &str| json!({"name": "x.service", "content": service("", command)});
-    lab.write("broken.json", &document(&[broken("/bin/false")]));
-    lab.bash("etcd-unit start < broken.json").exits(3).says(
-        "etcd-unit: web: x.service was started and ended at once: it is failed (failed): \
-         Main process exited, code=exited, status=1/FAILURE",
+    // A drop-in that is pushed is a reason to restart a unit, or to do its job again.
+    let drop_in = |unit: &str, line: &str| {
+        json!({"path": format!("/etc/systemd/system/{unit}.d/more.conf"),
+               "content": format!("[Service]\n{line}\n")})
+    };
+    let files = json!([
+        drop_in("own.service", "Environment=A=1"),
+        drop_in("once.service", "Environment=A=1"),
+        drop_in("hand.service", "Environment=A=1"),
+    ]);
+    lab.write("files.json", &with_files(&units, files));
+    let pids = "systemctl show own static hand nap@1000 -p MainPID; cat /root/once";
+    let as_before = lab.on(HOST, pids);
+    let ran = lab.bash("etcd-push --check < files.json | etcd-unit start --check").exits(1);
+    assert!(
+        ran.stderr.ends_with(
+            "etcd-unit: web: would start once.service\netcd-unit: web: would restart own.service\n"
+        ),
+        "{}",
+        ran.stderr
     );
-    lab.write("broken.json", &document(&[broken("/nowhere")]));
+    assert_eq!(lab.on(HOST, pids), as_before);
+    let ran = lab.bash("etcd-push < files.json | etcd-unit start").ok();
+    assert!(ran.stderr.contains(" started once.service"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" restarted own.service"), "{}", ran.stderr);
+    let environment = "tr '\\0' '\\n' < /proc/$(systemctl show own -p MainPID --value)/environ | grep ^A=; \
+                       cat /root/once; wc -l < /root/job";
+    assert_eq!(lab.on(HOST, environment), "A=1\nx\nx\n1\n");
+    assert_eq!(lab.bash("etcd-unit start < files.json").ok().stderr.lines().count(), 1);
+
+    // One that ends at once, or a moment after, has not been started.
+    let broken = |more: &str, command: &str| {
+        let x = json!({"name": "x.service", "content": service(more, command)});
+        lab.write("broken.json", &document(&[x]));
+        lab.bash("etcd-unit start < broken.json").exits(3)
+    };
+    broken("", "/bin/false").says(
+        "etcd-unit: web: x.service was started and ended at once (code=exited, \
+         status=1/FAILURE, NRestarts=0): it is failed (failed)",
+    );
+    broken("", "/bin/sh -c 'sleep 0.7; echo no such queue >&2; exit 7'").says(
+        "etcd-unit: web: x.service was started and ended at once (code=exited, \
+         status=7/NOTRUNNING, NRestarts=0): it is failed (failed): no such queue",
+    );
+    broken("Restart=always\nRestartSec=1h\n", "/bin/sh -c 'sleep 0.7; kill -9 $$$$'").says(
+        "etcd-unit: web: x.service was started and ended at once (code=killed, \
+         status=9/KILL, NRestarts=0): it is activating (auto-restart)",
+    );
+    let again = "/bin/sh -c 'echo no such queue; sleep 0.7; test -e /root/x || { touch /root/x; exit 7; }; sleep 1000'";
+    broken("Restart=always\n", again).says(
+        "etcd-unit: web: x.service was started and ended at once (code=exited, \
+         status=7/NOTRUNNING, NRestarts=1): it is active (running): no such queue",
+    );
+    broken("", "/bin/true").says(
+        "etcd-unit: web: x.service was started and ended at once (status=0, NRestarts=0: one \
+         that does a job and ends has Type=oneshot): it is inactive (dead)",
+    );
+    let x = json!({"name": "x.service", "content": service("", "/nowhere")});
+    lab.write("broken.json", &document(&[x]));
     let ran = lab.bash("etcd-unit start < broken.json").exits(3);
     assert!(ran.stderr.contains("/nowhere"), "{}", ran.stderr);
     for name in ["x", "../x.service", "-x.service", "x y.service", ".service"] {

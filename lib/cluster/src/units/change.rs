@@ -17,6 +17,8 @@ const GONE: i32 = -1;
 const BESIDE_JOBS: Duration = Duration::from_secs(120);
 /// How many lines of a journal are for people.
 const JOURNAL_LINES: usize = 10;
+/// What systemd begins with when it says how a process ended.
+const EXITED: &str = "Main process exited, ";
 /// Why a member that is alone is not ready.
 const NO_QUORUM: &str = "no quorum: most of the members must run, and reach each other";
 
@@ -40,6 +42,12 @@ pub struct JobResult {
     pub active: String,
     /// systemd's `SubState` after it.
     pub sub: String,
+    /// How often systemd has restarted it; empty where systemd does not count it.
+    restarts: String,
+    /// The exit status of its last process.
+    status: String,
+    /// The last line that it wrote itself, when it failed.
+    last: Option<String>,
     /// The last lines of the unit's journal, when it failed.
     pub journal: Vec<String>,
     /// What `systemctl` said of it.
@@ -102,14 +110,19 @@ impl Changes {
         for line in host.change(SCRIPT, &[], &input, silence).await? {
             let parts: Vec<_> = line.split('\t').collect();
             match (&parts[..], results.last_mut()) {
-                (["ended", unit, code, active, sub], _) => results.push(JobResult {
-                    unit: (*unit).into(),
-                    code: code.parse().unwrap_or(GONE),
-                    active: (*active).into(),
-                    sub: (*sub).into(),
-                    ..JobResult::default()
-                }),
+                (["ended", unit, code, active, sub, restarts, status], _) => {
+                    results.push(JobResult {
+                        unit: (*unit).into(),
+                        code: code.parse().unwrap_or(GONE),
+                        active: (*active).into(),
+                        sub: (*sub).into(),
+                        restarts: (*restarts).into(),
+                        status: (*status).into(),
+                        ..JobResult::default()
+                    })
+                }
                 (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
+                (["last", ..], Some(last)) => last.last = Some(line["last\t".len()..].to_owned()),
                 (["journal", ..], Some(last)) => {
                     last.journal.push(line["journal\t".len()..].to_owned());
                 }
@@ -124,7 +137,7 @@ impl Changes {
 impl JobResult {
     /// Takes the reason from the journal, and leaves the lines for people in it. What
     /// ended etcd goes first, then what systemd says of the unit, then what etcd
-    /// complained of last.
+    /// complained of last, then the last line of a process that does not log as etcd does.
     fn extract_reason(&mut self) {
         let log: Vec<Value> =
             self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -149,8 +162,14 @@ impl JobResult {
             .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
             .or_else(no_quorum)
             .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
-            .or_else(|| systemd(&["Main process exited, "]))
+            .or_else(|| self.last.clone().filter(|line| !line.starts_with('{')))
+            .or_else(|| systemd(&[EXITED]).filter(|_| self.code != GONE))
             .or_else(|| self.said.clone());
+        if self.code == GONE
+            && let Some(exited) = systemd(&[EXITED])
+        {
+            self.status = exited[EXITED.len()..].to_owned();
+        }
         self.journal.drain(..self.journal.len().saturating_sub(JOURNAL_LINES));
     }
 
@@ -160,11 +179,24 @@ impl JobResult {
         let what = match self.code {
             0 => return None,
             TIME_OVER => format!("{unit} is not ready after {seconds} s"),
-            GONE => format!("{unit} was started and ended at once"),
+            GONE => format!("{unit} was started and ended at once ({})", self.end()),
             _ => format!("{unit} did not start"),
         };
         let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         Some(format!("{what}: it is {active} ({sub}){why}"))
+    }
+
+    /// How the process ended, in systemd's own terms.
+    fn end(&self) -> String {
+        let restarts = match self.restarts.as_str() {
+            "" => String::new(),
+            count => format!(", NRestarts={count}"),
+        };
+        match self.status.as_str() {
+            "0" => format!("status=0{restarts}: one that does a job and ends has Type=oneshot"),
+            status if status.contains('=') => format!("{status}{restarts}"),
+            status => format!("status={status}{restarts}"),
+        }
     }
 }
 
@@ -208,9 +240,10 @@ mod tests {
             code,
             active: "activating".into(),
             sub: "start".into(),
+            restarts: "3".into(),
+            status: "1".into(),
             journal: journal.iter().map(|line| line.to_string()).collect(),
-            said: None,
-            reason: None,
+            ..JobResult::default()
         };
         ended.extract_reason();
         ended.not_started(5).unwrap_or_default()
@@ -239,8 +272,8 @@ mod tests {
             (
                 -1,
                 &[probe, "fatal error: out of memory"],
-                "etcd.service was started and ended at once: it is activating (start): \
-                 fatal error: out of memory",
+                "etcd.service was started and ended at once (status=1, NRestarts=3): \
+                 it is activating (start): fatal error: out of memory",
             ),
             (0, &[lost], ""),
             (1, &[], "etcd.service did not start: it is activating (start)"),

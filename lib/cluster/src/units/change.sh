@@ -1,8 +1,21 @@
 # Does what the lines on stdin say, in their order. The bytes of a unit file
 # follow its line.
-look() { show=$(systemctl show "$a" -p Type,ActiveState,SubState,MainPID,NRestarts); }
+look() { show=$(systemctl show "$1" -p Type,ActiveState,SubState,MainPID,NRestarts,ExecMainStatus); }
 get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
 why() { printf '%s\n' "$1" | sed -n '$p'; }
+ended() { # UNIT CODE SINCE SAID
+    echo "ended$tab$1$tab$2$tab$(get ActiveState)$tab$(get SubState)$tab$(get NRestarts)$tab$(get ExecMainStatus)"
+    [ "$2" != 0 ] || return 0
+    # What a process says last may still be on its way.
+    journalctl --sync 2>/dev/null
+    printf '%s\n' "$4" | sed -n "s/^Failed to start .*: \|^A dependency job .*/said$tab&/p"
+    # -u misses what systemd's own child says where it is gone before it is looked up.
+    journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 -n 100 --since "@$3" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
+    journalctl _SYSTEMD_UNIT="$1" -n 1 --since "@$3" --no-pager -q -o cat 2>/dev/null | sed "s/^/last$tab/"
+}
+# What systemd takes for started as soon as it is forked, a line for each: the unit, when
+# it was started here, its process, and how often systemd has restarted it.
+forked=
 while IFS=$tab read -r kind a b c; do
     case $kind in
     write) # UNIT SIZE SHA256
@@ -39,24 +52,7 @@ while IFS=$tab read -r kind a b c; do
         since=$(date +%s.%6N)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
         code=$?
-        look
-        if [ "$kind" != stop ] && [ $code = 0 ]; then
-            # systemd takes some for started as soon as they are forked.
-            pid=$(get MainPID) restarts=$(get NRestarts)
-            case $(get Type) in
-            simple | exec | idle | forking) tries=5 ;;
-            *) tries=0 ;;
-            esac
-            while [ $tries -gt 0 ] && [ "$(get ActiveState)" = active ]; do
-                tries=$((tries - 1))
-                sleep 0.1
-                look
-            done
-            if [ "$(get Type)" != oneshot ] && { [ "$(get ActiveState)" != active ] ||
-                [ "$(get MainPID)" != "$pid" ] || [ "$(get NRestarts)" != "$restarts" ]; }; then
-                code=gone
-            fi
-        fi
+        look "$a"
         pid=$(get MainPID) who=
         if [ "${pid:-0}" != 0 ]; then
             who=$(process "$pid")
@@ -67,20 +63,36 @@ while IFS=$tab read -r kind a b c; do
             record=$(started_with "$a")
             mkdir -p "${record%/*}" && printf '%s\t%s\n' "$who" "$with" > "$record"
         fi
-        echo "ended$tab$a$tab$code$tab$(get ActiveState)$tab$(get SubState)"
+        case $kind.$code.$(get Type).$(get ActiveState) in
+        stop.*) ;;
+        *.0.oneshot.* | *.0.*.active) ;;
+        *.0.*) code=gone ;;
+        esac
+        case $kind.$code.$(get Type) in
+        *.0.simple | *.0.exec | *.0.idle | *.0.forking)
+            forked="$forked$a $since ${pid:-0} $(get NRestarts)
+"
+            ;;
+        *) ended "$a" $code "$since" "$said" ;;
+        esac
         if [ "$kind" = stop ] && [ $code != 0 ]; then
             # What still runs keeps its unit.
             complete=1
             break
         fi
-        if [ $code != 0 ]; then
-            # What a process says last may still be on its way.
-            journalctl --sync 2>/dev/null
-            printf '%s\n' "$said" | sed -n "s/^Failed to start .*: \|^A dependency job .*/said$tab&/p"
-            journalctl -u "$a" -n 100 --since "@$since" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
-        fi
         ;;
     end) complete=1 ;;
     esac
+done
+# They are given the time to fail, all at once.
+[ -z "$forked" ] || sleep 2
+printf '%s' "$forked" | while read -r a since pid restarts; do
+    look "$a"
+    case "$(get ActiveState) $(get SubState) $(get MainPID) $(get NRestarts)" in
+    # The second has RemainAfterExit.
+    "active "*" $pid $restarts" | "active exited 0 $restarts") code=0 ;;
+    *) code=gone ;;
+    esac
+    ended "$a" $code "$since" ""
 done
 [ "${complete:-}" ] || die "the plan was truncated in transit"

@@ -24,6 +24,19 @@ while IFS= read -r unit && [ "$unit" ]; do
     show=$(systemctl show "$unit" -p $full) || die "$unit: systemctl does not answer"
     printf '%s\n' "$show" | sed "s/=/$tab/; s/^/show$tab/"
     get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
+    # One that has not been loaded yet is missing in TriggeredBy.
+    for trigger in $(get TriggeredBy); do echo "trigger$tab$trigger"; done
+    for trigger in "${unit%.*}.timer" "${unit%.*}.socket" "${unit%.*}.path"; do
+        [ -f "$units/$trigger" ] || continue
+        case " $(systemctl show "$trigger" -p Triggers | sed 's/^Triggers=//') " in
+        *" $unit "*) echo "trigger$tab$trigger" ;;
+        esac
+    done
+    for file in "$path.d"/*.conf; do
+        [ -f "$file" ] || continue
+        sum=$(sha256sum < "$file") || die "$file: reading it failed"
+        echo "drop-in$tab${sum%% *}$tab$file"
+    done
     # The running units that systemd would stop or restart with this one.
     next=$(get RequiredBy; get RequisiteOf; get BoundBy; get ConsistsOf)
     seen=" $unit "
