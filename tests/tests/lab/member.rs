@@ -1,114 +1,461 @@
 //! `etcd-member` and its scripts: members come and go under a client that writes.
 
-use tests::{Lab, Ran, deploy, guide, release, repository};
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{Lab, Ran, deploy, guide, release, repository, wait_until};
 
 use crate::writer::{Writer, all_is_kept};
 
+const HOSTS: [&str; 5] = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
+const MINUTE: Duration = Duration::from_secs(60);
+/// etcd's main process.
 const PID: &str = "systemctl show etcd -p MainPID --value";
+/// The stages that make a member of a node, and those that bring all up to date.
+const JOIN: &str = "etcd-member add | etcd-render | etcd-push | etcd-unit start \
+                    | etcd-member promote | etcd-health --wait";
 
-fn script(lab: &Lab, line: &str) -> Ran {
-    lab.bash(&format!("{}/scripts/{line}", repository().display()))
+fn url(at: usize) -> String {
+    format!("https://192.168.1.{}:2379", 100 + at)
 }
 
-/// The voting members by name, as `etcd-member list` has them; learners in brackets.
-fn members(lab: &Lab, list: &str) -> String {
-    let health = lab.bash(&format!("etcd-member list -o json < {list}")).ok().document().health;
-    let members = health.unwrap().members.into_iter();
-    let mut names: Vec<_> = members
-        .map(|member| if member.is_learner { format!("[{}]", member.name) } else { member.name })
-        .collect();
-    names.sort();
-    names.join(" ")
+fn urls(count: usize) -> Vec<String> {
+    (0..count).map(url).collect()
+}
+
+/// A cluster of `version` on the first `count` hosts, in `nodes.txt`; `nodes-N.txt`
+/// has the first N.
+fn cluster(version: &str, count: usize) -> Lab {
+    let lab = Lab::with_nodes(5);
+    for count in 1..=5 {
+        lab.bash(&format!("head -n {count} nodes.txt > nodes-{count}.txt")).ok();
+    }
+    lab.bash(&format!("cp nodes-{count}.txt nodes.txt")).ok();
+    lab.bash(&format!("{} > document.json", deploy(version))).ok();
+    lab.unpack(version);
+    lab
+}
+
+fn script(line: &str) -> String {
+    format!("{}/scripts/{line}", repository().display())
+}
+
+/// The members: name, number of the host that the peer URL leads to, whether it votes.
+fn members(lab: &Lab, endpoints: &[String]) -> Vec<(String, String, bool)> {
+    let list = lab.bash(&lab.etcdctl(endpoints, "member list -w json")).ok().stdout;
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    let member = |member: &Value| {
+        let url = member["peerURLs"][0].as_str().unwrap();
+        let host = url.split(['.', ':']).nth(4).unwrap();
+        let name = member["name"].as_str().unwrap_or_default();
+        (name.to_owned(), host.to_owned(), member["isLearner"].as_bool() != Some(true))
+    };
+    let mut members: Vec<_> = list["members"].as_array().unwrap().iter().map(member).collect();
+    members.sort();
+    members
+}
+
+/// The first `count` hosts, all of them voters.
+fn all_voters(count: usize) -> Vec<(String, String, bool)> {
+    let member = |at: usize| (HOSTS[at].to_owned(), (100 + at).to_string(), true);
+    (0..count).map(member).collect()
+}
+
+/// Runs `line` until `point` is reached, and kills all of it with -9.
+fn killed_at(lab: &Lab, line: &str, what: &str, point: impl Fn() -> bool) {
+    let mut running = lab.start(line);
+    wait_until(what, MINUTE, || point() || !running.is_running());
+    running.kill_all();
+}
+
+/// A run of the whole pipeline changes nothing.
+fn converged(lab: &Lab, nodes: &str, version: &str) {
+    let ran = lab.bash(&deploy(version).replace("nodes.txt", nodes)).ok();
+    assert!(ran.document().results.iter().all(|result| !result.changed), "{}", ran.stderr);
+}
+
+#[track_caller]
+fn says_servers(ran: &Ran, script: &str, before: usize, now: usize) {
+    for (when, count) in [("before: ", before), ("now:    ", now)] {
+        let servers = urls(count).join(",");
+        let line = format!("{script}: --etcd-servers of kube-apiserver {when}{servers}");
+        assert!(ran.stderr.lines().any(|said| said == line), "no {line:?} in {}", ran.stderr);
+    }
 }
 
 #[test]
 fn one_three_five_three_members_and_no_old_one_restarts() {
-    let lab = Lab::with_nodes(5);
-    lab.bash("head -n 1 nodes.txt > one.txt; head -n 3 nodes.txt > three.txt").ok();
-    lab.bash(&deploy(guide()).replace("nodes.txt", "one.txt")).ok();
+    let lab = cluster(guide(), 1);
     let writer = Writer::start(&lab, 1_000_000);
-    let first = lab.on("etcd-01", PID);
+    let first = lab.on_all(&HOSTS[..1], PID);
 
     // The pipeline itself notices; what is not told in words is not done.
-    let refused = lab.bash(&deploy(guide()).replace("nodes.txt", "three.txt"));
+    let refused = lab.bash(&deploy(guide()).replace("nodes.txt", "nodes-3.txt"));
     assert_ne!(refused.code, 0);
     refused.says(
         "etcd-push: etcd-02: it is not a member of the cluster that runs: add it first: \
          `scripts/grow NODES`, or `etcd-member add` before etcd-render",
     );
-    script(&lab, "grow three.txt < /dev/null").exits(2);
-    assert_eq!(members(&lab, "one.txt"), "etcd-01");
+    lab.bash(&(script("grow nodes-3.txt") + " < /dev/null")).exits(2);
+    assert_eq!(members(&lab, &urls(1)), all_voters(1));
 
-    let grown = script(&lab, "grow --yes three.txt").ok();
-    grown.says("grow: --etcd-servers of kube-apiserver before: https://192.168.1.100:2379").says(
-        "grow: --etcd-servers of kube-apiserver now:    \
-         https://192.168.1.100:2379,https://192.168.1.101:2379,https://192.168.1.102:2379",
-    );
-    assert_eq!(members(&lab, "three.txt"), "etcd-01 etcd-02 etcd-03");
-    let three = ["etcd-01", "etcd-02", "etcd-03"];
-    let pids = lab.on_all(&three, PID);
-    assert_eq!(pids[0], first, "the first member was restarted");
-
+    let ran = lab.bash(&script("grow --yes nodes-3.txt")).ok();
+    says_servers(&ran, "grow", 1, 3);
+    assert_eq!(members(&lab, &urls(1)), all_voters(3));
+    assert_eq!(lab.on_all(&HOSTS[..1], PID), first, "the first member was restarted");
     // A second run finds nothing to do, and neither does the pipeline.
-    script(&lab, "grow --yes three.txt").ok();
-    lab.bash(&deploy(guide()).replace("nodes.txt", "three.txt")).ok();
-    assert_eq!(lab.on_all(&three, PID), pids);
+    let three = lab.on_all(&HOSTS[..3], PID);
+    lab.bash(&script("grow --yes nodes-3.txt")).ok();
+    converged(&lab, "nodes-3.txt", guide());
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), three);
 
-    script(&lab, "grow --yes nodes.txt").ok();
-    assert_eq!(members(&lab, "nodes.txt"), "etcd-01 etcd-02 etcd-03 etcd-04 etcd-05");
-    let list = lab.bash("etcd-member list -o nodes < one.txt").ok().stdout;
-    assert_eq!(list.lines().count(), 5, "{list}");
+    // Killed as soon as one is added, once it has data, and once it votes.
+    let grow = script("grow --yes nodes-5.txt");
+    let knows = |host: &str| {
+        let members = members(&lab, &urls(1));
+        members.iter().find(|(_, known, _)| known == host).map(|(_, _, votes)| *votes)
+    };
+    killed_at(&lab, &grow, "it is added", || knows("103").is_some());
+    let log = lab.disk("etcd-04", "/var/lib/etcd/member/wal");
+    killed_at(&lab, &grow, "it has data", || log.exists());
+    killed_at(&lab, &grow, "it votes", || knows("103") == Some(true));
+    let ran = lab.bash(&grow).ok();
+    says_servers(&ran, "grow", 4, 5);
+    assert_eq!(members(&lab, &urls(1)), all_voters(5));
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), three, "a member was restarted");
+    converged(&lab, "nodes-5.txt", guide());
 
-    let shrunk = script(&lab, "shrink --yes nodes.txt etcd-04 etcd-05").ok();
-    shrunk.says("shrink: take etcd-04 etcd-05 out of nodes.txt, too");
-    assert_eq!(members(&lab, "three.txt"), "etcd-01 etcd-02 etcd-03");
-    assert_eq!(lab.on_all(&three, PID), pids, "a member was restarted");
-    let left = lab.on_all(&["etcd-04", "etcd-05"], "systemctl is-active etcd || true");
-    assert_eq!(left, ["inactive\n"; 2]);
+    // The leader is one of those that go, and a run was killed after the first.
+    let ran = lab.bash("etcd-member list < nodes-5.txt").ok();
+    let health = ran.document().health.unwrap();
+    let id = health.members.iter().find(|member| member.name == "etcd-05").unwrap().id.clone();
+    lab.bash(&lab.etcdctl(&urls(5), &format!("move-leader {id}"))).ok();
+    lab.bash("etcd-member remove etcd-04 < nodes-5.txt > rest.json").ok();
+    assert_eq!(lab.bash("jq -r '.nodes | length' rest.json").stdout, "4\n");
+    let ran = lab.bash(&script("shrink --yes nodes-5.txt etcd-04 etcd-05")).ok();
+    let ran = ran
+        .says("etcd-member: etcd-04: not a member of the cluster: nothing to remove")
+        .says("etcd-member: etcd-05: removed member etcd-05 (https://192.168.1.104:2380)")
+        .says("shrink: take etcd-04 etcd-05 out of nodes-5.txt, too");
+    let moved = "etcd-member: etcd-05: leadership moved to etcd-0";
+    assert!(ran.stderr.lines().any(|line| line.starts_with(moved)), "{}", ran.stderr);
+    assert_eq!(members(&lab, &urls(1)), all_voters(3));
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), three, "a member was restarted");
+    assert_eq!(lab.on_all(&HOSTS[3..], "systemctl is-active etcd || true"), ["inactive\n"; 2]);
+    converged(&lab, "nodes-3.txt", guide());
     writer.stop();
     all_is_kept(&lab);
-    lab.bash(&deploy(guide()).replace("nodes.txt", "three.txt")).ok();
-    assert_eq!(lab.on_all(&three, PID), pids);
+    // What is left of a member keeps it from being added again by mistake.
+    let ran = lab.bash(&script("grow --yes nodes-4.txt"));
+    assert_ne!(ran.code, 0);
+    ran.says(
+        "etcd-member: etcd-04: not added: it is no member, and an etcd runs there, or there is data \
+         in /var/lib/etcd: stop it, and move the data away",
+    );
 }
 
 #[test]
-fn a_member_whose_disk_is_lost_is_replaced_in_place_and_elsewhere() {
+fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
     let Some(version) = release("3.6") else { return };
-    let lab = Lab::with_nodes(4);
-    let fourth = lab.read("nodes.txt").lines().last().unwrap().to_owned();
-    lab.bash("head -n 3 nodes.txt > three.txt; mv three.txt nodes.txt").ok();
-    lab.bash(&deploy(&version)).ok();
+    let lab = cluster(&version, 3);
     let writer = Writer::start(&lab, 1_000_000);
-    let others = ["etcd-01", "etcd-03"];
-    let pids = lab.on_all(&others, PID);
+    let votes = |endpoint: usize, host: &str| {
+        let members = members(&lab, &[url(endpoint)]);
+        members.iter().find(|(_, known, _)| known == host).map(|(_, _, votes)| *votes)
+    };
+    for (at, host) in HOSTS.iter().take(3).enumerate() {
+        let others: Vec<_> = HOSTS[..3].iter().copied().filter(|other| other != host).collect();
+        let before = lab.on_all(&others, PID);
+        let (other, number) = ((at + 1) % 3, (100 + at).to_string());
+        // A power cut, and another disk.
+        lab.command(&["reset", host]);
+        let replace = script(&format!("replace-member --yes nodes.txt {host}"));
+        // Killed once it is removed, once it is added, once it has data.
+        let log = lab.disk(host, "/var/lib/etcd/member/wal");
+        killed_at(&lab, &replace, "a point of its work", || match at {
+            0 => votes(other, &number).is_none(),
+            1 => votes(other, &number) == Some(false),
+            _ => log.exists(),
+        });
+        let ran = lab.bash(&replace).ok();
+        let now = "replace-member: --etcd-servers of kube-apiserver now:    ";
+        ran.says(&format!("{now}{}", urls(3).join(",")));
+        assert_eq!(members(&lab, &[url(other)]), all_voters(3));
+        assert_eq!(lab.on_all(&others, PID), before);
+        // And once more.
+        let line = format!("etcd-member: {host}: its data is in place: nothing to replace");
+        lab.bash(&format!("etcd-member replace {host} < nodes.txt")).ok().says(&line);
+        converged(&lab, "nodes.txt", &version);
+    }
 
-    // Power cut, and a disk that is empty afterwards.
-    lab.command(&["power", "off", "etcd-02"]);
-    lab.command(&["reset", "etcd-02"]);
-    let said = lab.bash(&deploy(&version));
-    assert_ne!(said.code, 0);
-    assert!(said.stderr.contains("scripts/replace-member"), "{}", said.stderr);
-    // Killed while the new member is made, and run again.
-    lab.kill_at(&["etcd-02"], 8);
-    script(&lab, "replace-member --yes nodes.txt etcd-02");
-    script(&lab, "replace-member --yes nodes.txt etcd-02").ok();
-    assert_eq!(members(&lab, "nodes.txt"), "etcd-01 etcd-02 etcd-03");
-    assert_eq!(lab.on_all(&others, PID), pids, "a member was restarted");
-    lab.bash("etcd-health < nodes.txt").ok();
-    // What is in its place stays.
-    script(&lab, "replace-member --yes nodes.txt etcd-02").ok();
-
-    // Its host is gone: another takes its place.
-    lab.command(&["power", "off", "etcd-02"]);
-    let replaced = script(&lab, &format!("replace-member --yes nodes.txt etcd-02 {fourth}")).ok();
-    replaced.says(&format!("replace-member: write {fourth} in the place of etcd-02 in nodes.txt"));
-    lab.bash(&format!("sed -i 's/.*:etcd-02$/{fourth}/' nodes.txt")).ok();
-    assert_eq!(members(&lab, "nodes.txt"), "etcd-01 etcd-03 etcd-04");
-    assert_eq!(lab.on_all(&others, PID), pids, "a member was restarted");
-    lab.bash("etcd-health < nodes.txt").ok();
+    // One that never comes back, by a new name and address.
+    lab.command(&["power", "off", "etcd-03"]);
+    let before = lab.on_all(&HOSTS[..2], PID);
+    let line = "k8s-node-09:192.168.1.103:etcd-09";
+    let replace = script(&format!("replace-member --yes nodes.txt etcd-03 {line}"));
+    killed_at(&lab, &replace, "it is added", || votes(0, "103").is_some());
+    lab.bash(&replace)
+        .ok()
+        .says(&format!("replace-member: write {line} in the place of etcd-03 in nodes.txt"));
+    let mut expected = all_voters(2);
+    expected.push(("etcd-09".into(), "103".into(), true));
+    assert_eq!(members(&lab, &urls(1)), expected);
+    assert_eq!(lab.on_all(&HOSTS[..2], PID), before);
+    lab.bash(&format!("head -n 2 nodes.txt > new.txt; echo {line} >> new.txt")).ok();
+    converged(&lab, "new.txt", &version);
     writer.stop();
     all_is_kept(&lab);
-    // The host that comes back is no member any more, and does not disturb.
-    lab.command(&["power", "on", "etcd-02"]);
-    lab.bash("etcd-health < nodes.txt").ok();
+}
+
+/// The lines of `etcd-member`, without its name.
+fn lines(ran: &Ran) -> Vec<&str> {
+    ran.stderr.lines().filter_map(|line| line.strip_prefix("etcd-member: ")).collect()
+}
+
+#[test]
+fn quorum_decides_who_may_come_and_go() {
+    let lab = cluster(guide(), 3);
+    let member = |args: &str| lab.bash(&format!("etcd-member {args} < nodes.txt"));
+    let with = |nodes: usize, args: &str| {
+        lab.bash(&format!("etcd-cert issue -q < nodes-{nodes}.txt | etcd-member {args}"))
+    };
+    // What other tools read.
+    assert_eq!(member("list -o nodes").ok().stdout, lab.read("nodes.txt"));
+    assert_eq!(member("list -o endpoints").ok().stdout, urls(3).join(",") + "\n");
+    assert_eq!(member("list -o json").ok().document().health.unwrap().members.len(), 3);
+    let before = (members(&lab, &urls(1)), lab.on_all(&HOSTS[..3], PID));
+
+    // A healthy member of three, and one that is not known.
+    let margin = "etcd-03: member etcd-03 (https://192.168.1.102:2380) not removed: 2 voters would \
+                  be left, of which none may fail: pass --lose-margin to proceed";
+    for check in ["", "--check"] {
+        assert_eq!(lines(&member(&format!("remove {check} etcd-03")).exits(3)), [margin]);
+    }
+    assert_eq!(
+        lines(&member("remove etcd-0").exits(2)),
+        ["etcd-0: no member has this ID, name or peer URL: see etcd-member list"]
+    );
+    assert_eq!(lines(&member("add").ok()), ["all nodes are members already"]);
+    assert_eq!(lines(&member("promote").ok()), ["no node is a learner: nothing to promote"]);
+
+    // What is to be done is said by all stages, and nothing is done.
+    let stages = JOIN.trim_end_matches(" | etcd-health --wait");
+    let ran = lab.bash(&format!(
+        "export ETCD_TOOLS_CHECK=1; etcd-fetch {} < nodes-4.txt | etcd-cert issue | {stages}",
+        guide()
+    ));
+    ran.exits(1)
+        .says("etcd-member: etcd-04: would add it to the cluster, as a learner")
+        .says("etcd-unit: etcd-04: would start etcd.service")
+        .says("etcd-member: etcd-04: would promote it to a voting member");
+    assert_eq!(lab.on("etcd-04", "ls -d /etc/etcd 2>/dev/null || true"), "");
+    assert_eq!((members(&lab, &urls(1)), lab.on_all(&HOSTS[..3], PID)), before);
+
+    // With one down, no other may go, and none is added.
+    lab.on("etcd-03", "systemctl stop etcd");
+    let down = "(etcd-03: not running)";
+    assert_eq!(
+        lines(&member("remove etcd-02").exits(3)),
+        [format!(
+            "etcd-02: member etcd-02 (https://192.168.1.101:2380) not removed: 1 of 2 voters would \
+             be healthy, quorum is 2 {down}: pass --lose-quorum to proceed"
+        )]
+    );
+    assert_eq!(before.0, members(&lab, &urls(1)));
+    assert_eq!(
+        lines(&with(4, "add").exits(3))[0],
+        format!(
+            "etcd-04: not added: 2 of 3 voters are healthy, no other may fail {down}: pass \
+             --lose-margin to proceed"
+        )
+    );
+    // Without quorum the list is there, and nothing can be changed.
+    lab.on("etcd-02", "systemctl stop etcd");
+    let ran = member("list -o nodes").ok();
+    assert_eq!(ran.stdout, lab.read("nodes.txt"));
+    let ran = member("remove etcd-03 --timeout 1").exits(3);
+    let [line] = lines(&ran)[..] else { panic!("{}", ran.stderr) };
+    let begin =
+        "etcd-03: member etcd-03 (https://192.168.1.102:2380) not removed: quorum is lost, ";
+    assert!(line.starts_with(begin), "{line}");
+    lab.on_all(&HOSTS[1..3], "systemctl start etcd");
+    lab.bash("etcd-health --wait < nodes.txt").ok();
+
+    one_learner_at_a_time(&lab);
+    another_address(&lab);
+    the_leader_leaves(&lab);
+}
+
+fn one_learner_at_a_time(lab: &Lab) {
+    let with = |nodes: &str, args: &str| {
+        lab.bash(&format!("etcd-cert issue -q < {nodes} | etcd-member {args}"))
+    };
+    let left_out = "etcd-05: warning: left out, as it is no member yet: run this again to add it";
+    let ran = with("nodes-5.txt", "add").ok();
+    assert_eq!(lines(&ran), ["etcd-04: added to the cluster, as a learner", left_out]);
+    // A run that was killed before it has started is gone on with.
+    let again = with("nodes-5.txt", "add").ok();
+    assert_eq!(lines(&again), [left_out]);
+    assert_eq!(again.document().nodes.len(), 4);
+    let settings = &again.document().nodes[3].settings;
+    let entry = |at: usize| format!("{}=https://192.168.1.{}:2380", HOSTS[at], 100 + at);
+    let initial = (0..4).map(entry).collect::<Vec<_>>().join(",");
+    assert_eq!(settings.initial_cluster, Some(initial));
+    assert_eq!(serde_json::to_value(settings.initial_cluster_state).unwrap(), "existing");
+    lab.bash("grep -v etcd-04 nodes-5.txt > without.txt").ok();
+    let id =
+        lab.bash(&lab.etcdctl(&urls(1), "member list | grep unstarted | cut -d , -f 1")).stdout;
+    let id = id.trim();
+    assert_eq!(
+        lines(&with("without.txt", "add").exits(3)),
+        [format!(
+            "etcd-05: not added: {id} is a learner, and no node in the document: promote or remove \
+             it first, or pass --allow-second-learner to proceed"
+        )]
+    );
+    let ran = with("without.txt", "add --allow-second-learner --timeout 1").exits(3);
+    assert_eq!(
+        lines(&ran),
+        [
+            "etcd-05: not added: not done within 1 s: etcdserver: too many learner members in cluster"
+        ]
+    );
+    let ran = with("nodes-5.txt", "remove https://192.168.1.103:2380").ok();
+    assert_eq!(lines(&ran), [format!("etcd-04: removed member {id} (https://192.168.1.103:2380)")]);
+    assert_eq!(ran.document().nodes.len(), 4);
+}
+
+/// A member keeps its data, and has another peer URL.
+fn another_address(lab: &Lab) {
+    let moved = |edit: &str| {
+        let nodes = "{apiVersion, nodes: [.nodes[] | {name, hostname, address}]}";
+        lab.bash(&format!("jq '{nodes} | {edit}' document.json > moved.json")).ok();
+    };
+    moved(".cluster.settings.peerPort = 12380");
+    let what = "etcd-01: peer URL https://192.168.1.100:2380 → https://192.168.1.100:12380";
+    assert_eq!(
+        lines(&lab.bash("etcd-member update < moved.json").exits(3)),
+        [format!(
+            "{what} not updated: etcd-02 has another address, too: one member at a time: pass \
+             --only etcd-01"
+        )]
+    );
+    moved(".nodes[1].settings.peerPort = 12380");
+    let what = "peer URL https://192.168.1.101:2380 → https://192.168.1.101:12380";
+    assert_eq!(
+        lines(&lab.bash("etcd-member update --check < moved.json").exits(1)),
+        [format!("etcd-02: would update {what}")]
+    );
+    let ran = lab.bash("etcd-member update < moved.json").ok();
+    assert_eq!(lines(&ran), [format!("etcd-02: updated {what}")]);
+    let deploy = deploy("").replace("nodes.txt", "moved.json");
+    lab.bash(&deploy)
+        .ok()
+        .says("etcd-unit: etcd-02: restarted etcd.service: its configuration had changed");
+    let members = lab.bash(&lab.etcdctl(&urls(1), "member list")).ok().stdout;
+    assert!(members.contains(" https://192.168.1.101:12380,"), "{members}");
+}
+
+fn the_leader_leaves(lab: &Lab) {
+    let health = lab.bash("etcd-health < moved.json").ok().document().health.unwrap();
+    let leads = |endpoint: &&pipeline::document::Endpoint| endpoint.is_leader;
+    let leader = health.endpoints.iter().find(leads).unwrap().node.clone().unwrap();
+    let remove = |args: &str| lab.bash(&format!("etcd-member remove {args} < moved.json"));
+    let ran = remove(&format!("--lose-margin {leader}")).ok();
+    let said = lines(&ran);
+    assert!(said[0].starts_with(&format!("{leader}: leadership moved to etcd-0")), "{said:?}");
+    assert!(said[1].starts_with(&format!("{leader}: removed member {leader} (https:")), "{said:?}");
+    let other = HOSTS[..3].iter().find(|host| **host != leader).unwrap();
+    let ran = remove(other).exits(3);
+    let end = "not removed: 1 voter would be left, of which none may fail: pass --lose-margin to \
+               proceed";
+    assert!(lines(&ran)[0].ends_with(end), "{}", ran.stderr);
+    // Its process ends by itself.
+    wait_until("the removed member ends", MINUTE, || {
+        let state = "systemctl show etcd -p ActiveState --value";
+        lab.on(&leader, state) != "active\n"
+    });
+}
+
+/// With and without authentication, each in a pipeline of its own. etcd 3.5 and 3.6 are in
+/// the tests above.
+fn joins(version: &str) {
+    let lab = cluster(version, 1);
+    let join = |nodes: &str| {
+        lab.bash(&format!(
+            "export ETCDCTL_USER=root ETCDCTL_PASSWORD=secret
+             etcd-fetch {version} < {nodes} | etcd-cert issue | {JOIN}"
+        ))
+        .ok()
+    };
+    let ran = join("nodes-2.txt")
+        .says("etcd-member: etcd-02: added to the cluster, as a learner")
+        .says("etcd-member: etcd-02: promoted to a voting member");
+    assert_eq!(ran.document().health.unwrap().members.len(), 2);
+    let etcdctl = |args: &str| lab.bash(&lab.etcdctl(&urls(1), args)).ok();
+    for args in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        etcdctl(args);
+    }
+    let ran = join("nodes-3.txt").says("etcd-member: etcd-03: promoted to a voting member");
+    assert_eq!(ran.document().health.unwrap().members.len(), 3);
+    etcdctl("--user root:secret auth disable");
+    assert_eq!(members(&lab, &urls(1)), all_voters(3));
+}
+
+#[test]
+fn members_join_with_etcd_3_4() {
+    let Some(version) = release("oldest") else { return };
+    joins(&version);
+}
+
+#[test]
+fn members_join_with_etcd_3_7() {
+    let Some(version) = release("3.7") else { return };
+    joins(&version);
+}
+
+/// Binaries, certificates and data in folders of its own, flags instead of a file.
+#[test]
+fn a_cluster_that_others_deployed_is_taken_on() {
+    let lab = Lab::with_nodes(3);
+    lab.bash(&format!(
+        "etcd-fetch {} < nodes.txt | jq '.cluster.settings = {{certDir: \"/opt/kv/ssl\", binDir: \
+         \"/opt/kv/bin\"}}' | etcd-cert issue | etcd-push > pushed.json",
+        guide()
+    ))
+    .ok();
+    let peer = |at: usize| format!("kv-{at}=https://192.168.1.{}:2380", 100 + at);
+    let initial = (0..3).map(peer).collect::<Vec<_>>().join(",");
+    for (at, host) in HOSTS.iter().take(3).enumerate() {
+        let address = format!("192.168.1.{}", 100 + at);
+        lab.on(
+            host,
+            &format!(
+                "systemd-run -q --unit=kv -p User=etcd -p StateDirectory=kv /opt/kv/bin/etcd \
+                 --name kv-{at} --data-dir /var/lib/kv --listen-peer-urls https://{address}:2380 \
+                 --initial-advertise-peer-urls https://{address}:2380 --listen-client-urls \
+                 https://{address}:2379 --advertise-client-urls https://{address}:2379 \
+                 --initial-cluster {initial} --client-cert-auth --trusted-ca-file \
+                 /opt/kv/ssl/ca.crt --cert-file /opt/kv/ssl/server.crt --key-file \
+                 /opt/kv/ssl/server.key --peer-client-cert-auth --peer-trusted-ca-file \
+                 /opt/kv/ssl/ca.crt --peer-cert-file /opt/kv/ssl/peer.crt --peer-key-file \
+                 /opt/kv/ssl/peer.key"
+            ),
+        );
+    }
+    let access = format!(
+        "--endpoints {} --cacert pki/ca.crt --cert pki/client.crt --key pki/client.key",
+        urls(3).join(",")
+    );
+    lab.bash(&format!("etcd-health --wait {access}")).ok();
+    lab.bash(&format!("etcd-member list {access} -o nodes > taken.txt")).ok();
+    let line = |at: usize| format!("kv-{at}:192.168.1.{}:kv-{at}\n", 100 + at);
+    assert_eq!(lab.read("taken.txt"), (0..3).map(line).collect::<String>());
+    let health = lab.bash("etcd-health < taken.txt").ok().document().health.unwrap();
+    assert!(health.healthy && health.endpoints.len() == 3, "{health:?}");
+    lab.bash("mkdir backup && etcd-snapshot save --to backup/ < taken.txt").ok();
+    lab.bash("etcd-snapshot verify backup/*.db").ok();
+    // Their unit is not ours to start.
+    let ran = lab.bash(&deploy(guide()).replace("nodes.txt", "taken.txt")).exits(66);
+    assert!(ran.stderr.contains(", in kv.service) is an etcd that these tools did not install"));
 }
