@@ -344,6 +344,8 @@ impl Problems {
             self.wrong(path, place, "expected a path without '..', '.' and '//'");
         } else if place.contains(|c| is_hidden(c) || c == '\t') {
             self.wrong(path, place, "expected a path without control characters");
+        } else if place.split('/').any(|part| part == ".etcd-tools") {
+            self.wrong(path, place, "these tools stage in folders of that name: choose another");
         } else if place.len() >= PATH_MAX || place.split('/').any(|name| name.len() > 255) {
             self.wrong(path, place, "longer than a path or a file's name can be");
         }
@@ -504,6 +506,12 @@ mod tests {
             (
                 r#""path": "/a\nb", "mode": "0640", "content": """#.to_string(),
                 Some(".path: \"/a\\nb\": expected a path without control characters"),
+            ),
+            (
+                r#""path": "/a/.etcd-tools", "mode": "0640", "content": """#.to_string(),
+                Some(
+                    ".path: \"/a/.etcd-tools\": these tools stage in folders of that name: choose another",
+                ),
             ),
             (
                 r#""path": "/a", "mode": "0999", "content": """#.to_string(),
