@@ -47,7 +47,8 @@ enum Command {
     /// Remove old snapshots from a folder, and keep those that the rules name
     ///
     /// The rules are those of restic, and times are in UTC. Only files named as save
-    /// names them are counted and removed, and never the newest that verifies.
+    /// names them are counted and removed, and never the newest that verifies. One that is
+    /// cut off, or no snapshot at all, is not counted, stays, and is warned of.
     Prune(prune::Args),
     /// Restore a snapshot on all nodes, as a new cluster: first --stage, then, when
     /// all members are stopped, without it
@@ -117,7 +118,8 @@ impl Tool for Snapshot {
 
     fn without(command: &str) -> &'static [&'static str] {
         match command {
-            "save" | "restore" => &[],
+            "save" => &[],
+            "restore" => &["only", "keep_going"],
             "prune" => &["document", "keep_going", "strict", "only", "jobs", "lock_timeout"],
             _ => &["document", "check", "keep_going", "strict", "only", "jobs", "lock_timeout"],
         }

@@ -1,11 +1,12 @@
 //! `etcd-snapshot prune`: remove the snapshots that no rule keeps.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use pipeline::{Code, Error, Run, ToolResult};
-use snapshot::{Trailer, check};
+use snapshot::{Trailer, check, check_size};
 use time::OffsetDateTime;
 
 use crate::name::Name;
@@ -33,7 +34,16 @@ pub(crate) fn prune(run: &Run, args: &Args) -> Result<()> {
                        --keep-daily, --keep-weekly, --keep-monthly, --keep-yearly or --keep-within";
         return Err(Error::usage(message).into());
     }
-    let found = snapshots(&args.folder)?;
+    let mut found = snapshots(&args.folder)?;
+    // One that is cut off must push no good one out.
+    found.retain(|one| match check_size(&one.path) {
+        Ok(()) => true,
+        Err(error) => {
+            let message = format!("{}: not counted, and kept: {error}", one.path.display());
+            run.report(ToolResult::warning(Code::BrokenSnapshot, message));
+            false
+        }
+    });
     let now = OffsetDateTime::now_utc();
     let (future, past): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.taken_at > now);
     for one in &future {
@@ -81,7 +91,11 @@ fn remove(run: &Run, folder: &Path, removed: &[&Found], kept: usize) -> Result<(
             run.report(ToolResult::would_change(format!("{path}: would be removed")));
             continue;
         }
-        fs::remove_file(&one.path).with_context(|| format!("{path}: removing"))?;
+        match fs::remove_file(&one.path) {
+            // Another run was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            removed => removed.with_context(|| format!("{path}: removing"))?,
+        }
         run.report(ToolResult::changed(Code::Pruned, format!("{path}: removed")));
     }
     if !run.check() && !removed.is_empty() {

@@ -71,6 +71,10 @@ pub(crate) struct Args {
     /// rest and the document
     #[arg(long, help_heading = IN_WORDS)]
     replace_other_data: bool,
+    /// Accept a file without the SHA-256 at its end, such as a copy of member/snap/db:
+    /// its pages alone are checked
+    #[arg(long, requires = "stage", help_heading = IN_WORDS)]
+    no_trailer: bool,
     /// Delete the old data, which is otherwise kept aside
     #[arg(long, conflicts_with = "stage", help_heading = IN_WORDS)]
     discard_old: bool,
@@ -82,21 +86,27 @@ pub(crate) struct Args {
 
 pub(crate) fn restore(run: &mut Run, args: &Args) -> Result<()> {
     let path = args.file.as_path();
-    let (sha256, version) = match args.stage {
-        false => (disk::sha256_of(path)?, None),
-        true => match check(path, Trailer::Required) {
+    if run.selected().len() < run.document.nodes.len() {
+        let why =
+            "a cluster is restored on all nodes, or on none: leave out --only and --keep-going";
+        return Err(pipeline::Error::usage(why).into());
+    }
+    let (sha256, version, has_trailer) = match args.stage {
+        false => (disk::sha256_of(path)?, None, true),
+        true => match check(path, Trailer::required(!args.no_trailer)) {
             Err(error) => {
                 run.report(not_intact(path, &error));
                 return Ok(());
             }
             Ok(summary) => {
                 let sha256 = summary.sha256.map(hex::encode).unwrap_or_default();
-                (sha256, summary.version().and_then(|version| version.parse().ok()))
+                let version = summary.version().and_then(|version| version.parse().ok());
+                (sha256, version, summary.has_trailer)
             }
         },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let job = Job { args, sha256, version };
+    let job = Job { args, sha256, version, has_trailer };
     if let Some(attempt) = runtime.block_on(job.work(run))? {
         // The restored members have this one, and so must those that are added later.
         let token = job.token(&run.document, attempt);
@@ -112,6 +122,8 @@ struct Job<'a> {
     sha256: String,
     /// The etcd that it comes from, where it was read.
     version: Option<Version>,
+    /// Whether it ends with the SHA-256 that etcd's own tool compares.
+    has_trailer: bool,
 }
 
 /// What of a restore lies on a node, and which etcd would run on it.
@@ -126,6 +138,8 @@ pub(crate) struct State {
     ready: bool,
     /// Whether it has not, with what was restored.
     was_restored: bool,
+    /// The folders of the data that the last restore moved aside.
+    old: Vec<String>,
     /// How many bytes may be written beside the data, and beside the log when it has a
     /// folder of its own.
     room: Vec<u64>,
@@ -186,6 +200,7 @@ impl State {
             restored: stamp("restored"),
             ready: of("mark").next() == Some(layout::MARK_READY),
             was_restored: of("mark").next() == Some(layout::MARK_RESTORED),
+            old: of("old").map(str::to_owned).collect(),
             room: of("room").filter_map(|bytes| bytes.parse().ok()).collect(),
         }
     }
@@ -275,7 +290,7 @@ impl Job<'_> {
         fleet: &Fleet,
         progress: &Progress,
     ) -> Option<u32> {
-        let targets = self.targets(run, lease)?;
+        let targets = self.targets(&run.document, lease)?;
         let attempt = self.attempt(&targets);
         let mut allowed = match self.args.stage {
             true => self.may_stage(run, &targets, attempt),
@@ -286,9 +301,8 @@ impl Job<'_> {
             return None;
         }
         let what = if self.args.stage { "staging on" } else { "swapping on" };
-        progress.label(format!("{what} {} nodes", lease.selected.len()));
-        let selected = targets.iter().take(lease.selected.len()).collect();
-        fan_out(fleet.jobs(), selected, async |target: &Target| {
+        progress.label(format!("{what} {} nodes", targets.len()));
+        fan_out(fleet.jobs(), targets.iter().collect(), async |target: &Target| {
             let done = match self.args.stage {
                 true => self.stage(run, target, &targets, attempt).await,
                 false => self.swap(run, target, attempt).await,
@@ -313,21 +327,14 @@ impl Job<'_> {
         if self.args.stage && over { last + 1 } else { last }
     }
 
-    /// All nodes of the document, those to work on first. `None` when one of them is
-    /// missing, which is reported: a cluster is restored on all nodes, or on none.
-    fn targets<'a>(&self, run: &Run, lease: &'a Lease<'a>) -> Option<Vec<Target<'a>>> {
-        for (node, error) in &lease.unknown {
-            // Those to work on were reported.
-            if !run.failed(&node.name) {
-                run.report(error.on(&node.name));
-            }
-        }
+    /// All nodes of the document. `None` when one of them is missing, which was reported: a
+    /// cluster is restored on all nodes, or on none.
+    fn targets<'a>(&self, document: &Document, lease: &'a Lease<'a>) -> Option<Vec<Target<'a>>> {
         let target = |held: &'a Held<'a>| {
             let state = State::read(held.answers.get(1).map_or(&[], Vec::as_slice));
-            Target { held, state, identity: self.identity(&run.document, held.node) }
+            Target { held, state, identity: self.identity(document, held.node) }
         };
-        let targets = lease.selected.iter().chain(&lease.others).map(target).collect();
-        lease.unknown.is_empty().then_some(targets)
+        lease.unknown.is_empty().then(|| lease.selected.iter().map(target).collect())
     }
 
     /// What is restored on `node`, on one line, but for the attempt: two that are the same
@@ -505,6 +512,7 @@ impl Job<'_> {
         let Target { held: Held { node, host, .. }, state, identity } = target;
         let bumped = !self.args.keep_revision && state.version.is_some_and(|v| v >= BUMPS);
         let revision = if bumped { "bumped" } else { "kept" };
+        let hash = if self.has_trailer { "" } else { "skip" };
         let file = self.args.file.display();
         let has_this_revision = state.staged.as_ref().is_some_and(|is| is.revision == revision);
         // All nodes must have the same revision.
@@ -544,6 +552,7 @@ impl Job<'_> {
             identity,
             revision,
             &attempt,
+            hash,
             &node.name,
             &cluster,
             &token,
@@ -560,8 +569,17 @@ impl Job<'_> {
         let Target { held: Held { node, host, .. }, identity, .. } = target;
         let file = self.args.file.display();
         if run.check() {
-            let result = match target.of(attempt) {
-                Progressed::Staged => ToolResult::would_change(format!("would restore {file}")),
+            let old = target.state.old.join(", ");
+            let result = match (target.of(attempt), self.args.discard_old) {
+                (Progressed::Staged, false) => {
+                    ToolResult::would_change(format!("would restore {file}"))
+                }
+                (Progressed::Staged, true) => ToolResult::would_change(format!(
+                    "would restore {file} and delete the data that is there now"
+                )),
+                (_, true) if !old.is_empty() => ToolResult::would_change(format!(
+                    "{file} is restored already; would delete the old data in {old}"
+                )),
                 _ => ToolResult::unchanged(Code::UpToDate, format!("{file} is restored already")),
             };
             run.report(result.on(&node.name));

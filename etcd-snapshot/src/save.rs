@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::offline::{self, Copies, Copy};
 use crate::source;
-use crate::target::{Part, Target, plain_io};
+use crate::target::{Part, Target, plain_io, writable};
 use crate::verify::in_words;
 
 /// How long a member may send nothing, where that is not given.
@@ -87,6 +87,9 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
     if target == Target::Stdout && std::io::stdout().is_terminal() {
         return Err(Error::usage("--to -: stdout is a terminal").into());
     }
+    if let Some(metrics) = &args.metrics {
+        check_metrics(metrics)?;
+    }
     let mut targets = args.endpoints.resolve(&run.document, &run.nodes(), args.timeout)?;
     if let Some(from) = args.from.as_ref().filter(|_| !args.offline) {
         source::restrict(&mut targets.endpoints, from)?;
@@ -102,7 +105,7 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
                 let copies = Copies::serve(run, fleet, args.from.as_deref(), &access, kept).await?;
                 version = copies.version;
                 let taken = match &copies.best {
-                    Some(copy) => take_offline(args, &target, copy).await.map(Some),
+                    Some(copy) => take_offline(run, args, &target, copy).await.map(Some),
                     None => Ok(None),
                 };
                 copies.end(run, fleet).await;
@@ -192,7 +195,7 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
     while let Some(source) = sources.next() {
         let part = match target {
             Target::Stdout => None,
-            _ => Some(Part::create(target.part())?),
+            _ => Some(Part::create(target.part(), run.common.lock_timeout)?),
         };
         let at = OffsetDateTime::now_utc();
         let endpoints = route.endpoints().await?;
@@ -214,11 +217,11 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
 }
 
 /// Receives the snapshot of a copy of a stopped member's data.
-async fn take_offline(args: &Args, target: &Target, copy: &Copy<'_>) -> Result<Taken> {
+async fn take_offline(run: &Run, args: &Args, target: &Target, copy: &Copy<'_>) -> Result<Taken> {
     target.check_room(copy.database_bytes + TRAILER_BYTES)?;
     let part = match target {
         Target::Stdout => None,
-        _ => Some(Part::create(target.part())?),
+        _ => Some(Part::create(target.part(), run.common.lock_timeout)?),
     };
     let at = OffsetDateTime::now_utc();
     let (source, silence) = (copy.node.name.clone(), args.timeout.unwrap_or(SILENCE));
@@ -347,6 +350,21 @@ fn finish(
         taken_at: rfc3339(at.into()),
     };
     Ok((snapshot, summary))
+}
+
+/// Fails where the file `path` could not be replaced after the snapshot.
+fn check_metrics(path: &Path) -> Result<()> {
+    let folder = disk::absolute(path)?;
+    let folder = folder.parent().unwrap_or(&folder);
+    let name = path.display();
+    if !folder.is_dir() {
+        let folder = folder.display();
+        return Err(Error::usage(format!("--metrics: {folder}: no such folder")).into());
+    }
+    if path.is_dir() {
+        return Err(Error::usage(format!("--metrics: {name}: a folder: name a file in it")).into());
+    }
+    writable(folder)
 }
 
 fn write_metrics(

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::BinaryBytes;
@@ -15,6 +16,9 @@ use pipeline::{Error, disk};
 use snapshot::begins_as_snapshot;
 
 use crate::name::Name;
+
+/// How often is looked whether another run has ended.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// What `--to` asks for; paths are absolute.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,8 +120,7 @@ impl Target {
         }
         let folder = self.folder();
         let name = folder.display();
-        access(folder, AccessFlags::W_OK)
-            .map_err(|why| anyhow::anyhow!("{name}: writing: {}", plain(why)))?;
+        writable(folder)?;
         let disk = statvfs(folder).with_context(|| format!("{name}: asking for its free space"))?;
         // What an interrupted run has left is written over.
         let stale = fs::symlink_metadata(self.part()).map_or(0, |part| part.blocks() * 512);
@@ -135,13 +138,15 @@ impl Target {
 pub(crate) struct Part {
     path: PathBuf,
     file: Flock<File>,
+    kept: bool,
 }
 
 impl Part {
     /// Makes the empty file `path`, readable by nobody else, or takes over what an
-    /// interrupted run has left. Fails while another run is writing it.
-    pub(crate) fn create(path: PathBuf) -> Result<Self> {
+    /// interrupted run has left. Fails when another run is writing it still after `patience`.
+    pub(crate) fn create(path: PathBuf, patience: Duration) -> Result<Self> {
         let writing = || format!("{}: writing", path.display());
+        let begin = Instant::now();
         loop {
             let file = OpenOptions::new()
                 .create(true)
@@ -154,6 +159,10 @@ impl Part {
                 .with_context(writing)?;
             let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
+                Err((_, Errno::EWOULDBLOCK)) if begin.elapsed() < patience => {
+                    std::thread::sleep(INTERVAL);
+                    continue;
+                }
                 Err((_, Errno::EWOULDBLOCK)) => {
                     bail!("{}: another etcd-snapshot save is writing it", path.display())
                 }
@@ -164,7 +173,7 @@ impl Part {
             if fs::symlink_metadata(&path).is_ok_and(|there| there.ino() == locked.ino()) {
                 file.set_len(0).with_context(writing)?;
                 file.set_permissions(Permissions::from_mode(0o600)).with_context(writing)?;
-                return Ok(Self { path, file });
+                return Ok(Self { path, file, kept: false });
             }
         }
     }
@@ -185,18 +194,27 @@ impl Part {
     }
 
     /// Gives it its name, where it stays.
-    pub(crate) fn keep(self, path: &Path) -> Result<()> {
-        disk::rename(&self.path, path)
-            .map_err(plain_io)
-            .with_context(|| format!("{}: renaming it to {}", self.path.display(), path.display()))
+    pub(crate) fn keep(mut self, path: &Path) -> Result<()> {
+        let renaming = || format!("{}: renaming it to {}", self.path.display(), path.display());
+        disk::rename(&self.path, path).map_err(plain_io).with_context(renaming)?;
+        self.kept = true;
+        Ok(())
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // After `keep` there is none of this name.
-        let _ = fs::remove_file(&self.path);
+        // What has the name after `keep` is another run's.
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Fails where no file can be made in `folder`.
+pub(crate) fn writable(folder: &Path) -> Result<()> {
+    access(folder, AccessFlags::W_OK)
+        .map_err(|why| anyhow::anyhow!("{}: writing: {}", folder.display(), plain(why)))
 }
 
 fn plain(error: Errno) -> String {
@@ -252,15 +270,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, name) = (folder.path().join("a.part"), folder.path().join("a.db"));
         fs::write(&path, "left by a killed run").unwrap();
-        let part = Part::create(path.clone()).unwrap();
+        let part = Part::create(path.clone(), Duration::ZERO).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        let busy = Part::create(path.clone()).err().unwrap().to_string();
+        let busy = Part::create(path.clone(), Duration::ZERO).err().unwrap().to_string();
         assert_eq!(busy, format!("{}: another etcd-snapshot save is writing it", path.display()));
         assert!(path.exists());
+        // Who is patient gets it when the other run has ended.
+        let patient = std::thread::spawn({
+            let path = path.clone();
+            move || Part::create(path, Duration::from_secs(60)).unwrap()
+        });
         drop(part);
-        assert!(!path.exists());
-        Part::create(path.clone()).unwrap().keep(&name).unwrap();
+        let part = patient.join().unwrap();
+        part.keep(&name).unwrap();
         assert!(name.exists() && !path.exists());
+        drop(Part::create(path.clone(), Duration::ZERO).unwrap());
+        assert!(!path.exists());
     }
 }

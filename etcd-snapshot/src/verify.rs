@@ -28,7 +28,7 @@ pub(crate) struct Files {
 impl Files {
     /// Checks each file; reports those that are not intact, gives the others.
     pub(crate) fn intact<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = (&'a Path, Summary)> {
-        let trailer = if self.no_trailer { Trailer::Optional } else { Trailer::Required };
+        let trailer = Trailer::required(!self.no_trailer);
         self.files.iter().filter_map(move |path| match check(path, trailer) {
             Ok(summary) => Some((path.as_path(), summary)),
             Err(error) => {

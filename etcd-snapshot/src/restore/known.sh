@@ -12,6 +12,19 @@ lines() { # KIND FILE
 lines staged "$data/etcd-restore/stamp"
 lines restored "$data/etcd-restored"
 lines mark "$mark"
+# Dies where the data, its log or what they are in belongs to another than etcd's user, who
+# could not move or read it.
+owned() {
+    for folder in "$data" ${wal:+"$wal"}; do
+        for path in "$folder/" "$folder/member" "$folder/wal"; do
+            [ -e "$path" ] || continue
+            depth=2
+            if [ "$path" = "$folder/" ]; then depth=0; fi
+            other=$(find "$path" -maxdepth $depth ! -user "$user" | head -n 1)
+            [ ! "$other" ] || die "$other: belongs to $(stat -c %U -- "$other"), and etcd runs as $user: on this host, run: chown -R $user: $path"
+        done
+    done
+}
 # Says which etcd would run on the data.
 version() {
     [ -x "$bin/etcd" ] || die "$bin/etcd: not found: run etcd-push first"

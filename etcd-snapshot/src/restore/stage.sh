@@ -1,9 +1,9 @@
 # Restores the snapshot on stdin into a folder beside the data, for the swap to come.
 # Whatever ends it before the stamp is there leaves nothing of it.
 data=$1 wal=$2 bin=$3 size=$4 sha256=$5 identity=$6 revision=$7
-attempt=$8 name=$9
+attempt=$8 hash=$9
 shift 9
-cluster=$1 token=$2 url=$3
+name=$1 cluster=$2 token=$3 url=$4
 stage=$data/etcd-restore wal_stage=${wal:+$wal/etcd-restore}
 die() { printf '%s\n' "$*" >&2; exit 1; }
 # The stamp goes first: without it nobody takes the rest for whole.
@@ -28,6 +28,7 @@ tool=$bin/etcdutl
 set -- snapshot restore "$stage/snapshot" --data-dir "$stage/data" --name "$name" \
     --initial-cluster "$cluster" --initial-cluster-token "$token" --initial-advertise-peer-urls "$url"
 if [ "$wal" ]; then set -- "$@" --wal-dir "$wal_stage/wal"; fi
+if [ "$hash" = skip ]; then set -- "$@" --skip-hash-check; fi
 if [ "$revision" = bumped ]; then set -- "$@" --bump-revision 1000000000 --mark-compacted; fi
 said=$(env -i PATH="$PATH" ETCDCTL_API=3 "$tool" "$@" 2>&1 < /dev/null) || die "$tool: restoring: $(last "$said")"
 [ -e "$stage/data/member/snap/db" ] || die "$tool: restoring: there is no database in $stage/data: $(last "$said")"

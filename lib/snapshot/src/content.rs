@@ -110,7 +110,7 @@ fn count(bucket: &Bucket, key: &[u8], value: &Value, live: &mut LiveKeys) -> Res
     let mut hash = Sha256::new();
     clients.pieces(|piece| hash.update(piece))?;
     let hash = hash.finalize();
-    let hash = hash[..16].iter().fold(0, |number, byte| number << 8 | u128::from(*byte));
+    let hash = hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     if deletes {
         live.delete(hash)
     } else {

@@ -42,6 +42,13 @@ pub enum Trailer {
     Compared,
 }
 
+impl Trailer {
+    /// Whether it must be there.
+    pub fn required(required: bool) -> Self {
+        if required { Self::Required } else { Self::Optional }
+    }
+}
+
 /// Whether the file `path` begins as a snapshot does, intact or not. Fails when it cannot
 /// be read.
 pub fn begins_as_snapshot(path: &Path) -> io::Result<bool> {
@@ -50,6 +57,16 @@ pub fn begins_as_snapshot(path: &Path) -> io::Result<bool> {
         Ok(()) => Ok(meta::is_database(&page)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether the file `path` has the size that its first pages tell, with the SHA-256 at its
+/// end: what is cheap to know of a snapshot that may be cut off. Its content is not checked.
+pub fn check_size(path: &Path) -> Result<(), Error> {
+    let file = File::open(path)?;
+    match Database::open(&file)?.has_trailer()? {
+        true => Ok(()),
+        false => Err(Error::NoTrailer),
     }
 }
 

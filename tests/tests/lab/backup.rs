@@ -24,7 +24,7 @@ fn metric(lab: &Lab, file: &str, name: &str) -> String {
 fn a_timer_takes_them_and_a_failure_is_loud() {
     let Some(version) = release("3.6") else { return };
     let lab = Lab::with_nodes(1);
-    lab.bash(&deploy(&version)).ok();
+    lab.bash(&format!("{} | etcd-snapshot save --to {OLD}", deploy(&version))).ok();
 
     // As on a machine with the tools installed, and the certificates of the operator.
     let put = |folder: &Path, files: &str, to: &str| {
@@ -37,17 +37,29 @@ fn a_timer_takes_them_and_a_failure_is_loud() {
     };
     put(lab.folder.path(), "nodes.txt pki", "/srv/etcd");
     put(&tools(), "etcd-snapshot", "/usr/local/bin");
-    put(&repository().join("scripts"), "backup", "/usr/local/lib/scripts");
-    let install = format!(
-        "mkdir -p /var/lib/backup; echo no snapshot > /var/lib/backup/{OLD}; \
-         printf '%s\\n' ETCD_TOOLS_KEEP_LAST=1 ETCD_TOOLS_KEEP_DAILY= ETCD_TOOLS_KEEP_WEEKLY= \
-             ETCD_TOOLS_KEEP_MONTHLY= > /etc/default/etcd-backup; \
-         cd /srv/etcd; /usr/local/lib/scripts/backup --install-timer nodes.txt \
-             ../../var/lib/backup 2>&1"
+    put(&repository().join("scripts"), "backup common.bash", "/usr/local/lib/scripts");
+    put(lab.folder.path(), OLD, "/var/lib/backup");
+    // What could not save is not installed.
+    let refused = lab.on(
+        OPERATOR,
+        "mkdir /srv/other; cp /srv/etcd/nodes.txt /srv/other; cd /srv/other; \
+         /usr/local/lib/scripts/backup --install-timer nodes.txt /var/lib/backup 2>&1; echo $?; \
+         ls /etc/systemd/system/etcd-backup.* 2>/dev/null; true",
     );
+    assert_eq!(
+        refused,
+        "etcd-snapshot: https://192.168.1.100:2379: no CA certificate: pass --cacert, --cert and \
+         --key\nbackup: nothing is installed: the backup would fail, as reported: run this in the \
+         folder that has pki/, or name the certificates in /etc/default/etcd-backup \
+         (ETCD_TOOLS_CACERT, _CERT and _KEY)\n2\n"
+    );
+    let install = "printf '%s\\n' ETCD_TOOLS_KEEP_LAST=1 ETCD_TOOLS_KEEP_DAILY= \
+             ETCD_TOOLS_KEEP_WEEKLY= ETCD_TOOLS_KEEP_MONTHLY= > /etc/default/etcd-backup; \
+         cd /srv/etcd; /usr/local/lib/scripts/backup --install-timer nodes.txt \
+             ../../var/lib/backup 2>&1";
     for _ in 0..2 {
         assert_eq!(
-            lab.on(OPERATOR, &install),
+            lab.on(OPERATOR, install),
             "backup: installed etcd-backup.timer; to try it: systemctl start etcd-backup\n"
         );
     }
@@ -72,19 +84,32 @@ fn a_timer_takes_them_and_a_failure_is_loud() {
     let code = metric(&lab, "etcd-backup.prom", "backup_exit_code");
     assert_eq!(code, "0", "{}", journal());
     assert_eq!(metric(&lab, "etcd-snapshot.prom", "snapshot_keys"), "0");
-    let taken_at = metric(&lab, "etcd-snapshot.prom", "snapshot_timestamp_seconds");
     let list = || lab.on(OPERATOR, "cd /var/lib/backup; ls -A; stat -c '%a %n' *.prom");
     let backups = list();
     assert!(!backups.contains(OLD) && backups.lines().count() == 5, "{backups}");
     assert!(backups.ends_with("644 etcd-backup.prom\n644 etcd-snapshot.prom\n"), "{backups}");
     lab.on(OPERATOR, "etcd-snapshot verify /var/lib/backup/*.db 2>&1");
 
+    // Three at once come one after the other.
+    let at_once = lab.on(
+        OPERATOR,
+        "cd /srv/etcd; for i in 1 2 3; do \
+             { /usr/local/lib/scripts/backup nodes.txt /var/lib/backup > /run/out.$i 2>&1; \
+               echo $? >> /run/codes; } & \
+         done; wait; cat /run/codes; grep -h -v -e ': saved from ' -e ': intact: ' \
+             -e ': removed' -e ': nothing to remove, ' -e '^    keep ' /run/out.*; true",
+    );
+    assert_eq!(at_once, "0\n0\n0\n");
+    let taken_at = metric(&lab, "etcd-snapshot.prom", "snapshot_timestamp_seconds");
+    let backups = list();
+    assert!(!backups.contains("part") && !backups.contains("prom."), "{backups}");
+
     // The cluster is down.
     lab.on("etcd-01", "systemctl stop etcd");
     let failed = lab.on(
         OPERATOR,
         &format!(
-            "echo no snapshot > /var/lib/backup/{OLD}; systemctl start etcd-backup 2>/dev/null; \
+            "cp $(ls /var/lib/backup/*.db | head -n 1) /var/lib/backup/{OLD}; systemctl start etcd-backup 2>/dev/null; \
              systemctl show etcd-backup -p Result -p ExecMainStatus"
         ),
     ) + &journal();
@@ -124,12 +149,14 @@ fn prune_removes_what_no_rule_keeps_and_nothing_else() {
     let folder = lab.folder.path().join("b");
     fs::create_dir(&folder).unwrap();
     let name = |day: usize| format!("etcd-snapshot-2026020{day}T000000Z-r{day}.db");
+    let good = fs::read(lab.folder.path().join("good")).unwrap();
+    let mut damaged = good.clone();
+    damaged[9000] ^= 1;
     for day in [1, 2, 3] {
-        fs::copy(lab.folder.path().join("good"), folder.join(name(day))).unwrap();
+        fs::write(folder.join(name(day)), &good).unwrap();
     }
-    for day in [4, 5] {
-        fs::write(folder.join(name(day)), "cut off").unwrap();
-    }
+    fs::write(folder.join(name(4)), &good[..good.len() - 4096]).unwrap();
+    fs::write(folder.join(name(5)), &damaged).unwrap();
     // What is not of save, or not a file.
     let copy = format!("{}.copy", name(1));
     for other in ["notes.txt", "etcd-snapshot.part", &copy] {
@@ -153,30 +180,31 @@ fn prune_removes_what_no_rule_keeps_and_nothing_else() {
         "{}",
         no_rule.stderr
     );
-    // The rule keeps one that is damaged; the newest good one is kept as well.
+    // The rule keeps one that is damaged; the newest good one is kept as well. One that is cut
+    // off is not counted.
     let prune = "etcd-snapshot prune b --keep-last 1";
     let plan = lab.bash(&format!("{prune} --check")).exits(1);
     assert_eq!(list(), all);
     let done = lab.bash(prune).ok();
-    for day in [1, 2, 4] {
+    for day in [1, 2] {
         let plan = plan.stderr.contains(&format!("b/{}: would be removed\n", name(day)));
         let done = done.stderr.contains(&format!("b/{}: removed\n", name(day)));
         assert!(plan && done, "{day}");
     }
-    assert_eq!(plan.stderr.matches(": would be removed\n").count(), 3, "{}", plan.stderr);
-    done.says(&format!(
-        "etcd-snapshot: warning: b/{}: not a database of etcd, or damaged: neither meta page \
-         (page 0 and 1) is valid",
-        name(5)
-    ));
-    let removed = [name(1), name(2), name(4)];
+    assert_eq!(plan.stderr.matches(": would be removed\n").count(), 2, "{}", plan.stderr);
+    let cut_off =
+        format!("etcd-snapshot: warning: b/{}: not counted, and kept: truncated: ", name(4));
+    assert!(done.stderr.starts_with(&cut_off), "{}", done.stderr);
+    let begin = format!("etcd-snapshot: warning: b/{}: damaged: ", name(5));
+    assert!(done.stderr.lines().any(|line| line.starts_with(&begin)), "{}", done.stderr);
+    let removed = [name(1), name(2)];
     let rest: Vec<_> = all.into_iter().filter(|name| !removed.contains(name)).collect();
     assert_eq!(list(), rest);
     let line = "etcd-snapshot: b: nothing to remove, 2 kept";
     assert!(lab.bash(prune).ok().stderr.lines().any(|l| l == line));
 
     // None is good: none is removed.
-    fs::write(folder.join(name(3)), "cut off").unwrap();
+    fs::write(folder.join(name(3)), &damaged).unwrap();
     lab.bash(prune)
         .exits(1)
         .says("etcd-snapshot: b: nothing removed: none of its 2 snapshots is intact");

@@ -45,6 +45,11 @@ fn content(lab: &Lab) -> (String, u64) {
     (keys, status["header"]["revision"].as_u64().unwrap())
 }
 
+/// A node with a write-ahead log in a folder of its own.
+const WAL_DIR: &str = r#"{"apiVersion": "etcd-tools/v1",
+    "cluster": {"settings": {"walDir": "/srv/log"}},
+    "nodes": [{"name": "etcd-01", "hostname": "k8s-master-01", "address": "192.168.1.100"}]}"#;
+
 #[test]
 fn of_each_minor_and_of_an_older_into_a_newer_one() {
     // The snapshot of one is restored, or refused, by the next.
@@ -52,6 +57,9 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
     for which in ["3.6", "oldest", "3.5", "3.7"] {
         let Some(version) = release(which) else { continue };
         let lab = Lab::with_nodes(1);
+        if which == "3.5" || which == "3.7" {
+            lab.write("nodes.txt", WAL_DIR);
+        }
         lab.write("document.json", &lab.bash(&deploy(&version)).ok().stdout);
         lab.unpack(&version);
         etcdctl(&lab, &format!("put key-of {version}"));
@@ -103,6 +111,13 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
                 assert_eq!((keys, revision), (format!("key-of\n{of}\n"), 2), "{of} on {version}");
             }
         }
+        // What a member that is stopped has, and made a cluster again.
+        let (keys, revision) = content(&lab);
+        lab.on("etcd-01", "systemctl stop etcd");
+        let recover = format!("{} --yes document.json offline.db", script("recover"));
+        lab.bash(&recover).ok();
+        let expected = if old_tool { revision } else { revision + BUMP };
+        assert_eq!(content(&lab), (keys, expected), "{version}");
         last = Some((version, std::fs::read(lab.folder.path().join("own.db")).unwrap()));
     }
 }
@@ -140,10 +155,27 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     lab.bash(&format!("{stage} --check")).exits(1).says("etcd-snapshot: etcd-01: would stage a.db");
     assert_eq!(lab.on_all(&NODES, untouched), pids);
 
-    let undo = || {
-        lab.on_all(&NODES, "rm -rf /var/lib/etcd/etcd-restore /srv/log/etcd-restore");
-    };
-    kill(&lab, 4, stage, undo);
+    let size = std::fs::metadata(lab.folder.path().join("a.db")).unwrap().len();
+    let arriving = format!("-c {size}");
+    let wiped = "rm -rf /var/lib/etcd/etcd-restore /srv/log/etcd-restore";
+    let mut points = Interrupted::default();
+    for at in [
+        [
+            ("rm", "-f -- /var/lib/etcd/etcd-restore/stamp"),
+            ("mkdir", "-- /var/lib/etcd/etcd-restore"),
+            ("head", &arriving),
+        ],
+        [("mkdir", "-- /srv/log/etcd-restore"), ("env", "-i *"), ("rm", "-- */snapshot")],
+        [
+            ("sync", "-f /var/lib/etcd/etcd-restore /srv/*"),
+            ("sync", "-f /var/lib/etcd/etcd-restore"),
+            ("mv", "*/stamp.new *"),
+        ],
+    ] {
+        lab.on_all(&NODES, wiped);
+        points.interrupt(&lab, stage, at, true);
+        lab.bash(stage).ok();
+    }
     let line = "etcd-snapshot: etcd-01: a.db is staged already";
     lab.bash(stage).ok().says(line);
     let stop = "etcd-unit stop --lose-quorum < staged.json > stopped.json";
@@ -156,38 +188,89 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     );
     lab.on("etcd-03", "mv /root/etcd-restore /var/lib/etcd/");
 
-    // At every step of the swap, each time from what lay there before.
-    lab.on_all(&NODES, "cp -a /var/lib/etcd /srv/log /root/");
-    let undo = || {
-        lab.on_all(
-            &NODES,
-            "rm -rf /var/lib/etcd/* /srv/log/*; cp -a /root/etcd/* /var/lib/etcd/; \
-             cp -a /root/log/* /srv/log/",
-        );
-    };
-    kill(&lab, 2, swap, undo);
-
-    // The power fails between two renames; the node boots, and etcd must not start anew.
-    undo();
-    hold(&lab, "etcd-02", "mv", "*/etcd-restore/data/member*");
-    let mut running = lab.start(&format!("exec {swap}"));
-    let held = || lab.disk("etcd-02", HELD).exists() || !running.is_running();
-    wait_until("the swap is in the middle", LIMIT, held);
-    lab.command(&["power", "off", "etcd-02"]);
-    running.kill();
-    lab.command(&["power", "on", "etcd-02"]);
-    lab.on("etcd-02", "rm -f /usr/local/bin/mv; ls -d /var/lib/etcd/before-restore-1/member");
-    lab.on("etcd-02", "! ls /var/lib/etcd/member 2>/dev/null");
-    let restored = lab.bash(&restore("a.db", "", "")).ok();
+    // At every step of the swap, each time from what lay there before. What boots starts
+    // etcd, too, which ends at once where there is no data: where there is, it would wait for
+    // the others, and the lab for it.
+    let copy = "rm -rf /root/copy; mkdir /root/copy; \
+                cp -a /var/lib/etcd /srv/log /etc/etcd/etcd.member /root/copy";
+    let back = "rm -rf /var/lib/etcd/* /srv/log/*; cp -a /root/copy/etcd/* /var/lib/etcd/; \
+                cp -a /root/copy/log/* /srv/log/; cp -a /root/copy/etcd.member /etc/etcd/";
+    let left = "ls -A /var/lib/etcd /srv/log; cd /var/lib/etcd/before-restore-1/member/snap; ls db; \
+                ls /srv/log/before-restore-1/wal/*.wal | head -n 1";
+    let whole = "/srv/log:\nbefore-restore-1\nwal\n\n/var/lib/etcd:\nbefore-restore-1\n\
+                 etcd-restored\nmember\ndb\n\
+                 /srv/log/before-restore-1/wal/0000000000000000-0000000000000000.wal\n";
+    lab.on_all(&NODES, copy);
+    for (boot, at) in [
+        ("disable", [("chmod", "644 *.etcd-tools"), ("mv", "*/etcd.member"), ("setpriv", "*")]),
+        (
+            "disable",
+            [
+                ("mv", "*/stamp.new *"),
+                ("mkdir", "-- */before-restore-1"),
+                ("mv", "-T -- /srv/log/wal *"),
+            ],
+        ),
+        (
+            "enable",
+            [
+                ("mv", "-T -- /var/lib/etcd/member *"),
+                ("mv", "*/data/member *"),
+                ("mv", "*/etcd-restore/wal *"),
+            ],
+        ),
+        (
+            "disable",
+            [
+                ("mv", "*/etcd-restored"),
+                ("rm", "-rf -- /var/lib/etcd/etcd-restore *"),
+                ("du", "*/before-restore-1"),
+            ],
+        ),
+    ] {
+        lab.on_all(&NODES, &format!("systemctl -q {boot} etcd; {back}"));
+        points.interrupt(&lab, swap, at, true);
+        if boot == "enable" {
+            lab.bash("etcd-unit start < staged.json").exits(3).says(
+                "etcd-unit: etcd-01: there is no write-ahead log in /srv/log/wal: a restore was \
+                 interrupted: finish it, with the same file: `etcd-snapshot restore FILE`",
+            );
+        }
+        let healed = lab.bash(&format!("{stop}; {swap}")).ok();
+        assert_eq!(lab.on_all(&NODES, left), [whole; 3], "{at:?}: {}", healed.stderr);
+    }
     let old = "; the old data is in /var/lib/etcd/before-restore-1 (";
-    let line = format!("etcd-snapshot: etcd-02: restored a.db{old}");
-    assert!(restored.stderr.contains(&line), "{}", restored.stderr);
+    let line = format!("etcd-snapshot: etcd-02: a.db is restored already{old}");
+    let ran = lab.bash(swap).ok();
+    assert!(ran.stderr.contains(&line), "{}", ran.stderr);
+
+    // At every step of the start, until the member is known to be ready.
+    lab.on_all(&NODES, copy);
+    let start = "etcd-unit start < swapped.json > started.json";
+    for (cut, at) in [
+        (
+            false,
+            [
+                ("systemctl", "reset-failed etcd.service"),
+                ("date", "+%s.%6N"),
+                ("systemctl", "start etcd.service"),
+            ],
+        ),
+        (true, [("grep", "-qsx ready *"); 3]),
+        (true, [("mkdir", "-p /run/etcd-tools.started"); 3]),
+    ] {
+        lab.on_all(&NODES, &format!("systemctl stop etcd; {back}"));
+        points.interrupt(&lab, start, at, cut);
+        // What the unit itself runs is not this tool's, and goes on.
+        lab.on_all(&NODES, "pkill -f '[s]leep 1000' || true");
+        lab.bash(&format!("{start} && etcd-health --wait < started.json")).ok();
+        assert_eq!(content(&lab), (keys.clone(), revision + BUMP), "{at:?}");
+        assert_eq!(lab.on_all(&NODES, "cat /etc/etcd/etcd.member"), ["ready\n"; 3]);
+    }
+    assert!(points.kills + points.cuts == 30 && points.cuts == 9, "{points:?}");
     assert_eq!(content(&lab), (keys.clone(), revision + BUMP));
     assert_eq!(etcdctl(&lab, "member list").lines().count(), 3);
-    let left = lab.on_all(&NODES, "ls -A /var/lib/etcd /srv/log");
-    let whole = "/srv/log:\nbefore-restore-1\nwal\n\n/var/lib/etcd:\nbefore-restore-1\n\
-                 etcd-restored\nmember\n";
-    assert_eq!(left, [whole; 3]);
+    assert_eq!(lab.on_all(&NODES, left), [whole; 3]);
 
     // A watch of before is told, instead of silence.
     let watch = lab.bash(&lab.etcdctl(&endpoints(&lab), &format!("watch --rev {revision} key-2")));
@@ -271,6 +354,69 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     lab.bash(&format!("{other} --check --replace-other-data")).exits(1).says(would);
 }
 
+#[test]
+fn from_a_machine_with_the_document_and_the_pki_alone_as_a_user_with_sudo_under_bash() {
+    let lab = Lab::with_nodes(2);
+    lab.command(&["sh", "bash", "etcd-01"]);
+    lab.write("document.json", &lab.bash(&deploy("v3.5.16")).ok().stdout);
+    lab.unpack("v3.5.16");
+    etcdctl(&lab, "put key-1 1");
+    let revision = save(&lab, "a.db");
+    let keys = content(&lab).0;
+    lab.on_all(&NODES[..2], "systemctl stop etcd");
+    let copy = lab.disk("etcd-01", "/var/lib/etcd/member/snap/db");
+    std::fs::copy(copy, lab.folder.path().join("copy.db")).unwrap();
+    lab.on_all(&NODES[..2], "systemctl start etcd");
+    lab.bash("rm -rf cache").ok();
+    let as_admin = |line: &str| lab.bash(&format!("export ETCD_TOOLS_SSH_USER=admin; {line}"));
+
+    // A part of the nodes would be another cluster.
+    let why = "etcd-snapshot: a cluster is restored on all nodes, or on none: leave out --only and \
+               --keep-going";
+    for step in ["--stage", ""] {
+        let only = format!("etcd-snapshot restore --only etcd-01 {step} a.db < document.json");
+        as_admin(&only).exits(2).says(why);
+    }
+    // What etcd's user could not move is found while etcd still serves.
+    lab.on("etcd-02", "chown root: /var/lib/etcd/member/wal");
+    as_admin("etcd-snapshot restore --stage a.db < document.json").exits(3).says(
+        "etcd-snapshot: etcd-02: /var/lib/etcd/member/wal: belongs to root, and etcd runs as etcd: \
+         on this host, run: chown -R etcd: /var/lib/etcd/member",
+    );
+    lab.on("etcd-02", "chown -R etcd: /var/lib/etcd/member");
+
+    // --check says what each step would do, and leaves all as it is.
+    as_admin("etcd-snapshot restore --stage a.db < document.json > staged.json").ok();
+    as_admin("etcd-unit stop --lose-quorum < staged.json > stopped.json").ok();
+    let check = |flag: &str, code: i32, says: &str| {
+        let line = format!("etcd-snapshot restore --check {flag} a.db < stopped.json");
+        let expected = format!("etcd-snapshot: etcd-01: {says}\netcd-snapshot: etcd-02: {says}\n");
+        let said = as_admin(&line).exits(code).stderr;
+        let mut lines: Vec<_> = said.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines.join("\n") + "\n", expected);
+    };
+    check("", 1, "would restore a.db");
+    check("--discard-old", 1, "would restore a.db and delete the data that is there now");
+    as_admin("etcd-snapshot restore a.db < stopped.json > swapped.json").ok();
+    check("", 0, "a.db is restored already");
+    let old = "a.db is restored already; would delete the old data in \
+               /var/lib/etcd/before-restore-1";
+    check("--discard-old", 1, old);
+    as_admin("etcd-snapshot restore --discard-old a.db < stopped.json").ok();
+    check("--discard-old", 0, "a.db is restored already");
+    as_admin("etcd-unit start < swapped.json | etcd-health --wait").ok();
+    assert_eq!(content(&lab), (keys.clone(), revision + BUMP));
+
+    // A copy of the database is restored when that is said.
+    let line = "etcd-snapshot: copy.db: no SHA-256 at its end: not a snapshot, but perhaps a copy of \
+                member/snap/db: pass --no-trailer to accept it";
+    as_admin("etcd-snapshot restore --stage copy.db < document.json").exits(1).says(line);
+    let program = script("restore");
+    as_admin(&format!("{program} --yes --no-trailer document.json copy.db")).ok();
+    assert_eq!(content(&lab).0, keys);
+}
+
 /// Puts keys one after the other until that fails, and counts those that were acknowledged.
 const WRITER: &str = "n=0; while ETCDCTL_API=3 ETCDCTL put w-$((n + 1)) x > /dev/null 2>&1; \
                       do n=$((n + 1)); echo $n > acknowledged; done";
@@ -334,7 +480,8 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     }
     lab.on(
         "etcd-03",
-        "dd if=/dev/zero of=/var/lib/etcd/member/snap/big bs=1M count=0 seek=9000000 2>&1",
+        "dd if=/dev/zero of=/var/lib/etcd/member/snap/big bs=1M count=0 seek=9000000 2>&1; \
+         chown etcd: /var/lib/etcd/member/snap/big",
     );
     let full = lab.bash(offline).exits(3);
     assert!(
@@ -364,6 +511,37 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     assert_eq!(etcdctl(&lab, "get key-1"), "key-1\n1\n");
 }
 
+#[test]
+fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
+    let Some(version) = release("3.6") else { return };
+    let lab = Lab::with_nodes(5);
+    lab.write("document.json", &lab.bash(&deploy(&version)).ok().stdout);
+    lab.unpack(&version);
+    etcdctl(&lab, "put key-1 1");
+    lab.on("etcd-04", "systemctl stop etcd");
+    etcdctl(&lab, "put key-2 2");
+    let (keys, revision) = content(&lab);
+    let lost = ["etcd-01", "etcd-02", "etcd-03"];
+    lost.iter().for_each(|host| drop(lab.command(&["power", "off", host])));
+    lab.on("etcd-04", "systemctl start --no-block etcd");
+    lost.iter().for_each(|host| drop(lab.command(&["reset", host])));
+    // One that gives no answer may be the one that is furthest ahead.
+    lab.on("etcd-05", "chmod -x /usr/local/bin/etcd");
+    let recover = format!("{} --yes nodes.txt saved.db", script("recover"));
+    let refused = lab.bash(&recover);
+    assert!(refused.code != 0 && !lab.folder.path().join("saved.db").exists(), "{refused:?}");
+    lab.on("etcd-05", "chmod +x /usr/local/bin/etcd");
+    let ran = lab.bash(&recover).ok();
+    for (node, revision) in [("etcd-04", revision - 1), ("etcd-05", revision)] {
+        let begin = format!("etcd-snapshot: {node}: has revision {revision} and raft term ");
+        assert!(ran.stderr.lines().any(|line| line.starts_with(&begin)), "{}", ran.stderr);
+    }
+    let saved = format!("saved.db: saved from etcd-05: revision {revision}, ");
+    assert!(ran.stderr.contains(&saved), "{}", ran.stderr);
+    assert_eq!(content(&lab), (keys, revision + BUMP));
+    assert_eq!(etcdctl(&lab, "member list").lines().count(), 5);
+}
+
 /// Is there when a process is held.
 const HELD: &str = "/var/tmp/held";
 
@@ -373,30 +551,45 @@ fn hold(lab: &Lab, host: &str, program: &str, pattern: &str) {
     lab.on(
         host,
         &format!(
-            "rm -f {HELD}; cat > /usr/local/bin/{program} <<'E'\n#!/bin/sh\ncase $* in \
-             {pattern}) /usr/bin/touch {HELD}; /usr/bin/sleep 1000 ;; esac\n\
-             exec /usr/bin/{program} \"$@\"\nE\nchmod 755 /usr/local/bin/{program}"
+            "rm -f {HELD}; cat > /usr/local/bin/{program} <<'E'\n#!/bin/sh\ncase \"$*\" in \
+             {}) /usr/bin/touch {HELD}; /usr/bin/sleep 1000 ;; esac\n\
+             exec /usr/bin/{program} \"$@\"\nE\nchmod 755 /usr/local/bin/{program}",
+            pattern.replace(' ', "\\ ")
         ),
     );
 }
 
-/// Kills the scripts of `tool` at every `step`-th of their processes, on all nodes, and
-/// runs it again, which must end well. `undo` comes before each.
-fn kill(lab: &Lab, step: usize, tool: &str, undo: impl Fn()) {
-    let mut hits = 0;
-    for number in (1..).step_by(step) {
-        undo();
-        lab.kill_at(&NODES, number);
-        // What works as etcd's user counts, too.
-        lab.on_all(&NODES, "/usr/bin/chmod 777 /run/kill /run/kill/count");
-        let killed = lab.bash(tool);
-        if !lab.killed(&NODES) {
-            killed.ok();
-            break;
+/// At how many points the work on a node was interrupted.
+#[derive(Debug, Default)]
+struct Interrupted {
+    kills: usize,
+    cuts: usize,
+}
+
+impl Interrupted {
+    /// Starts `tool`, and when it has come to the program of `points` on each node, with
+    /// arguments like the pattern, kills it with -9, and cuts the power of one of the nodes.
+    fn interrupt(&mut self, lab: &Lab, tool: &str, points: [(&str, &str); 3], cut: bool) {
+        for (host, (program, pattern)) in NODES.iter().zip(points) {
+            hold(lab, host, program, pattern);
         }
-        hits += 1;
-        let again = lab.bash(tool);
-        assert_eq!(again.code, 0, "killed at process {number}: {}", again.stderr);
+        let mut running = lab.start(&format!("exec {tool}"));
+        let held = |host: &&str| lab.disk(host, HELD).exists();
+        wait_until(&format!("{points:?}"), LIMIT, || {
+            NODES.iter().all(held) || !running.is_running()
+        });
+        assert!(running.is_running(), "{points:?}: {}", running.wait().stderr);
+        // What waits goes on waiting.
+        lab.on_all(&NODES, "/usr/bin/rm -f /usr/local/bin/*");
+        let host = NODES[self.cuts % 3];
+        if cut {
+            lab.command(&["power", "off", host]);
+        }
+        running.kill();
+        if cut {
+            lab.command(&["power", "on", host]);
+        }
+        self.cuts += usize::from(cut);
+        self.kills += 3 - usize::from(cut);
     }
-    assert!(hits >= 3, "{tool}: only {hits} kills");
 }

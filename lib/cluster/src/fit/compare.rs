@@ -158,6 +158,10 @@ impl Fit<'_> {
     }
 }
 
+/// What is to be done where not all nodes have what was restored.
+const INTERRUPTED: &str = "a restore was interrupted: finish it, with the same file: \
+                           `etcd-snapshot restore FILE`";
+
 /// The commands that make a node a member.
 const ADD: &str = "`scripts/grow NODES`, or `etcd-member add` before etcd-render";
 
@@ -373,11 +377,14 @@ impl<'a> NodeFit<'a> {
             let folder = facts.folder(&fit.place(node, facts))?;
             Some((node.name.as_str(), folder.identity.clone()?))
         });
-        let advice = format!(
-            "move {}/{} of the wrong one away, or take it out of the document",
-            self.place.data,
-            layout::MEMBER
-        );
+        let advice = match fit.facts.iter().any(|(_, facts)| facts.was_restored()) {
+            true => INTERRUPTED.to_owned(),
+            false => format!(
+                "move {}/{} of the wrong one away, or take it out of the document",
+                self.place.data,
+                layout::MEMBER
+            ),
+        };
         for (node, other) in runs.chain(lies).filter(|(node, _)| *node != self.node.name) {
             if other.cluster != own.cluster {
                 return Some(format!(
@@ -497,6 +504,12 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let data = &self.place.data;
+        if self.facts.was_restored() {
+            return Some(format!(
+                "there is no write-ahead log in {}: {INTERRUPTED}",
+                self.place.wal
+            ));
+        }
         if self.facts.was_ready() {
             return Some(format!(
                 "{}, or start the others (--only), then replace the member: {}",

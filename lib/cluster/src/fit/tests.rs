@@ -360,6 +360,27 @@ fn data_of_others_are_not_used() {
            /var/lib/etcd/member away, then add the node: `scripts/grow NODES`, or `etcd-member \
            add` before etcd-render"],
     );
+    // Some were restored, and some were not.
+    let advice = "a restore was interrupted: finish it, with the same file: `etcd-snapshot restore \
+                  FILE`";
+    found(
+        |w| {
+            w.down();
+            w.facts(0).folders[0].identity = identity("f", "d");
+            w.facts(0).mark = Some(layout::MARK_RESTORED.into());
+        },
+        &[
+            &format!(
+                "etcd-01: its data is of cluster d, that of etcd-02 is of cluster c: {advice}"
+            ),
+            &format!(
+                "etcd-02: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
+            ),
+            &format!(
+                "etcd-03: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -470,6 +491,18 @@ fn a_new_cluster_is_made_only_where_there_has_never_been_one() {
             w.facts(0).mark = Some(layout::MARK_READY.into());
         },
         &[lost, &beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")],
+    );
+    // A restore was cut off between two of its moves.
+    let interrupted = "a restore was interrupted: finish it, with the same file: `etcd-snapshot \
+                       restore FILE`";
+    found(
+        |w| {
+            wiped(&[0])(w);
+            w.facts(0).mark = Some(layout::MARK_RESTORED.into());
+        },
+        &[&format!(
+            "etcd-01: there is no write-ahead log in /var/lib/etcd/member/wal: {interrupted}"
+        )],
     );
     // The first start was cut off.
     found(
