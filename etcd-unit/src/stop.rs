@@ -19,6 +19,9 @@ const PURGE: &str = include_str!("purge.sh");
 /// How long deleting a folder may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How long the members are asked who leads.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Removal {
@@ -65,7 +68,15 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         }
         Ok(()) => {
             let rest = if tool.lose_quorum { states.iter().collect() } else { others };
-            fan_out(fleet.jobs(), rest, async |state: &NodeState<'_>| job(state).await).await;
+            let leader = match tool.lose_quorum && members.len() > 1 && !run.check() {
+                true => leader(tool, run, fleet, &states).await,
+                false => None,
+            };
+            let leads = |state: &&NodeState| leader.as_ref() == Some(&state.node.name);
+            let (last, first): (Vec<_>, Vec<_>) = rest.into_iter().partition(leads);
+            for part in [first, last] {
+                fan_out(fleet.jobs(), part, async |state: &NodeState<'_>| job(state).await).await;
+            }
         }
     }
     lease.release().await;
@@ -113,6 +124,15 @@ async fn one_after_the_other(
         run.report(ToolResult::error(Code::NotStopped, message).on(&state.node.name));
     }
     Ok(Ok(()))
+}
+
+/// The node that leads, if that is to be had at once. It goes last: while others still
+/// answer, a leader that ends waits for one of them to take over, and for seconds where they
+/// end, too.
+async fn leader(tool: &Unit, run: &Run, fleet: &Fleet, states: &[NodeState<'_>]) -> Option<String> {
+    let cluster = tool.cluster(run, fleet, states).ok()?;
+    let view = tokio::time::timeout(AT_ONCE, cluster.view()).await.ok()?.ok()?;
+    view.voters.into_iter().find(|voter| voter.is_leader)?.node
 }
 
 fn has_etcd(tool: &Unit, node: &Node) -> bool {

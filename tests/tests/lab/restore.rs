@@ -180,6 +180,10 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     lab.bash(stage).ok().says(line);
     let stop = "etcd-unit stop --lose-quorum < staged.json > stopped.json";
     lab.bash(stop).ok();
+    // None has waited for one to take over that was stopped, too.
+    let waited =
+        "journalctl --sync; journalctl -u etcd | grep 'leader transfer took too long'; true";
+    assert_eq!(lab.on_all(&NODES, waited), [""; 3]);
     lab.on("etcd-03", "mv /var/lib/etcd/etcd-restore /root/");
     let swap = "etcd-snapshot restore a.db < stopped.json > swapped.json";
     lab.bash(swap).exits(3).says(
