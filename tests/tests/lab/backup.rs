@@ -146,6 +146,12 @@ fn prune_removes_what_no_rule_keeps_and_nothing_else() {
     let Some(version) = release("3.6") else { return };
     let lab = Lab::with_nodes(1);
     lab.bash(&format!("{} | etcd-snapshot save --to good", deploy(&version))).ok();
+    // Where the metrics cannot go is found before the snapshot is taken.
+    let none = lab.folder.path().join("none");
+    lab.bash("etcd-snapshot save --to new.db --metrics none/m.prom < nodes.txt")
+        .exits(2)
+        .says(&format!("etcd-snapshot: --metrics: {}: no such folder", none.display()));
+    assert!(!lab.folder.path().join("new.db").exists());
     let folder = lab.folder.path().join("b");
     fs::create_dir(&folder).unwrap();
     let name = |day: usize| format!("etcd-snapshot-2026020{day}T000000Z-r{day}.db");
