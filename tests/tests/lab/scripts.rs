@@ -280,7 +280,7 @@ fn usage_is_an_error_of_its_own() {
         (
             "restore",
             "a",
-            "usage: restore [--yes] [--again] [--keep-revision] [--discard-old] NODES FILE",
+            "usage: restore [--yes] [--again] [--keep-revision] [--no-trailer] [--discard-old]",
         ),
         ("restore", "--now a b", "restore: --now: no such option: see restore --help"),
         ("install", "--help", "usage: install [PREFIX]"),
