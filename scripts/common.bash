@@ -42,6 +42,12 @@ typed() {
 # read_nodes FILE: prints it, "-" being stdin.
 read_nodes() { cat -- "$1" || die 66 "$1: cannot be read"; }
 
+# fit NAMES: ends the script where the hosts of those nodes of $list, NAMES with commas
+# between them, cannot run etcd. That they are no members yet is known.
+fit() {
+  [[ ! $1 ]] || etcd-preflight -q -o json --only "$1" --skip mismatch <<<"${list:?}" >/dev/null
+}
+
 # The client URLs of the members of $list, as kube-apiserver takes them.
 servers() { etcd-member list -q -o endpoints <<<"${list:?}" 2>/dev/null; }
 

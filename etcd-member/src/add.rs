@@ -9,7 +9,7 @@ use pipeline::{Code, Document, Run, ToolResult};
 use remote::Fleet;
 
 use crate::change::Change;
-use crate::{AddArgs, Waiting};
+use crate::{AddArgs, ChangeArgs};
 
 /// What becomes of the document.
 #[derive(Default)]
@@ -26,7 +26,9 @@ pub(crate) async fn add(tool: &crate::Member, run: &mut Run, args: &AddArgs) -> 
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let outcome = {
         let _progress = Progress::wait("looking at the members");
-        let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+        let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else {
+            return Ok(());
+        };
         let outcome = add_one(&change, args).await;
         change.lease.release().await;
         outcome
@@ -117,7 +119,7 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
         };
     }
     let accepted = Accepted { quorum: false, margin: args.lose_margin };
-    let policy = Policy { accepted, limit: args.waiting.timeout };
+    let policy = Policy { accepted, limit: args.change.timeout };
     let url = document.peer_url(node);
     let done = if run.check() {
         change.cluster.view_when(policy, View::may_add).await.map(drop)
@@ -193,10 +195,10 @@ fn initial_cluster(document: &Document, members: &[Member]) -> String {
 }
 
 /// The `promote` command.
-pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: Waiting) -> Result<()> {
+pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let progress = Progress::wait("looking at the members");
-    let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+    let Some(change) = Change::begin(tool, run, &fleet, args).await? else { return Ok(()) };
     let policy = Policy { accepted: Accepted::default(), limit: args.timeout };
     match change.view(policy).await {
         Ok(view) => {

@@ -11,7 +11,7 @@ use pipeline::document::Node;
 use pipeline::{Run, ToolResult};
 use remote::{Error, Fleet};
 
-use crate::{Risks, Waiting};
+use crate::{ChangeArgs, Risks};
 
 /// The locks of all nodes, and what was found on them.
 pub(crate) struct Change<'a> {
@@ -29,6 +29,7 @@ impl<'a> Change<'a> {
         tool: &crate::Member,
         run: &'a Run,
         fleet: &'a Fleet,
+        args: ChangeArgs,
     ) -> Result<Option<Self>> {
         let access = tool.credentials.access(&run.document, None)?;
         let queries = |node: &Node| vec![fit::query(&run.document, node, &[])];
@@ -42,7 +43,7 @@ impl<'a> Change<'a> {
                 Err(error) => run.report(error.on(&held.node.name)),
             }
         }
-        let cluster = Cluster::new(&run.document, fleet, access, &[]);
+        let cluster = Cluster::new(&run.document, fleet, access, &[]).via(args.via);
         Ok(Some(Self { run, lease, cluster, facts }))
     }
 
@@ -72,8 +73,8 @@ impl<'a> Change<'a> {
 }
 
 impl Risks {
-    pub(crate) fn policy(self, waiting: Waiting) -> Policy {
+    pub(crate) fn policy(self, change: ChangeArgs) -> Policy {
         let accepted = Accepted { quorum: self.lose_quorum, margin: self.lose_margin };
-        Policy { accepted, limit: waiting.timeout }
+        Policy { accepted, limit: change.timeout }
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use client::CredentialArgs;
+use cluster::route::Via;
 use pipeline::{Common, Examples, IN_WORDS, Run, Tool, terminal};
 use remote::SshArgs;
 
@@ -23,6 +24,10 @@ use remote::SshArgs;
 /// Members are matched with the nodes of the document by their exact peer URL or name,
 /// and named by their ID, their exact name or their exact peer URL. Certificates and the
 /// user are found as etcd-health finds them.
+///
+/// The commands that change something hold the locks of all nodes, and compare the
+/// document with what is on them: they work on a document, and take no --endpoints. For a
+/// cluster that has none yet, `list --endpoints URL -o nodes` makes one.
 #[derive(Debug, Parser)]
 #[command(name = "etcd-member", version)]
 pub struct Member {
@@ -52,7 +57,7 @@ enum Command {
     /// there is no cluster yet, nothing is done.
     Add(AddArgs),
     /// Promote the learners among the nodes to voting members, once they have caught up
-    Promote(Waiting),
+    Promote(ChangeArgs),
     /// Remove a member from the cluster, and its node from the document
     ///
     /// Leadership is moved off it first.
@@ -69,9 +74,13 @@ enum Command {
     Update(UpdateArgs),
 }
 
-/// How long to wait.
+/// How the members are changed.
 #[derive(Debug, Clone, Copy, clap::Args)]
-struct Waiting {
+struct ChangeArgs {
+    /// How to reach the members: over ssh at their client port on the loopback of their
+    /// nodes, or directly at their URLs, for an etcd that does not listen there
+    #[arg(long, value_enum, default_value = "ssh")]
+    via: Via,
     /// Wait this many seconds for what etcd refuses for a moment only: right after
     /// another change, or while a learner catches up
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = pipeline::parse_duration)]
@@ -92,7 +101,7 @@ struct Risks {
 #[derive(Debug, clap::Args)]
 struct AddArgs {
     #[command(flatten)]
-    waiting: Waiting,
+    change: ChangeArgs,
     /// Proceed even if a voter is missing and no other may fail
     #[arg(long, help_heading = IN_WORDS)]
     lose_margin: bool,
@@ -109,7 +118,7 @@ struct RemoveArgs {
     #[arg(value_name = "NAME|ID")]
     member: String,
     #[command(flatten)]
-    waiting: Waiting,
+    change: ChangeArgs,
     #[command(flatten)]
     risks: Risks,
 }
@@ -117,7 +126,7 @@ struct RemoveArgs {
 #[derive(Debug, clap::Args)]
 struct UpdateArgs {
     #[command(flatten)]
-    waiting: Waiting,
+    change: ChangeArgs,
     /// Proceed even if the cluster loses quorum
     #[arg(long, help_heading = IN_WORDS)]
     lose_quorum: bool,

@@ -15,7 +15,9 @@ pub(crate) async fn remove(tool: &crate::Member, run: &mut Run, args: &RemoveArg
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let gone = {
         let _progress = Progress::wait(format!("removing {}", args.member));
-        let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+        let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else {
+            return Ok(());
+        };
         let gone = remove_member(&change, args).await;
         change.lease.release().await;
         gone?
@@ -28,7 +30,7 @@ pub(crate) async fn remove(tool: &crate::Member, run: &mut Run, args: &RemoveArg
 async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<String>> {
     let document = &change.run.document;
     let named = document.nodes.iter().find(|node| node.name == args.member);
-    let view = match change.view(args.risks.policy(args.waiting)).await {
+    let view = match change.view(args.risks.policy(args.change)).await {
         Ok(view) => view,
         Err(why) => {
             change.refuse(named, "not removed", &why);
@@ -57,7 +59,7 @@ async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<
 pub(crate) async fn replace(tool: &crate::Member, run: &Run, args: &RemoveArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let _progress = Progress::wait(format!("removing {}", args.member));
-    let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+    let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else { return Ok(()) };
     let done = replace_member(&change, args).await;
     change.lease.release().await;
     done
@@ -65,7 +67,7 @@ pub(crate) async fn replace(tool: &crate::Member, run: &Run, args: &RemoveArgs) 
 
 async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     let (run, document) = (change.run, &change.run.document);
-    let view = match change.view(args.risks.policy(args.waiting)).await {
+    let view = match change.view(args.risks.policy(args.change)).await {
         Ok(view) => view,
         Err(why) => {
             change.refuse(None, "nothing replaced", &why);
@@ -113,7 +115,7 @@ async fn leave(
     member: &Member,
     node: Option<&Node>,
 ) -> bool {
-    let (run, policy) = (change.run, args.risks.policy(args.waiting));
+    let (run, policy) = (change.run, args.risks.policy(args.change));
     let report = |result: ToolResult| match node {
         Some(node) => run.report(result.on(&node.name)),
         None => run.report(result),

@@ -15,9 +15,9 @@ use crate::change::Change;
 pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let _progress = Progress::wait("looking at the members");
-    let Some(change) = Change::begin(tool, run, &fleet).await? else { return Ok(()) };
+    let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else { return Ok(()) };
     let accepted = Accepted { quorum: args.lose_quorum, margin: true };
-    let policy = Policy { accepted, limit: args.waiting.timeout };
+    let policy = Policy { accepted, limit: args.change.timeout };
     match change.view(policy).await {
         Ok(view) => update_one(&change, policy, &view.members).await,
         Err(why) => change.refuse(None, "nothing updated", &why),

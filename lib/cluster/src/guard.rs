@@ -12,7 +12,7 @@ use pipeline::document::{Document, Endpoint, Member, Node};
 use pipeline::{Code, ToolResult};
 use remote::{Fleet, fan_out};
 
-use crate::route::Route;
+use crate::route::{Route, Via};
 use crate::units::{ETCD, NodeState, WantedUnit};
 
 /// How long one probe of a member may take.
@@ -26,6 +26,7 @@ pub struct Cluster<'a> {
     document: &'a Document,
     fleet: &'a Fleet,
     access: Access,
+    via: Via,
     route: Route<'a>,
     /// The way to members that the document's endpoints do not lead to, and their URLs.
     others: RefCell<Option<(Vec<String>, Route<'a>)>>,
@@ -159,10 +160,18 @@ impl<'a> Cluster<'a> {
             document,
             fleet,
             access,
+            via: Via::Ssh,
             route,
             others: RefCell::new(None),
             members: RefCell::default(),
         }
+    }
+
+    /// The same, with its members reached as `via` says: etcd need not listen on the
+    /// loopback of its node.
+    pub fn via(self, via: Via) -> Self {
+        let route = self.route.by(via, self.fleet);
+        Self { via, route, ..self }
     }
 
     /// The nodes of the document.
@@ -214,7 +223,7 @@ impl<'a> Cluster<'a> {
         let urls: Vec<_> = targets.iter().map(|target| target.url.clone()).collect();
         let route = match self.others.take() {
             Some((known, route)) if known == urls => route,
-            _ => Route::new(targets, self.access.clone(), Some(self.fleet)),
+            _ => Route::new(targets, self.access.clone(), None).by(self.via, self.fleet),
         };
         let found = route.probe(PROBE).await;
         self.others.replace(Some((urls, route)));

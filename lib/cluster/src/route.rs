@@ -53,6 +53,11 @@ impl<'a> Route<'a> {
         Self { targets, access, fleet, ways: RefCell::new(ways) }
     }
 
+    /// The same targets, reached as `via` says. Nothing may be open yet.
+    pub(crate) fn by(self, via: Via, fleet: &'a Fleet) -> Self {
+        Self { fleet: (via == Via::Ssh).then_some(fleet), ..self }
+    }
+
     /// One probe of all targets, in their order, each within `limit` once it is
     /// reached. A host that ssh does not reach is an endpoint with an error.
     ///

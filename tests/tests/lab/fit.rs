@@ -289,6 +289,143 @@ fn of_a_list_of_nodes(lab: &Lab) {
     assert_eq!(lab.on_all(&HOSTS, TRACES), before);
 }
 
+/// One line more, less or different in the list, and the same pipeline again.
+#[test]
+fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
+    let Some(version) = release("guide") else { return };
+    let lab = Lab::with_nodes(3);
+    deployed(&lab, &version);
+    // A cluster of others is on the fourth host; the fifth has nothing.
+    let hosts = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
+    let four = "k8s-node-02:192.168.1.103:etcd-04";
+    let stages = deploy(&version).replace("nodes.txt", "../four.txt");
+    lab.bash(&format!("echo {four} > four.txt; mkdir other; cd other; {stages}")).ok();
+    let health = lab.bash("cd other; etcd-health < ../four.txt").ok().document().health.unwrap();
+    let other = health.cluster_id.expect("a cluster ID");
+    let health = lab.bash("etcd-health < nodes.txt").ok().document().health.unwrap();
+    let own = health.cluster_id.expect("a cluster ID");
+    let before = (lab.on_all(&hosts, TRACES), members(&lab));
+
+    let nodes = lab.read("nodes.txt");
+    let [one, two, three] = nodes.lines().collect::<Vec<_>>()[..] else { panic!("{nodes}") };
+    let fifth = |name: &str| format!("k8s-node-05:192.168.1.104:{name}");
+    let (new, moved) = (fifth("etcd-05"), fifth("etcd-03"));
+    let stranger = |name: &str| {
+        format!(
+            "{name}: it is not a member of the cluster that runs: add it first: `scripts/grow \
+             NODES`, or `etcd-member add` before etcd-render"
+        )
+    };
+    let of_cluster = |node: &str, own: &str, at: &str, other: &str| {
+        format!(
+            "{node}: its data is of cluster {own}, that of {at} is of cluster {other}: move \
+             /var/lib/etcd/member of the wrong one away, or take it out of the document"
+        )
+    };
+    let absent = |at: usize| {
+        let address = format!("192.168.1.{}", 100 + at);
+        [
+            stranger(&format!("etcd-0{}", at + 1)),
+            format!(
+                "etcd-0{}: cannot connect: connect to host {address} port 22: No route to host",
+                at + 1
+            ),
+        ]
+    };
+    let seven: Vec<_> =
+        (5..8).map(|at| format!("absent-{at}:192.168.1.{}:etcd-0{}", 100 + at, at + 1)).collect();
+    let cases: [(&str, Vec<&str>, Vec<String>); 6] = [
+        ("3 → 4", vec![one, two, three, &*new], vec![stranger("etcd-05")]),
+        (
+            "3 → 7",
+            vec![one, two, three, &*new, &seven[0], &seven[1], &seven[2]],
+            [vec![stranger("etcd-05")], (5..8).flat_map(absent).collect()].concat(),
+        ),
+        (
+            "another cluster's data",
+            vec![one, two, three, four],
+            [
+                HOSTS.map(|host| of_cluster(host, &own, "etcd-04", &other)).to_vec(),
+                vec![of_cluster("etcd-04", &other, "etcd-01", &own)],
+            ]
+            .concat(),
+        ),
+        (
+            "the same name at another address",
+            vec![one, two, &*moved],
+            vec![
+                "etcd-03: the cluster knows etcd-03 as https://192.168.1.102:2380, the document \
+                 says https://192.168.1.104:2380: change it back, or replace the member: \
+                 `scripts/replace-member NODES etcd-03`"
+                    .into(),
+            ],
+        ),
+        ("another name and address", vec![one, two, &*new], vec![stranger("etcd-05")]),
+        (
+            "another name",
+            vec![one, two, "k8s-master-02:192.168.1.102:etcd-09"],
+            vec![
+                "etcd-09: its data is of member etcd-03, the document calls it etcd-09: a member \
+                 keeps its name: change the document back"
+                    .into(),
+            ],
+        ),
+    ];
+    lab.bash("cp -a pki case").ok();
+    let push = format!(
+        "etcd-fetch -q {version} < edited.txt | etcd-cert issue -q --pki case | etcd-render -q \
+         | etcd-push"
+    );
+    for (edit, lines, mut expected) in cases {
+        lab.write("edited.txt", &(lines.join("\n") + "\n"));
+        expected.sort_unstable();
+        for (tool, stages) in
+            [("etcd-push", &*push), ("etcd-unit", "etcd-unit start --pki case < edited.txt")]
+        {
+            let ran = lab.bash(stages).exits(3);
+            let prefix = format!("{tool}: ");
+            let mut said: Vec<_> = errors(&ran)
+                .into_iter()
+                .map(|line| line.strip_prefix(&prefix).unwrap_or(line))
+                // The fourth host has the CA of its own cluster, too.
+                .filter(|line| !line.contains("/etc/etcd/ssl/ca.crt holds the CA"))
+                .collect();
+            said.sort_unstable();
+            assert_eq!(said, expected, "{edit}: {tool}");
+        }
+        assert_eq!((lab.on_all(&hosts, TRACES), members(&lab)), before, "{edit}");
+    }
+    for (line, error) in [
+        (moved.clone(), "stdin: nodes[3].name: \"etcd-03\" is also nodes[2].name"),
+        (
+            "other:192.168.1.102:etcd-04".into(),
+            "stdin: nodes[3].address: \"192.168.1.102\" is also nodes[2].address",
+        ),
+    ] {
+        lab.write("edited.txt", &format!("{nodes}{line}\n"));
+        let ran = lab.bash("etcd-unit start < edited.txt").exits(65);
+        assert_eq!(ran.stderr, format!("etcd-unit: {error}\n"));
+    }
+    // Two lines less: the members stay members, and are named.
+    lab.bash("head -n 1 nodes.txt > edited.txt").ok();
+    let ran = lab.bash(&format!("{push} | etcd-unit start")).ok();
+    for name in ["etcd-02", "etcd-03"] {
+        let line = format!(
+            "etcd-push: warning: member {name} of the cluster is not in the document: add it \
+             there, or remove it: `etcd-member remove {name}`"
+        );
+        assert!(ran.stderr.lines().any(|said| said == line), "{}", ran.stderr);
+    }
+    let after = (lab.on_all(&hosts, "systemctl show etcd -p MainPID"), members(&lab));
+    let pids = before.0.iter().map(|traces| {
+        traces.lines().find(|line| line.starts_with("MainPID=")).map(|line| format!("{line}\n"))
+    });
+    assert_eq!(
+        (after.0.into_iter().map(Some).collect::<Vec<_>>(), after.1),
+        (pids.collect(), before.1)
+    );
+}
+
 #[test]
 fn lost_data_are_not_replaced_by_an_empty_member() {
     let Some(version) = release("3.6") else { return };

@@ -109,6 +109,20 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
     converged(&lab, "nodes-3.txt", guide());
     assert_eq!(lab.on_all(&HOSTS[..3], PID), three);
 
+    // A host that cannot run etcd does not become a member, and none before it.
+    let other = lab.on(
+        "etcd-05",
+        "/usr/sbin/sshd -p 2380 -o PidFile=/run/other.pid
+         until cat /run/other.pid 2> /dev/null; do :; done",
+    );
+    lab.bash(&script("grow --yes nodes-5.txt")).exits(3).says(&format!(
+        "etcd-preflight: etcd-05: process {} (sshd) listens on port 2380: stop it, or set peerPort \
+         to another port",
+        other.trim()
+    ));
+    lab.on("etcd-05", "kill $(cat /run/other.pid)");
+    assert_eq!(members(&lab, &urls(1)), all_voters(3));
+
     // Killed as soon as one is added, once it has data, and once it votes.
     let grow = script("grow --yes nodes-5.txt");
     let knows = |host: &str| {
@@ -455,6 +469,17 @@ fn a_cluster_that_others_deployed_is_taken_on() {
     assert!(health.healthy && health.endpoints.len() == 3, "{health:?}");
     lab.bash("mkdir backup && etcd-snapshot save --to backup/ < taken.txt").ok();
     lab.bash("etcd-snapshot verify backup/*.db").ok();
+    // One of them leaves; they do not listen on the loopback of their hosts.
+    let over_ssh = "etcd-member remove --lose-margin --timeout 1 kv-2 < taken.txt";
+    lab.bash(over_ssh).exits(1).says(
+        "etcd-member: kv-2: not removed: the cluster is not healthy: kv-0: connecting: nothing is \
+         listening on port 2379",
+    );
+    lab.bash("etcd-member remove --via direct --lose-margin kv-2 < taken.txt")
+        .ok()
+        .says("etcd-member: kv-2: removed member kv-2 (https://192.168.1.102:2380)");
+    let health = lab.bash("head -n 2 taken.txt | etcd-health --wait").ok().document().health;
+    assert_eq!(health.unwrap().members.len(), 2);
     // Their unit is not ours to start.
     let ran = lab.bash(&deploy(guide()).replace("nodes.txt", "taken.txt")).exits(66);
     assert!(ran.stderr.contains(", in kv.service) is an etcd that these tools did not install"));
