@@ -75,6 +75,14 @@ impl<'a> Plan<'a> {
                 _ => plan.files.push(wanted),
             }
         }
+        let files = plan.files.iter().map(|wanted| wanted.file.path.as_str());
+        let mut replaced = files.chain(plan.removed.iter().copied());
+        if let Some(path) = replaced.find(|path| state.mounts.contains(*path)) {
+            return Err(Error::CommandFailed(format!(
+                "{path}: a mount point, which no file can be put in place of: unmount it, or \
+                 leave the file out"
+            )));
+        }
         if let Some(release) = &manifest.release {
             if !state.release
                 || release.is_damaged(state)

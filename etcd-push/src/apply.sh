@@ -45,8 +45,8 @@ go_inside() {
     *) die "$1/.etcd-tools was replaced meanwhile" ;;
     esac
 }
-remove_staged() {
-    if [ -e ./.etcd-tools ] || [ -L ./.etcd-tools ]; then rm -rf -- ./.etcd-tools; fi
+remove_staged() { # FOLDER: the working folder
+    if staged "$PWD" "$1"; then rm -rf --one-file-system -- ./.etcd-tools; fi
 }
 need() { command -v "$1" >/dev/null || die "$1: not found: install it to unpack what is sent"; }
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
@@ -57,11 +57,13 @@ stage() {
     shift
     case $kind in
     user) # NAME HOME
-        attempt "user $1: creating it" useradd --system --user-group --home-dir "$2" --no-create-home --shell /sbin/nologin "$1"
+        group=--user-group
+        if getent group "$1" >/dev/null; then group=--gid=$1; fi
+        attempt "user $1: creating it" useradd --system "$group" --home-dir "$2" --no-create-home --shell /sbin/nologin "$1"
         ;;
     stale) # FOLDER
         go "$1"
-        remove_staged
+        remove_staged "$1"
         ;;
     folder) # PATH MODE OWNER:GROUP
         go "$1"
@@ -70,7 +72,7 @@ stage() {
         ;;
     staging) # FOLDER
         go "$1"
-        remove_staged
+        remove_staged "$1"
         attempt "$1/.etcd-tools: making the folder" mkdir -m 700 -- ./.etcd-tools
         label "$1/.etcd-tools"
         ;;
@@ -198,7 +200,7 @@ place() {
         ;;
     done) # FOLDER
         go "$1"
-        remove_staged
+        remove_staged "$1"
         attempt "$1: syncing the folder" sync -- .
         ;;
     esac
@@ -210,7 +212,7 @@ unstage() {
     staging)
         (
             resolve "$2"
-            if cd -P -- "$real" && [ "$PWD" = "$real" ]; then remove_staged; fi
+            if cd -P -- "$real" && [ "$PWD" = "$real" ]; then remove_staged "$2"; fi
         ) 2>/dev/null
         ;;
     esac

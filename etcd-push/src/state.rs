@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub found: HashMap<String, Found>,
     /// The folders in which an interrupted run left what it had staged.
     pub stale: BTreeSet<String>,
+    /// The paths of files that something is mounted at.
+    pub mounts: HashSet<String>,
     /// Whether the release is unpacked, whole.
     pub release: bool,
     /// The binaries whose links are right.
@@ -80,6 +82,7 @@ impl State {
             ["machine", machine] => self.machine = machine.into(),
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", folder] => drop(self.stale.insert(folder.into())),
+            ["mount", path] => drop(self.mounts.insert(path.into())),
             ["path", real, path] => asked.push((real, path)),
             ["stat", size, mode, owner, group, uid, gid, kind, real] => {
                 let found = Found {

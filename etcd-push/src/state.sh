@@ -12,7 +12,7 @@ at() {
     name=${1##*/} folder=${1%/*}
     resolve "${folder:-/}"
     real=${real%/}
-    if [ -e "$real/.etcd-tools" ] || [ -L "$real/.etcd-tools" ]; then say "stale$tab${folder:-/}"; fi
+    if staged "$real" "$folder"; then say "stale$tab${folder:-/}"; fi
 }
 # Adds up the paths to look at, some hundred to a process, and those of regular files.
 paths='' regular='' count=0
@@ -68,6 +68,7 @@ while read -r kind a b c; do
             die "$a: a device, pipe or socket is in the place of the file: name another path"
         elif [ -e "$real/$name" ] || [ -L "$real/$name" ]; then
             say "path$tab$real/$name$tab$a"
+            if is_mount "$real/$name"; then say "mount$tab$a"; fi
             look_later "$real/$name"
         fi
         ;;

@@ -91,8 +91,19 @@ impl Host {
     }
 
     fn run(&self, script: &str, args: &[&str], input: &[u8]) -> Ended {
-        let script = format!("umask 077\n{HELPERS}{script}\n");
-        let mut command = Command::new(self.path("sh/sh"));
+        self.run_after("", script, args, input)
+    }
+
+    /// Runs the script after `before`, with mount points of its own.
+    fn run_after(&self, before: &str, script: &str, args: &[&str], input: &[u8]) -> Ended {
+        let script = format!("{before}\numask 077\n{HELPERS}{script}\n");
+        let mut command = match before {
+            "" => Command::new(self.path("sh/sh")),
+            _ => Command::new("unshare"),
+        };
+        if !before.is_empty() {
+            command.args(["-m", &self.path("sh/sh")]);
+        }
         command.args(["-c", &script, "etcd-tools"]).args(args).process_group(0);
         let system = "/usr/bin:/bin:/usr/sbin";
         let path = match self.number("stop") {
@@ -346,6 +357,7 @@ fn links_of_other_users_are_not_followed_and_those_of_root_are() {
         fs::set_permissions(&staging, fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::chown(&staging, Some(65534), None).unwrap();
         assert_eq!(host.apply(plan, &sent), replaced, "{shell}");
+        fs::remove_dir(&staging).unwrap();
         assert_eq!(owner("secret"), 0);
         assert_eq!(fs::read_dir(host.path("secret")).unwrap().count(), 0);
         let (plan, sent) = host.plan("data", &[("file", "new")]);
@@ -398,5 +410,113 @@ fn what_is_in_the_place_of_another_kind_is_named() {
             let (code, _, stderr) = host.run(STATE, &[], question.as_bytes());
             assert_eq!((code, &stderr), (1, &why), "{shell}");
         }
+    }
+}
+
+#[test]
+fn in_a_sticky_folder_only_links_of_root_are_followed() {
+    for shell in ["dash", "bash"] {
+        let host = Host::new(shell);
+        fs::set_permissions(host.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["etc/tmp", "cron.d"] {
+            fs::create_dir(host.path(name)).unwrap();
+        }
+        host.write("cron.d/x", "old");
+        fs::set_permissions(host.path("etc/tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        for name in ["guests", "roots"] {
+            symlink(host.path("cron.d"), host.path(&format!("etc/tmp/{name}"))).unwrap();
+        }
+        std::os::unix::fs::lchown(host.path("etc/tmp/guests"), Some(65534), None).unwrap();
+        let path = host.path("etc/tmp/guests");
+        let why = format!(
+            "{path}: {path} is a link that another user than root could have placed: name the \
+             folder that it leads to instead\n"
+        );
+        let refused = (1, String::new(), why);
+        let (plan, sent) = host.plan("tmp/guests", &[("x", "new")]);
+        let attributes = format!("attributes\t{path}\t0777\t65534:65534\nend");
+        let remove = format!("remove\t{path}\tx\nend");
+        for (plan, sent) in [(&plan, sent.as_slice()), (&attributes, b""), (&remove, b"")] {
+            assert_eq!(host.apply(plan, sent), refused, "{shell}");
+        }
+        for question in [format!("folder\t{path}\n"), format!("path\t{path}/x\n")] {
+            let (code, _, stderr) = host.run(STATE, &[], question.as_bytes());
+            assert_eq!((code, &stderr), (1, &refused.2), "{shell}");
+        }
+        assert_eq!(fs::metadata(host.path("cron.d")).unwrap().uid(), 0);
+        assert_eq!(fs::read_to_string(host.path("cron.d/x")).unwrap(), "old");
+        let (plan, sent) = host.plan("tmp/roots", &[("x", "new")]);
+        assert_eq!(host.apply(&plan, &sent), (0, String::new(), String::new()), "{shell}");
+        assert_eq!(fs::read_to_string(host.path("cron.d/x")).unwrap(), "new");
+    }
+}
+
+#[test]
+fn what_has_the_name_of_the_staging_folder_and_is_not_one_is_kept() {
+    for shell in ["dash", "bash"] {
+        let host = Host::new(shell);
+        let staging = host.path("etc/.etcd-tools");
+        let (plan, sent) = host.plan("", &[("x", "new")]);
+        let refused = |what: &str| {
+            let why = format!("{staging}: not of these tools: move it away\n");
+            let etc = host.path("etc");
+            let stale = format!("stale\t{etc}\nend");
+            for (plan, sent) in [(&plan, sent.as_slice()), (&stale, b"")] {
+                let ended = host.apply(plan, sent);
+                assert_eq!(ended, (1, String::new(), why.clone()), "{shell}: {what}");
+            }
+            let (code, _, stderr) = host.run(STATE, &[], format!("path\t{etc}/x\n").as_bytes());
+            assert_eq!((code, &stderr), (1, &why), "{shell}: {what}");
+            assert!(fs::symlink_metadata(&staging).is_ok(), "{shell}: {what}");
+        };
+        host.write("etc/.etcd-tools", "a file");
+        refused("a file");
+        fs::remove_file(&staging).unwrap();
+        symlink(host.path("sh"), &staging).unwrap();
+        refused("a link");
+        fs::remove_file(&staging).unwrap();
+        fs::create_dir(&staging).unwrap();
+        host.write("etc/.etcd-tools/precious", "kept");
+        fs::set_permissions(&staging, fs::Permissions::from_mode(0o755)).unwrap();
+        refused("another mode");
+        fs::set_permissions(&staging, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::chown(&staging, Some(65534), None).unwrap();
+        refused("another owner");
+        std::os::unix::fs::chown(&staging, Some(0), None).unwrap();
+        assert_eq!(fs::read_to_string(host.path("etc/.etcd-tools/precious")).unwrap(), "kept");
+        assert_eq!(host.apply(&plan, &sent), (0, String::new(), String::new()), "{shell}");
+        assert_eq!(names(&host.etc()), ["x"], "{shell}");
+    }
+}
+
+#[test]
+fn a_mount_point_is_found_and_never_emptied() {
+    for shell in ["dash", "bash"] {
+        let host = Host::new(shell);
+        host.write("disk", "the disk's");
+        host.write("etc/a b", "old");
+        let (disk, file, etc) = (host.path("disk"), host.path("etc/a b"), host.path("etc"));
+        let mount = format!("mount --bind '{disk}' '{file}' || exit");
+        let question = format!("path\t{file}\n");
+        let (code, answer, stderr) = host.run_after(&mount, STATE, &[], question.as_bytes());
+        assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
+        assert!(answer.contains(&format!("\nmount\t{file}\n")), "{shell}: {answer}");
+        let (_, answer, _) = host.run(STATE, &[], question.as_bytes());
+        assert!(!answer.contains("\nmount"), "{shell}: {answer}");
+
+        for name in ["etc/.etcd-tools", "data"] {
+            fs::create_dir(host.path(name)).unwrap();
+            fs::set_permissions(host.path(name), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        host.write("data/precious", "kept");
+        let mount = format!("mount --bind '{}' '{etc}/.etcd-tools' || exit", host.path("data"));
+        let why = format!("{etc}/.etcd-tools: not of these tools: move it away\n");
+        let stale = format!("stale\t{etc}\nend");
+        let size = stale.len().to_string();
+        let ended = host.run_after(&mount, APPLY, &[&size], stale.as_bytes());
+        assert_eq!(ended, (1, String::new(), why.clone()), "{shell}");
+        let (code, _, stderr) = host.run_after(&mount, STATE, &[], question.as_bytes());
+        assert_eq!((code, stderr), (1, why), "{shell}");
+        assert_eq!(fs::read_to_string(host.path("data/precious")).unwrap(), "kept");
     }
 }

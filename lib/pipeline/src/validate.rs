@@ -199,8 +199,11 @@ impl Problems {
         let mut seen = HashMap::new();
         for (at, user) in node.users.iter().enumerate() {
             let path = format!("{path}.users[{at}]");
-            if !is_user(&user.name) {
+            if !is_user(&user.name) || is_number(&user.name) {
                 self.wrong(format!("{path}.name"), &user.name, "not a user name");
+            }
+            if user.home.contains(':') {
+                self.wrong(format!("{path}.home"), &user.home, "expected a path without ':'");
             }
             self.once(&mut seen, format!("{path}.name"), &user.name);
             self.absolute(&format!("{path}.home"), &user.home);
@@ -287,6 +290,13 @@ impl Problems {
         for (key, name) in [("owner", owner), ("group", group)] {
             if !is_user(name) {
                 self.wrong(format!("{path}.{key}"), name, "not the name of a user or group");
+                // In its only form, as a host gives it back.
+            } else if is_number(name)
+                && name.parse::<u32>().ok().filter(|id| *id < u32::MAX).map(|id| id.to_string())
+                    != Some(name.into())
+            {
+                let what = "expected a number from 0 to 4294967294, without zeros before it";
+                self.wrong(format!("{path}.{key}"), name, what);
             }
         }
     }
@@ -461,6 +471,10 @@ fn is_user(text: &str) -> bool {
     text.len() <= 32 && is_word(text)
 }
 
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -526,6 +540,22 @@ mod tests {
             (
                 r#""path": "/a", "mode": "0640", "owner": "-x", "content": """#.to_string(),
                 Some(".owner: \"-x\": not the name of a user or group"),
+            ),
+            (
+                r#""path": "/a", "mode": "0640", "owner": "4294967294", "content": """#.to_string(),
+                None,
+            ),
+            (
+                r#""path": "/a", "mode": "0640", "owner": "4294967295", "content": """#.to_string(),
+                Some(
+                    ".owner: \"4294967295\": expected a number from 0 to 4294967294, without zeros before it",
+                ),
+            ),
+            (
+                r#""path": "/a", "mode": "0640", "group": "0001234", "content": """#.to_string(),
+                Some(
+                    ".group: \"0001234\": expected a number from 0 to 4294967294, without zeros before it",
+                ),
             ),
             (
                 r#""path": "/a", "mode": "0640""#.to_string(),
@@ -607,6 +637,16 @@ mod tests {
             ["stdin: nodes[0].name: \"..\": expected letters, digits, '.', '_' and '-'"]
         );
         assert_eq!(problems(""), ["stdin: nodes: no nodes"]);
+        assert_eq!(
+            problems(
+                r#"{"name": "a", "address": "1.1.1.1", "users":
+                    [{"name": "1000", "home": "/srv"}, {"name": "a", "home": "/srv:1"}]}"#
+            ),
+            [
+                "stdin: nodes[0].users[0].name: \"1000\": not a user name",
+                "stdin: nodes[0].users[1].home: \"/srv:1\": expected a path without ':'",
+            ]
+        );
     }
 
     #[test]

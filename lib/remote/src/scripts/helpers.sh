@@ -17,9 +17,9 @@ resolve() {
                 [ $links -le 40 ] || die "$1: too many levels of symbolic links"
                 mode=$(stat -c %a -- "$real/") || die "$1: reading its state failed"
                 # Who may write to a folder may place links in it, but in a sticky one
-                # only as owner.
+                # only as owner. Of && and || none comes before the other: hence the braces.
                 if [ "$(stat -c %u -- "$real/$part")" != 0 ] || [ "$(stat -c %u -- "$real/")" != 0 ] ||
-                    [ $((0$mode & 022)) != 0 ] && [ $((0$mode & 01000)) = 0 ]; then
+                    { [ $((0$mode & 022)) != 0 ] && [ $((0$mode & 01000)) = 0 ]; }; then
                     die "$1: $real/$part is a link that another user than root could have placed: name the folder that it leads to instead"
                 fi
                 link=$(readlink -- "$real/$part")
@@ -34,6 +34,32 @@ resolve() {
         esac
     done
     real=${real:-/}
+}
+# The mount points of the host, each on a line, read once.
+mounts=
+read_mounts() {
+    # What it has of blanks and backslashes is in octal.
+    mounts=$(IFS=' '; while read -r _ _ _ _ point _; do printf '%b\n' "$point"; done < /proc/self/mountinfo)
+}
+# Whether something is mounted at $1, a path without links.
+is_mount() {
+    [ "$mounts" ] || read_mounts
+    case "
+$mounts
+" in *"
+$1
+"*) ;; *) return 1 ;; esac
+}
+# Dies if the staging folder in $2, which is $1 without links, is not as these tools make it:
+# what else has its name is not theirs to remove. Fails if there is none.
+staged() { # REAL FOLDER
+    [ -e "${1%/}/.etcd-tools" ] || [ -L "${1%/}/.etcd-tools" ] || return 1
+    if [ ! -L "${1%/}/.etcd-tools" ] && ! is_mount "${1%/}/.etcd-tools"; then
+        case $(stat -c %u:%a:%F -- "${1%/}/.etcd-tools") in
+        0:700:directory | 0:2700:directory) return 0 ;;
+        esac
+    fi
+    die "${2%/}/.etcd-tools: not of these tools: move it away"
 }
 # The last word of a command's complaint is the system's reason.
 why() { printf '%s\n' "$1" | sed -n '$s/.*: //; $p'; }
