@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd::layout;
-use pipeline::document::{Archive, Binary, File, Node, NodeSettings, Release};
+use pipeline::document::{Archive, Binary, Directory, File, Node, NodeSettings, Release};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
@@ -50,14 +50,20 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
     let mut problems = Vec::new();
     for node in run.nodes() {
         let mut files = Vec::new();
+        let settings = document.settings(node);
+        for directory in &node.directories {
+            if let Some(why) = not_etcds(directory, &settings) {
+                problems.push(format!("{}: {}: {why}", node.name, directory.path));
+            }
+        }
         for file in &node.files {
-            match wanted(file, &document.settings(node)) {
+            match wanted(file, &settings) {
                 Ok(file) => files.push(file),
                 Err(problem) => problems.push(format!("{}: {}: {problem}", node.name, file.path)),
             }
         }
         let release = match &document.release {
-            Some(release) => match release_of(release, node, document.settings(node).bin_dir) {
+            Some(release) => match release_of(release, node, settings.bin_dir) {
                 Ok(release) => Some(release),
                 Err(problem) => {
                     // It is the same for all nodes of an architecture.
@@ -80,17 +86,50 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
     }
 }
 
+/// Why nobody else writes there.
+const DATA: &str = "it is in the folder of etcd's data, which is etcd's alone";
+
+/// Whether `path` is in a folder of etcd's data.
+fn in_data(path: &str, settings: &NodeSettings) -> bool {
+    data_folders(settings).any(|folder| Path::new(path).starts_with(folder))
+}
+
+/// The data directory, and that of the write-ahead log where it has one of its own.
+fn data_folders(settings: &NodeSettings) -> impl Iterator<Item = &String> {
+    [Some(&settings.data_dir), settings.wal_dir.as_ref()].into_iter().flatten()
+}
+
+/// Why etcd could not use its data in the folder `directory` any more.
+fn not_etcds(directory: &Directory, settings: &NodeSettings) -> Option<String> {
+    let Directory { path, owner, .. } = directory;
+    let user = &settings.user;
+    if data_folders(settings).any(|folder| folder == path) {
+        let why = format!("its owner is {owner}, and etcd, whose data it holds, runs as {user}");
+        return (owner != user).then_some(why);
+    }
+    in_data(path, settings).then(|| DATA.into())
+}
+
+/// Why nothing but etcd, or these tools themselves, may write or remove `file`.
+fn keeper(file: &File, settings: &NodeSettings) -> Option<&'static str> {
+    if in_data(&file.path, settings) {
+        return Some(DATA);
+    }
+    if file.path == layout::member_mark(&settings.config_dir) {
+        return Some("the mark of the member, which says whether it has ever been ready");
+    }
+    let of_tools = [layout::LOCK, layout::WORK].contains(&file.path.as_str());
+    of_tools.then_some("these tools lock the node with it")
+}
+
 fn wanted<'a>(file: &'a File, settings: &NodeSettings) -> Result<WantedFile<'a>, String> {
+    if let Some(why) = keeper(file, settings) {
+        return Err(format!("{why}: leave it out"));
+    }
     let (sha256, size) = match (&file.content, &file.local) {
         (Some(content), _) => (disk::sha256(content.as_bytes()), content.len() as u64),
         (None, Some(local)) => of_local(file, Path::new(local))?,
-        (None, None) => {
-            let data = [Some(&settings.data_dir), settings.wal_dir.as_ref()];
-            if data.into_iter().flatten().any(|folder| Path::new(&file.path).starts_with(folder)) {
-                return Err("absent: it is in the folder of etcd's data: not removed".into());
-            }
-            (String::new(), 0)
-        }
+        (None, None) => (String::new(), 0),
     };
     Ok(WantedFile { file, sha256, size })
 }
@@ -223,4 +262,53 @@ pub(crate) fn names(archive: &Archive) -> String {
 /// `1 file`, `2 files`.
 pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_etcds_own_is_left_alone() {
+        let text = r#"{"apiVersion": "etcd-tools/v1", "nodes": [{"name": "a",
+            "address": "1.1.1.1", "settings": {"walDir": "/srv/wal"}}]}"#;
+        let document = pipeline::parse(text.as_bytes()).unwrap().document;
+        let settings = document.settings(&document.nodes[0]);
+        let file = |path: &str, absent: bool| {
+            let content = (!absent).then(String::new);
+            let (mode, owner) = ("0644".to_owned(), "root".to_owned());
+            let (group, path) = (owner.clone(), path.to_owned());
+            File { path, mode, owner, group, absent, content, local: None, sha256: None }
+        };
+        let data = "it is in the folder of etcd's data, which is etcd's alone";
+        for (path, why) in [
+            ("/var/lib/etcd/member/snap/db", Some(data)),
+            ("/var/lib/etcd", Some(data)),
+            ("/srv/wal/wal/x", Some(data)),
+            (
+                "/etc/etcd/etcd.member",
+                Some("the mark of the member, which says whether it has ever been ready"),
+            ),
+            ("/run/etcd-tools.lock", Some("these tools lock the node with it")),
+            ("/run/etcd-tools.work", Some("these tools lock the node with it")),
+            ("/var/lib/etcd-2/x", None),
+            ("/etc/etcd/etcd.conf", None),
+        ] {
+            for absent in [true, false] {
+                let why = why.map(|why| format!("{why}: leave it out"));
+                let file = file(path, absent);
+                assert_eq!(wanted(&file, &settings).err(), why, "{path}");
+            }
+        }
+        let folder = |path: &str, owner: &str| {
+            let (path, owner, mode) = (path.to_owned(), owner.to_owned(), "0700".to_owned());
+            not_etcds(&Directory { path, mode, group: owner.clone(), owner }, &settings)
+        };
+        let other = "its owner is root, and etcd, whose data it holds, runs as etcd";
+        assert_eq!(folder("/var/lib/etcd", "etcd"), None);
+        assert_eq!(folder("/var/lib/etcd", "root").as_deref(), Some(other));
+        assert_eq!(folder("/srv/wal", "root").as_deref(), Some(other));
+        assert_eq!(folder("/var/lib/etcd/member", "etcd").as_deref(), Some(data));
+        assert_eq!(folder("/var/lib", "root"), None);
+    }
 }

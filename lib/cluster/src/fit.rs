@@ -203,10 +203,11 @@ async fn check(
     look: Look<'_>,
 ) -> Verdict {
     let is_selected = |node: &Node| selected.iter().any(|selected| selected.name == node.name);
-    if !selected.iter().any(|node| concerns(document, node, purpose)) {
-        return Verdict::default();
-    }
-    let mut cluster = Cluster::ask(document, nodes, look.credentials).await;
+    let concerned = selected.iter().any(|node| concerns(document, node, purpose));
+    let mut cluster = match concerned {
+        true => Cluster::ask(document, nodes, look.credentials).await,
+        false => Cluster::default(),
+    };
     if !cluster.members.is_empty() {
         cluster.members.extend_from_slice(look.added);
     }

@@ -20,6 +20,9 @@ pub fn release_dir(version: &str, sha256: &str) -> String {
 /// The lock of a node: one operator at a time.
 pub const LOCK: &str = "/run/etcd-tools.lock";
 
+/// Says which script of these tools is at work on a node.
+pub const WORK: &str = "/run/etcd-tools.work";
+
 /// The CA certificate, in the folder of the certificates.
 pub const CA_CERT: &str = "ca.crt";
 /// The server certificate, in the folder of the certificates.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Reads a duration such as `30d`, `12h`, `5m` or `90` (seconds).
+/// Reads a duration such as `30d`, `12h`, `5m` or `90s`; zero needs no unit.
 ///
 /// Gives an error message that names the forms that are understood.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {

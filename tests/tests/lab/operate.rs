@@ -543,7 +543,7 @@ fn files_are_named_on_the_command_line_removed_and_given_special_modes() {
         }
     }
     lab.write("gone.json", &files(absent("/var/lib/etcd/member/snap/db"), json!([])));
-    let why = "absent: it is in the folder of etcd's data: not removed";
+    let why = "it is in the folder of etcd's data, which is etcd's alone: leave it out";
     lab.bash("etcd-push gone.json")
         .exits(65)
         .says(&format!("etcd-push: web: /var/lib/etcd/member/snap/db: {why}"));

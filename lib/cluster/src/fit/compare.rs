@@ -35,13 +35,14 @@ impl Fit<'_> {
         let mut results = Vec::new();
         let unknown = Facts::default();
         for node in self.document.nodes.iter().filter(|node| selected(node)) {
-            if !concerns(self.document, node, self.purpose) {
-                continue;
-            }
             let facts = self.facts.iter().find(|(other, _)| other.name == node.name);
             let of_node = |facts| NodeFit::new(self, node, facts);
+            let concerned = concerns(self.document, node, self.purpose);
             let refusals = match facts {
-                Some((_, facts)) => of_node(facts).refusals(),
+                Some((_, facts)) if concerned => of_node(facts).refusals(),
+                // The CA is the cluster's, whatever else the document says of it.
+                Some((_, facts)) => of_node(facts).ca().into_iter().collect(),
+                None if !concerned => Vec::new(),
                 None if self.cluster.members.is_empty() => Vec::new(),
                 // The cluster knows it, whether it answers or not.
                 None => of_node(&unknown).listed().err().into_iter().collect(),
@@ -573,7 +574,7 @@ impl<'a> NodeFit<'a> {
         let new = match (&file.content, &file.local) {
             (Some(content), _) => content.clone().into_bytes(),
             (None, Some(local)) => std::fs::read(local).ok()?,
-            (None, None) => return None,
+            (None, None) => Vec::new(),
         };
         if let Some(credential) = self.facts.credential.as_ref().filter(|_| self.is_strange()) {
             return Some(format!(

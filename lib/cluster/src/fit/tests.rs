@@ -627,6 +627,27 @@ fn a_ca_is_replaced_only_by_one_that_contains_it() {
         disk::sha256(&[0, 0, 0])
     );
     found(ca(OTHER_CA.into()), &[&refused]);
+    // Whatever else the document brings, and however the CA would go.
+    let alone = |edit: fn(&mut pipeline::document::File)| {
+        move |w: &mut World| {
+            w.document.release = None;
+            w.document.nodes.iter_mut().for_each(|node| {
+                node.files.clear();
+                node.units.clear();
+            });
+            let mut file = text_file("/etc/etcd/ssl/ca.crt", OTHER_CA.into());
+            edit(&mut file);
+            w.node(1).set_file(file);
+        }
+    };
+    found(alone(|_| {}), &[&refused]);
+    found(alone(|file| file.content = Some("junk".into())), &[&refused]);
+    let absent = |file: &mut pipeline::document::File| {
+        file.content = None;
+        file.absent = true;
+    };
+    found(alone(absent), &[&refused]);
+    found(alone(|file| file.content = Some(CA.into())), &[]);
     found(
         |w| {
             ca(OTHER_CA.into())(w);
