@@ -156,7 +156,7 @@ impl Tool for Cert {
                 ),
                 (
                     "Renew what ends within 60 days and roll it out:",
-                    "etcd-cert issue --renew-before 60d < nodes.txt | etcd-render | etcd-push | \\\n  etcd-unit start",
+                    "etcd-fetch < nodes.txt | etcd-cert issue --renew-before 60d | etcd-render | \\\n  etcd-push | etcd-unit start",
                 ),
                 (
                     "By a CA of yours:",

@@ -25,7 +25,7 @@ use etcd::{Kubernetes, Version};
 use indicatif::DecimalBytes;
 use pipeline::document::{Arch, Release};
 use pipeline::{
-    Code, Common, Error, Examples, Exit, IN_WORDS, Run, Tool, ToolResult, parse_duration, terminal,
+    Code, Common, Error, Examples, Exit, IN_WORDS, Run, Tool, ToolResult, parse_seconds, terminal,
 };
 
 use crate::cache::Cache;
@@ -84,7 +84,7 @@ pub struct Fetch {
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
+    match parse_seconds(text)? {
         Duration::ZERO => Err("expected more than 0".into()),
         timeout => Ok(timeout),
     }

@@ -158,7 +158,7 @@ impl Health {
 }
 
 fn positive(text: &str) -> Result<Duration, String> {
-    match pipeline::parse_duration(text)? {
+    match pipeline::parse_seconds(text)? {
         Duration::ZERO => Err("expected at least 1 second".into()),
         duration => Ok(duration),
     }

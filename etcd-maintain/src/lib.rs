@@ -34,7 +34,7 @@ pub struct Maintain {
     via: Via,
     /// Wait this many seconds for the members to do what was asked
     #[arg(long, global = true, value_name = "SECONDS", default_value = "60",
-          value_parser = pipeline::parse_duration)]
+          value_parser = pipeline::parse_seconds)]
     timeout: Duration,
     #[command(flatten)]
     ssh: SshArgs,

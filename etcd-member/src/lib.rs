@@ -83,7 +83,7 @@ struct ChangeArgs {
     via: Via,
     /// Wait this many seconds for what etcd refuses for a moment only: right after
     /// another change, or while a learner catches up
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = pipeline::parse_duration)]
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = pipeline::parse_seconds)]
     timeout: Duration,
 }
 

@@ -12,7 +12,7 @@ mod state;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use client::CredentialArgs;
 use cluster::fit::{self, Allowed, Purpose};
 use cluster::{Held, Lease, wal};
@@ -78,6 +78,11 @@ impl Tool for Push {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
+        for (at, file) in self.file.iter().enumerate() {
+            if self.file[..at].iter().any(|other| other.path == file.path) {
+                bail!(pipeline::Error::usage(format!("--file: {}: given twice", file.path)));
+            }
+        }
         for at in run.selected() {
             for file in &self.file {
                 run.document.nodes[at].set_file(file.clone());

@@ -8,7 +8,7 @@ use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, JsonRender, JsonTruthy, Output,
     RenderContext, RenderError, RenderErrorReason, Renderable, TemplateError, TemplateErrorReason,
 };
-use pipeline::{Code, Error, Run, ToolResult, disk};
+use pipeline::{Code, Error, Run, ToolResult, disk, has_private_key};
 
 use crate::data::Data;
 
@@ -91,7 +91,16 @@ const TEMPLATE_BYTES: u64 = 1 << 20;
 fn own_template(path: &Path) -> Result<Option<String>> {
     match disk::read_text(path, TEMPLATE_BYTES) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        text => text.map(Some).with_context(|| format!("{}: reading", path.display())),
+        text => {
+            let text = text.with_context(|| format!("{}: reading", path.display()))?;
+            if has_private_key(&text) {
+                bail!(Error::bad_input(format!(
+                    "{}: contains a private key, which would be in the document: leave it out",
+                    path.display()
+                )));
+            }
+            Ok(Some(text))
+        }
     }
 }
 

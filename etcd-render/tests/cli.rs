@@ -313,3 +313,15 @@ fn the_built_in_templates_are_there_to_start_from() {
     assert_eq!((again.code, again.stderr), (3, format!("etcd-render: {why}\n")));
     assert_eq!(fs::read_to_string(folder.path().join("mine/etcd.conf.hbs")).unwrap(), "A=1\n");
 }
+
+#[test]
+fn a_private_key_in_a_template_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("etcd.conf.hbs");
+    let key = ["-----BEGIN PRIVATE", "KEY-----\nAAAA\n-----END PRIVATE", "KEY-----\n"].join(" ");
+    fs::write(&template, format!("ETCD_NAME={{{{name}}}}\n{key}")).unwrap();
+    let templates = folder.path().display().to_string();
+    let args = ["--etcd-version", "v3.5.16", "--templates", &templates];
+    let why = "contains a private key, which would be in the document: leave it out";
+    refused(&args, NODES, 65, &format!("etcd-render: {}: {why}\n", template.display()));
+}

@@ -10,7 +10,7 @@ use client::{Endpoint, EndpointArgs, SnapshotStream, Targets};
 use cluster::route::Route;
 use indicatif::BinaryBytes;
 use pipeline::terminal::Progress;
-use pipeline::{Code, Error, Exit, Run, ToolResult, disk, document, parse_duration, rfc3339};
+use pipeline::{Code, Error, Exit, Run, ToolResult, disk, document, parse_seconds, rfc3339};
 use remote::{Fleet, SshArgs};
 use snapshot::{StreamHash, Streamed, Summary, TRAILER_BYTES, Trailer, check};
 use time::OffsetDateTime;
@@ -384,7 +384,7 @@ fn write_metrics(
 }
 
 fn positive(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
+    match parse_seconds(text)? {
         Duration::ZERO => Err("expected at least 1 second".into()),
         duration => Ok(duration),
     }

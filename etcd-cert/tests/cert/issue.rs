@@ -412,7 +412,7 @@ fn wrong_flags_are_refused_before_anything_is_done() {
             "--validity: the validity is zero or beyond what a certificate can express",
         ),
         (
-            &["--ca-validity", "0"],
+            &["--ca-validity", "0d"],
             "--ca-validity: the validity is zero or beyond what a certificate can express",
         ),
         (
