@@ -79,7 +79,8 @@ fn result(wanted: &WantedUnit, state: &UnitState, status: &UnitStatus) -> ToolRe
     if state.is_template() {
         return ToolResult::unchanged(Code::UpToDate, format!("{unit} is a template"));
     }
-    if wanted.may_be_down(state) && ["inactive", "activating"].contains(&active.as_str()) {
+    let may_be_down = wanted.may_be_down(state) || state.has_succeeded();
+    if may_be_down && ["inactive", "activating"].contains(&active.as_str()) {
         let message = format!("{unit} is {active} ({sub}): it need not run all the time");
         return ToolResult::unchanged(Code::UpToDate, message);
     }

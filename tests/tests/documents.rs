@@ -465,8 +465,5 @@ fn no_file_is_pushed_over_another() {
     fs::write(folder.path().join("input"), document(r#"{"name": "a", "address": "127.0.0.9"}"#))
         .unwrap();
     let ran = bash(folder.path(), "etcd-push --file a:/etc/motd --file b:/etc/motd:0600 input");
-    assert_eq!(
-        (ran.code, ran.stderr.as_str()),
-        (2, "etcd-push: --file: /etc/motd: given twice\n")
-    );
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, "etcd-push: --file: /etc/motd: given twice\n"));
 }

@@ -301,6 +301,14 @@ impl UnitState {
             && !self.needs_reload()
     }
 
+    /// Whether it does one job, and has done it well since boot, whoever started it.
+    pub fn has_succeeded(&self) -> bool {
+        let started = self.show("ExecMainStartTimestampMonotonic");
+        self.show("Type") == "oneshot"
+            && self.show("Result") == "success"
+            && !["", "0"].contains(&started)
+    }
+
     /// Whether `files` hold drop-ins of it that are not on the node yet, or others there.
     pub fn drop_ins_differ(&self, files: &[File]) -> bool {
         let folder = format!("{FOLDER}/{}.d/", self.name);

@@ -219,6 +219,10 @@ impl<'a> NodeFit<'a> {
             return name.map(|name| self.renamed(&name.value)).into_iter().collect();
         }
         let wanted = environment::wanted(fit.document, node);
+        let unfit = self.unfit(&wanted);
+        if !unfit.is_empty() {
+            return unfit;
+        }
         let names: BTreeSet<_> = next.keys().chain(wanted.keys()).collect();
         let differs = names.into_iter().filter(|name| {
             let value = |of: &environment::Variables| of.get(*name).map(|set| set.value.clone());
@@ -241,6 +245,30 @@ impl<'a> NodeFit<'a> {
         });
         let refused: Vec<_> = refused.collect();
         if refused.is_empty() { self.hidden(&next).into_iter().collect() } else { refused }
+    }
+
+    /// What the configuration that the document brings makes of the member, where the
+    /// document says otherwise itself: it was edited, or a template of the user's made it.
+    fn unfit(&self, wanted: &environment::Variables) -> Vec<String> {
+        let settings = &self.settings;
+        let own = [
+            ("ETCD_NAME", Some(&self.node.name)),
+            ("ETCD_DATA_DIR", Some(&settings.data_dir)),
+            ("ETCD_WAL_DIR", settings.wal_dir.as_ref()),
+        ];
+        let config = layout::config_file(&settings.config_dir);
+        let differs = own.into_iter().filter_map(|(name, value)| {
+            let set = wanted.get(name).map(|set| &set.value);
+            let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
+            let (is, expected) = (shown(set), shown(value));
+            (set != value).then(|| {
+                format!(
+                    "{config}: the document's own has {is} for {name}, and must have {expected}: \
+                     run etcd-render again, with a template that sets it so"
+                )
+            })
+        });
+        differs.collect()
     }
 
     /// What beside the configuration would have nobody reach the member at its node's

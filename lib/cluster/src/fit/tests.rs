@@ -121,12 +121,29 @@ impl World {
     }
 
     fn with<T>(&self, job: impl FnOnce(Fit) -> T) -> T {
-        let nodes = &self.document.nodes;
+        let mut document = self.document.clone();
+        for node in &mut document.nodes {
+            let settings = self.document.settings(node);
+            let wal = settings.wal_dir.map(|wal| format!("ETCD_WAL_DIR={wal}\n"));
+            let config = format!(
+                "ETCD_NAME={}\nETCD_DATA_DIR={}\n{}",
+                node.name,
+                settings.data_dir,
+                wal.unwrap_or_default()
+            );
+            let of_config = |file: &&mut pipeline::document::File| {
+                file.path.ends_with("/etcd.conf") && file.content.as_deref() == Some("")
+            };
+            node.files.iter_mut().filter(of_config).for_each(|file| {
+                file.content = Some(config.clone());
+            });
+        }
+        let nodes = &document.nodes;
         let of_node = |name: &str| nodes.iter().find(|node| node.name == name);
         let facts = self.facts.iter();
         let facts = facts.filter_map(|(name, facts)| Some((of_node(name)?, facts)));
         job(Fit {
-            document: &self.document,
+            document: &document,
             facts: facts.collect(),
             cluster: &self.cluster,
             purpose: self.purpose,
@@ -731,4 +748,33 @@ fn a_log_says_whose_it_is() {
         let _ = Identity::of_log(&head[..cut]);
     }
     assert_eq!(Identity::of_log(&[0xff; 128]), None);
+}
+
+#[test]
+fn a_configuration_of_another_member_is_not_pushed() {
+    let why = |is: &str, name: &str, expected: &str| {
+        format!(
+            "etcd-02: /etc/etcd/etcd.conf: the document's own has {is} for {name}, and must have \
+             {expected}: run etcd-render again, with a template that sets it so"
+        )
+    };
+    let config = |text: &'static str| {
+        move |w: &mut World| w.node(1).set_file(text_file("/etc/etcd/etcd.conf", text.into()))
+    };
+    found(config("ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\n"), &[]);
+    found(
+        config("ETCD_NAME=etcd-01\nETCD_DATA_DIR=/var/lib/etcd\n"),
+        &[&why("etcd-01", "ETCD_NAME", "etcd-02")],
+    );
+    found(
+        config("ETCD_NAME=etcd-02\nETCD_DATA_DIR=/srv\nETCD_WAL_DIR=/wal\n"),
+        &[&why("/srv", "ETCD_DATA_DIR", "/var/lib/etcd"), &why("/wal", "ETCD_WAL_DIR", "nothing")],
+    );
+    found(
+        config("\n"),
+        &[
+            &why("nothing", "ETCD_NAME", "etcd-02"),
+            &why("nothing", "ETCD_DATA_DIR", "/var/lib/etcd"),
+        ],
+    );
 }
