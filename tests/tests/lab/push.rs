@@ -126,7 +126,7 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
     let lab = Lab::with_nodes(1);
     lab.on(
         "etcd-01",
-        "mkdir -p /data/etcd /srv/shared; ln -s /data/etcd /var/lib/etcd; chmod 2755 /srv/shared; \
+        "mkdir -p /data/etcd /srv/shared; ln -s /data/etcd /var/lib/kv; chmod 2755 /srv/shared; \
          install -d -o daemon -g daemon /srv/etcd; ln -s /etc/sudoers.d /srv/etcd/wal; \
          chown -h daemon /srv/etcd/wal; \
          for tool in selinuxenabled restorecon chcon; do \
@@ -139,20 +139,20 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
         {"path": "/etc/secret", "mode": "0640", "content": "new secret\n"},
     ]);
     let directories = json!([
-        {"path": "/var/lib/etcd", "mode": "0700", "owner": "daemon", "group": "daemon"},
+        {"path": "/var/lib/kv", "mode": "0700", "owner": "daemon", "group": "daemon"},
         {"path": "/srv/shared", "mode": "0755"},
     ]);
     lab.write("push.json", &document(1, &files, &directories));
     let check = lab.bash("etcd-push --check < push.json").exits(1);
     assert_eq!(
         check.stderr,
-        "etcd-push: etcd-01: would set /var/lib/etcd to mode 0700, owner daemon:daemon\n\
+        "etcd-push: etcd-01: would set /var/lib/kv to mode 0700, owner daemon:daemon\n\
          etcd-push: etcd-01: would write /srv/shared/a\n\
          etcd-push: etcd-01: would replace /etc/secret\n    \
          (not shown: others may not read it)\n"
     );
     lab.bash("etcd-push < push.json").ok();
-    let stat = "stat -c '%a %U %n' /data/etcd /srv/shared /srv/shared/a; readlink /var/lib/etcd";
+    let stat = "stat -c '%a %U %n' /data/etcd /srv/shared /srv/shared/a; readlink /var/lib/kv";
     let expected = "700 daemon /data/etcd\n2755 root /srv/shared\n644 daemon /srv/shared/a\n\
                     /data/etcd\n";
     assert_eq!(lab.on("etcd-01", stat), expected);
