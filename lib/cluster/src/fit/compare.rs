@@ -251,10 +251,12 @@ impl<'a> NodeFit<'a> {
     /// document says otherwise itself: it was edited, or a template of the user's made it.
     fn unfit(&self, wanted: &environment::Variables) -> Vec<String> {
         let settings = &self.settings;
+        let wal = settings.wal_dir.as_deref();
+        let wal = wal.map(|wal| layout::wal_folder(&settings.data_dir, Some(wal)));
         let own = [
             ("ETCD_NAME", Some(&self.node.name)),
             ("ETCD_DATA_DIR", Some(&settings.data_dir)),
-            ("ETCD_WAL_DIR", settings.wal_dir.as_ref()),
+            ("ETCD_WAL_DIR", wal.as_ref()),
         ];
         let config = layout::config_file(&settings.config_dir);
         let differs = own.into_iter().filter_map(|(name, value)| {

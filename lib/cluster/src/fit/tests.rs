@@ -124,7 +124,7 @@ impl World {
         let mut document = self.document.clone();
         for node in &mut document.nodes {
             let settings = self.document.settings(node);
-            let wal = settings.wal_dir.map(|wal| format!("ETCD_WAL_DIR={wal}\n"));
+            let wal = settings.wal_dir.map(|wal| format!("ETCD_WAL_DIR={wal}/wal\n"));
             let config = format!(
                 "ETCD_NAME={}\nETCD_DATA_DIR={}\n{}",
                 node.name,
@@ -769,6 +769,13 @@ fn a_configuration_of_another_member_is_not_pushed() {
     found(
         config("ETCD_NAME=etcd-02\nETCD_DATA_DIR=/srv\nETCD_WAL_DIR=/wal\n"),
         &[&why("/srv", "ETCD_DATA_DIR", "/var/lib/etcd"), &why("/wal", "ETCD_WAL_DIR", "nothing")],
+    );
+    found(
+        |w| {
+            w.node(1).settings.wal_dir = Some("/wal".into());
+            config("ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\nETCD_WAL_DIR=/other\n")(w);
+        },
+        &[&why("/other", "ETCD_WAL_DIR", "/wal/wal")],
     );
     found(
         config("\n"),
