@@ -217,6 +217,10 @@ fn any_units_converge() {
     lab.write("broken.json", &document(&[x]));
     let ran = lab.bash("etcd-unit start < broken.json").exits(3);
     assert!(ran.stderr.contains("/nowhere"), "{}", ran.stderr);
+    let failed = "systemctl list-units --all --plain --no-legend x.service | cut -d ' ' -f 1,3";
+    assert!(lab.on("etcd-01", failed).starts_with("x.service"));
+    lab.bash("etcd-unit uninstall < broken.json").ok();
+    assert_eq!(lab.on("etcd-01", failed), "");
     for name in ["x", "../x.service", "-x.service", "x y.service", ".service"] {
         let ran = lab.bash(&format!("etcd-unit status --unit='{name}' < document.json")).exits(2);
         assert!(ran.stderr.contains("expected NAME.service or NAME.timer"), "{}", ran.stderr);

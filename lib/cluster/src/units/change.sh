@@ -31,6 +31,8 @@ while IFS=$tab read -r kind a b c; do
             die "$units/$a: putting it in place failed"
         ;;
     remove) # UNIT
+        # systemd keeps one that failed, with or without its file.
+        systemctl reset-failed "$a" 2>/dev/null
         rm -f -- "$units/$a" "$units/.$a.etcd-tools" && sync "$units" || die "$units/$a: removing it failed"
         ;;
     clean) # UNIT
