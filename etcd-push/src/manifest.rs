@@ -10,6 +10,7 @@ use pipeline::document::{Archive, Binary, Directory, File, Node, NodeSettings, R
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
+use crate::stage::split;
 use crate::state;
 
 /// A key or a certificate is smaller; larger files are checked only where they arrive.
@@ -184,6 +185,13 @@ fn release_of<'a>(
     }
     let dir = layout::release_dir(&release.version, &archive.sha256);
     Ok(WantedRelease { version: &release.version, archive, dir, bin_dir })
+}
+
+impl WantedFile<'_> {
+    /// Its name in its folder.
+    pub(crate) fn name(&self) -> &str {
+        split(&self.file.path).1
+    }
 }
 
 impl WantedRelease<'_> {

@@ -29,7 +29,7 @@ impl<'a> Staged<'a> {
     /// The names of the links and files.
     pub(crate) fn names(&self) -> Vec<&'a str> {
         let links = self.links.iter().map(|target| split(target).1);
-        links.chain(self.files.iter().map(|wanted| split(&wanted.file.path).1)).collect()
+        links.chain(self.files.iter().map(|wanted| wanted.name())).collect()
     }
 
     /// The lines that stage it in `folder`, and the bytes that they speak of.
@@ -67,7 +67,7 @@ impl<'a> Staged<'a> {
         let mut sums = Vec::new();
         let mut names = Vec::new();
         for wanted in &self.files {
-            let (path, name) = (&wanted.file.path, split(&wanted.file.path).1);
+            let (path, name) = (&wanted.file.path, wanted.name());
             archive
                 .add(name, wanted)
                 .map_err(|error| Error::CommandFailed(format!("{path}: packing: {error}")))?;
@@ -82,7 +82,7 @@ impl<'a> Staged<'a> {
         let attributes = self.files.iter().map(|wanted| {
             let file = wanted.file;
             let owner = format!("{}:{}", file.owner, file.group);
-            ((file.mode.as_str(), owner), split(&file.path).1)
+            ((file.mode.as_str(), owner), wanted.name())
         });
         for ((mode, owner), names) in grouped(attributes) {
             lines.batches("own", &[folder, mode, &owner], &names);

@@ -339,6 +339,12 @@ fn data_of_others_are_not_used() {
     let identity = |member: &str, cluster: &str| {
         Some(Identity { member: member.into(), cluster: cluster.into() })
     };
+    let mixed = |advice: &str| {
+        [("etcd-01", "d", "etcd-02", "c"), ("etcd-02", "c", "etcd-01", "d"), ("etcd-03", "c", "etcd-01", "d")]
+            .map(|(node, own, other, its)| {
+                format!("{node}: its data is of cluster {own}, that of {other} is of cluster {its}: {advice}")
+            })
+    };
     let advice = "move /var/lib/etcd/member of the wrong one away, or take it out of the document";
     let stopped = |w: &mut World| drop(w.cluster.replies.remove("etcd-01"));
     found(
@@ -346,17 +352,7 @@ fn data_of_others_are_not_used() {
             stopped(w);
             w.facts(0).folders[0].identity = identity("f", "d");
         },
-        &[
-            &format!(
-                "etcd-01: its data is of cluster d, that of etcd-02 is of cluster c: {advice}"
-            ),
-            &format!(
-                "etcd-02: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
-            ),
-            &format!(
-                "etcd-03: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
-            ),
-        ],
+        &mixed(advice).each_ref().map(String::as_str),
     );
     found(
         |w| {
@@ -386,17 +382,7 @@ fn data_of_others_are_not_used() {
             w.facts(0).folders[0].identity = identity("f", "d");
             w.facts(0).mark = Some(layout::MARK_RESTORED.into());
         },
-        &[
-            &format!(
-                "etcd-01: its data is of cluster d, that of etcd-02 is of cluster c: {advice}"
-            ),
-            &format!(
-                "etcd-02: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
-            ),
-            &format!(
-                "etcd-03: its data is of cluster c, that of etcd-01 is of cluster d: {advice}"
-            ),
-        ],
+        &mixed(advice).each_ref().map(String::as_str),
     );
 }
 
