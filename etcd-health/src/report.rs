@@ -34,6 +34,9 @@ pub(crate) fn report(
         run.report(ToolResult::error(Code::NoMemberList, message));
     }
     warn(run, health);
+    if let Some(message) = probe.downgrade() {
+        run.report(ToolResult::warning(Code::DowngradePending, message));
+    }
     let summary = summary(probe);
     if health.healthy {
         run.report(ToolResult::unchanged(Code::Healthy, summary));

@@ -110,15 +110,17 @@ async fn prepare(members: &Members<'_>, look: &Look, minor: Minor) -> Result<()>
     let advice = "run this again to wait longer, or `etcd-maintain downgrade cancel`";
     members
         .wait("waiting for the members' data", |look| {
-            let late = look.seen.iter().find(|seen| seen.ready_for != Some(minor))?;
-            Some(format!("{}: its data is not ready for {minor}", late.name))
+            let late = look.seen.iter().find(|seen| seen.ready_for != Some(minor));
+            let late = late.map(|late| format!("{}: its data is not ready for {minor}", late.name));
+            late.or_else(|| look.missing.first().cloned())
         })
         .await
         .map_err(|why| anyhow::anyhow!("{why}: {advice}"))
 }
 
-/// Cancels the downgrade, and waits until all have their data in the form of the lowest
-/// version that runs.
+/// Cancels the downgrade, and waits until all that answer have their data in the form of the
+/// lowest version that runs. It takes a quorum, as any change of the cluster: a member that is
+/// down does not keep the others from their way back.
 async fn take_back(members: &Members<'_>) -> Result<()> {
     let cancelled = members.endpoint().await?.downgrade(Downgrade::Cancel, None).await;
     cancelled.context("cancelling the downgrade")?;

@@ -175,7 +175,7 @@ impl Maintain {
         // Endpoints of no document have no hosts that could be locked.
         let lease = match self.reads_stdin() && !run.document.nodes.is_empty() {
             false => None,
-            true => match Lease::take(fleet, run, "etcd-maintain", |_| Vec::new()).await {
+            true => match Lease::take_any(fleet, run, "etcd-maintain", |_| Vec::new()).await {
                 Some(lease) => Some(lease),
                 None => return Ok(None),
             },

@@ -122,7 +122,7 @@ impl<'a> Members<'a> {
         let deadline = Instant::now() + self.limit;
         loop {
             let why = match self.look().await {
-                Ok(look) => match complaint(&look).or_else(|| look.missing.into_iter().next()) {
+                Ok(look) => match complaint(&look) {
                     None => return Ok(()),
                     Some(why) => why,
                 },

@@ -153,6 +153,12 @@ fn members(probe: &ClusterProbe) -> Vec<Finding> {
         let list: Vec<_> = known.map(|(e, v)| format!("{} {v}", name(health, e))).collect();
         format!("different versions: {}: bring all to one", list.join(", "))
     }));
+    if let Some(message) = probe.downgrade() {
+        let finding = Finding::cluster(Code::DowngradePending, "enabled");
+        findings.push(finding.warning_if(true, || message));
+    } else {
+        findings.push(Finding::cluster(Code::DowngradePending, "none"));
+    }
     findings
 }
 

@@ -45,8 +45,9 @@ impl Finding {
         self
     }
 
-    /// What a library reported.
-    pub fn of_result(code: Code, result: ToolResult) -> Self {
+    /// What the comparison of the document with the cluster reported.
+    pub fn of_result(result: ToolResult) -> Self {
+        let code = if result.code == Code::Alarm { Code::Alarm } else { Code::Mismatch };
         let ToolResult { node, severity, message, .. } = result;
         Self { code, node, measured: "no".into(), problem: Some((severity, message)) }
     }

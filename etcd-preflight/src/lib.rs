@@ -27,7 +27,7 @@ use crate::finding::Finding;
 use crate::peers::Attempt;
 
 /// The checks, in the order of the table.
-pub const CHECKS: [Code; 26] = [
+pub const CHECKS: [Code; 27] = [
     Code::Systemd,
     Code::Kernel,
     Code::Arch,
@@ -52,6 +52,7 @@ pub const CHECKS: [Code; 26] = [
     Code::Alarm,
     Code::Learner,
     Code::DifferentVersions,
+    Code::DowngradePending,
     Code::Quota,
     Code::Fragmentation,
 ];
@@ -215,7 +216,10 @@ impl Preflight {
         findings.extend(hosts::duplicates(&seen));
         findings.extend(self.clocks(run, fleet, &seen).await);
         findings.extend(mismatches(run, &self.credentials, &seen).await);
-        findings.extend(cluster::judge(run, fleet, &self.credentials, &seen).await);
+        // An alarm that keeps the members from another version has been found.
+        let refused = findings.iter().any(|finding| finding.code == Code::Alarm);
+        let cluster = cluster::judge(run, fleet, &self.credentials, &seen).await;
+        findings.extend(cluster.into_iter().filter(|f| !refused || f.code != Code::Alarm));
         let skipped = self.skipped(run);
         findings.retain(|finding| !skipped.contains(&finding.code));
         Ok(findings)
@@ -276,12 +280,14 @@ async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) 
     let mut findings: Vec<_> = fit::mismatches(&run.document, &nodes, credentials)
         .await
         .into_iter()
-        .map(|result| Finding::of_result(Code::Mismatch, result))
+        .map(Finding::of_result)
         .collect();
     for Seen { node, unreadable, .. } in seen {
         let result = unreadable.clone().map(|result| result.on(&node.name));
-        findings.extend(result.map(|result| Finding::of_result(Code::Mismatch, result)));
-        let of_node = |finding: &Finding| finding.node.as_ref() == Some(&node.name);
+        findings.extend(result.map(Finding::of_result));
+        let of_node = |finding: &Finding| {
+            finding.code == Code::Mismatch && finding.node.as_ref() == Some(&node.name)
+        };
         if !findings.iter().any(of_node) {
             findings.push(Finding::ok(Code::Mismatch, &node.name, "fits"));
         }

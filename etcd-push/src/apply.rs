@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use cluster::fit::Facts;
-use pipeline::document::{Arch, Binary, Directory, File, User};
+use pipeline::document::{Binary, Directory, File, User};
 use pipeline::{Run, ToolResult};
 use remote::{Error, Input};
 use similar::TextDiff;
@@ -44,7 +44,6 @@ impl<'a> Plan<'a> {
         state: &State,
         facts: Option<&Facts>,
     ) -> Result<Self, Error> {
-        check_arch(manifest, state)?;
         let mut plan = Self::default();
         let node = manifest.node;
         plan.users.extend(node.users.iter().filter(|user| !state.users.contains(&user.name)));
@@ -289,16 +288,4 @@ impl Found {
             && (self.owner == owner || self.uid == owner)
             && (self.group == group || self.gid == group)
     }
-}
-
-/// Binaries of another architecture are never sent.
-fn check_arch(manifest: &Manifest, state: &State) -> Result<(), Error> {
-    let wanted = manifest.node.arch();
-    if manifest.release.is_none() || Arch::of_machine(&state.machine) == Some(wanted) {
-        return Ok(());
-    }
-    Err(Error::CommandFailed(format!(
-        "its architecture is {}, not {wanted}: set the node's arch in the document",
-        state.machine
-    )))
 }

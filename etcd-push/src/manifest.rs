@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd::layout;
-use pipeline::document::{Archive, Binary, Directory, File, Node, NodeSettings, Release};
+use pipeline::document::{Arch, Archive, Binary, Directory, File, Node, NodeSettings, Release};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
@@ -207,6 +207,18 @@ impl Manifest<'_> {
     pub(crate) fn etcd_binaries(&self) -> Vec<String> {
         let of = |release: &WantedRelease| [release.etcd(), format!("{}/etcd", release.bin_dir)];
         self.release.iter().flat_map(of).collect()
+    }
+
+    /// Why the binaries of the release are none for a host that calls itself `machine`, as
+    /// `uname -m` has it: those of another architecture are never sent.
+    pub(crate) fn other_machine(&self, machine: &str) -> Option<String> {
+        let wanted = self.node.arch();
+        let fits = self.release.is_none() || Arch::of_machine(machine) == Some(wanted);
+        (!fits).then(|| {
+            format!(
+                "its architecture is {machine}, not {wanted}: set the node's arch in the document"
+            )
+        })
     }
 
     /// What `state.sh` is asked: one line a thing, its parts separated by tabs.

@@ -15,8 +15,6 @@ const TEXTS: &str = include_str!("texts.sh");
 /// What a node has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    /// As `uname -m` has it.
-    pub machine: String,
     pub users: HashSet<String>,
     /// By path.
     pub found: HashMap<String, Found>,
@@ -79,7 +77,8 @@ impl State {
     ) -> Option<()> {
         let parts: Vec<_> = line.split('\t').collect();
         match parts[..] {
-            ["machine", machine] => self.machine = machine.into(),
+            // That is asked before anything is planned.
+            ["machine", _] => {}
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", folder] => drop(self.stale.insert(folder.into())),
             ["mount", path] => drop(self.mounts.insert(path.into())),

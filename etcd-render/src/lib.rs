@@ -73,6 +73,7 @@ impl Tool for Render {
             return templates::print(run, folder);
         }
         let version = version_of(&run.document, self.etcd_version)?;
+        check_addresses(&run.document.nodes)?;
         let templates = Templates::load(self.templates.as_deref())?;
         let data = |node: &&Node| Data::new(&run.document, node, version);
         let data = run.nodes().iter().map(data).collect::<Result<Vec<_>>>()?;
@@ -88,6 +89,20 @@ impl Tool for Render {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses addresses at which several members could not reach each other.
+fn check_addresses(nodes: &[Node]) -> Result<()> {
+    let is_own = |node: &&Node| node.ip().is_some_and(|ip| ip.is_loopback());
+    match nodes.iter().find(is_own).filter(|_| nodes.len() > 1) {
+        None => Ok(()),
+        Some(node) => Err(Error::bad_input(format!(
+            "{}: address {}: a loopback address, where no other member reaches it: give the one \
+             that the other hosts reach",
+            node.name, node.address
+        ))
+        .into()),
     }
 }
 

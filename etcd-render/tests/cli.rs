@@ -123,6 +123,17 @@ fn only_one_node_is_rendered_and_knows_all_members() {
 fn a_member_on_loopback_listens_there_once() {
     let mut document = document("v3.5.16", json!({}));
     document["nodes"][0]["address"] = json!("127.0.0.1");
+    let mut several = document.clone();
+    let others =
+        [2, 3].map(|at| json!({"name": at.to_string(), "address": format!("10.0.0.{at}")}));
+    several["nodes"].as_array_mut().unwrap().extend(others);
+    refused(
+        &[],
+        &several.to_string(),
+        65,
+        "etcd-render: etcd-01: address 127.0.0.1: a loopback address, where no other member \
+         reaches it: give the one that the other hosts reach\n",
+    );
     let out = rendered(&document);
     let config = out["nodes"][0]["files"][0]["content"].as_str().unwrap();
     assert!(config.contains("\nETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:2379\n"));

@@ -124,16 +124,25 @@ impl CredentialArgs {
         })
     }
 
-    fn tls(&self, document: &Document) -> Result<Option<Tls>, Error> {
-        let variable = |name: &str| variable(name).map(PathBuf::from);
+    /// The CA certificate that [`access`](Self::access) trusts.
+    pub fn ca(&self, document: &Document) -> Option<PathBuf> {
+        let of_pki = || self.pki_of(document).map(|pki| pki.ca_cert.into());
+        let of_variable = || variable("ETCDCTL_CACERT").map(PathBuf::from);
+        self.cacert.clone().or_else(of_pki).or_else(of_variable)
+    }
+
+    fn pki_of(&self, document: &Document) -> Option<Pki> {
         let in_folder =
             || Some(Pki::in_folder(&self.pki)).filter(|pki| Path::new(&pki.ca_cert).exists());
-        let pki = match document.nodes.is_empty() {
+        match document.nodes.is_empty() {
             true => None,
             false => document.pki.clone().or_else(in_folder),
-        };
-        let ca = self.cacert.clone();
-        let ca = ca.or_else(|| pki.as_ref().map(|pki| (&pki.ca_cert).into()));
+        }
+    }
+
+    fn tls(&self, document: &Document) -> Result<Option<Tls>, Error> {
+        let variable = |name: &str| variable(name).map(PathBuf::from);
+        let pki = self.pki_of(document);
         let client = pair(("--cert", self.cert.clone()), ("--key", self.key.clone()))?;
         let client = client
             .or_else(|| pki.as_ref().map(|p| ((&p.client_cert).into(), (&p.client_key).into())));
@@ -144,7 +153,7 @@ impl CredentialArgs {
                 ("ETCDCTL_KEY", variable("ETCDCTL_KEY")),
             )?,
         };
-        let Some(ca) = ca.or_else(|| variable("ETCDCTL_CACERT")) else { return Ok(None) };
+        let Some(ca) = self.ca(document) else { return Ok(None) };
         let client = client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
         let failed = |error: crate::Error| Error { exit: Exit::Failed, message: error.to_string() };
         Tls::load(&ca, client).map(Some).map_err(failed)

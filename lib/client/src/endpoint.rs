@@ -131,7 +131,9 @@ impl Endpoint {
             ("https", None) => {
                 return Err(Error::Url {
                     url: url.into(),
-                    why: "no CA certificate is given".into(),
+                    why: "no CA certificate is given: run this in the folder that holds pki, or pass \
+                          --pki or --cacert"
+                        .into(),
                 });
             }
             _ => None,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::fmt;
 use std::time::Duration;
 
+use etcd::Version;
 use etcd::quorum::quorum;
 use futures::future::join_all;
 use pipeline::document::{self, Health, Member};
@@ -142,6 +144,19 @@ impl ClusterProbe {
             Some(node.collect::<String>() + &problem.message)
         };
         self.no_quorum().or_else(problem).or_else(|| self.cannot_tell())
+    }
+
+    /// In one line, to which version the cluster is being downgraded, and what to do; absent
+    /// when it is not.
+    pub fn downgrade(&self) -> Option<String> {
+        let mut endpoints = self.health.endpoints.iter();
+        let target = endpoints.find_map(|endpoint| endpoint.downgrade_target.as_deref())?;
+        let target =
+            target.parse().map_or_else(|_| target.into(), |v: Version| v.minor().to_string());
+        Some(format!(
+            "a downgrade to {target} is enabled: complete it with scripts/upgrade, or take it back: \
+             `etcd-maintain downgrade cancel`"
+        ))
     }
 
     /// In one line, why it cannot be told who the members are, and what to do.
@@ -353,7 +368,7 @@ fn never_started(health: &Health) -> Vec<Problem> {
 }
 
 fn of_alarm(health: &Health, alarm: &Alarm) -> Problem {
-    let message = format!("alarm {}: {}", alarm.alarm, advice(&alarm.alarm));
+    let message = alarm.to_string();
     let mut endpoints = health.endpoints.iter();
     let endpoint = endpoints.find(|e| e.member_id.as_ref() == Some(&alarm.member_id));
     if let Some(node) = endpoint.and_then(|endpoint| endpoint.node.clone()) {
@@ -365,15 +380,20 @@ fn of_alarm(health: &Health, alarm: &Alarm) -> Problem {
     Problem { kind: ProblemKind::Alarm, node: None, message }
 }
 
-fn advice(alarm: &str) -> &str {
-    match alarm {
-        "NOSPACE" => {
-            "the database has reached its quota and takes no writes: compact, defragment, raise \
-             quotaBackendBytes if most of it is in use, then etcdctl alarm disarm"
-        }
-        "CORRUPT" => {
-            "its data differs from that of the other members: remove the member and add it again"
-        }
-        _ => "see etcdctl alarm list",
+/// The alarm, and what to do about it.
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let advice = match self.alarm.as_str() {
+            "NOSPACE" => {
+                "the database has reached its quota and takes no writes: compact, defragment, \
+                 raise quotaBackendBytes if most of it is in use, then etcdctl alarm disarm"
+            }
+            "CORRUPT" => {
+                "its data differs from that of the other members: remove the member and add it \
+                 again"
+            }
+            _ => "see etcdctl alarm list",
+        };
+        write!(f, "alarm {}: {advice}", self.alarm)
     }
 }

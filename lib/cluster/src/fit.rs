@@ -12,7 +12,7 @@ use client::CredentialArgs;
 use etcd::layout;
 use futures::future::join_all;
 use pipeline::document::{Member, Node};
-use pipeline::{Code, Document, Run, Severity, ToolResult};
+use pipeline::{Code, Document, Run, Severity, ToolResult, disk};
 use remote::{Host, Input};
 
 use crate::{Held, Lease};
@@ -34,6 +34,9 @@ const REMOVE: &str = r#"rm -f -- "$1" || die "$1: removing it failed""#;
 
 /// The limit of one member's answer: one that is frozen holds up nobody.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// The most that is read of a file of CA certificates, in bytes.
+const CA_BYTES: u64 = 1 << 20;
 
 /// Whether `document` says how etcd is to run on `node`: it brings its release,
 /// its configuration or its unit. For a preflight every document does.
@@ -212,7 +215,9 @@ async fn check(
         cluster.members.extend_from_slice(look.added);
     }
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
-    let fit = Fit { document, facts, cluster: &cluster, purpose };
+    let own_ca = look.credentials.ca(document);
+    let own_ca = own_ca.and_then(|path| disk::read_text(&path, CA_BYTES).ok()).unwrap_or_default();
+    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: &own_ca };
     let results = fit.compare(is_selected);
     let void = nodes.iter().filter(|(node, _, facts)| {
         is_selected(node) && concerns(document, node, purpose) && fit.mark_is_void(node, facts)

@@ -81,8 +81,9 @@ pub struct View {
 /// Why a member may not go down, or is not back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Too few voters are known to be healthy. Says whether waiting may help.
-    #[error("{0}: pass --lose-quorum to proceed")]
+    /// Too few voters are known to be healthy, and what to do before it is told in words.
+    /// Says whether waiting may help.
+    #[error("{0} pass --lose-quorum to proceed")]
     Quorum(String, bool),
     /// Nobody tells who the voters are. Says whether waiting may help; where it does not,
     /// it is the question that is wrong, e.g. its user, and nothing else is advised.
@@ -464,7 +465,13 @@ impl View {
         };
         let may_pass =
             staying.iter().any(|v| matches!(v.standing, Standing::Sick(_) | Standing::Unknown(_)));
-        let message = format!("{who} would be left of {voters}, quorum is {needed}{others}");
+        let advice = match staying.iter().find(|voter| voter.standing != Standing::Up) {
+            Some(sick) => format!("repair {} first, or", sick.name),
+            None => String::new(),
+        };
+        let message =
+            format!("{who} would be left of {voters}, quorum is {needed}{others}: {advice}");
+        let message = message.trim_end().to_owned();
         Err(Refusal::Quorum(message, may_pass))
     }
 
@@ -495,7 +502,7 @@ impl View {
                 0 => "no voter would be left".to_owned(),
                 _ => format!("{remain} of {count} voters would be healthy, quorum is {needed}"),
             };
-            return Err(Refusal::Quorum(self.with_complaints(message, id), false));
+            return Err(Refusal::Quorum(self.with_complaints(message, id) + ":", false));
         }
         let could_bear_one = up > quorum(count + 1) || count == 1;
         if voter.standing == Standing::Up && could_bear_one && remain == quorum(count) {
@@ -699,7 +706,8 @@ mod tests {
         let why = |view: View, going: &str| view.may_go(&[going]).unwrap_err().to_string();
         assert_eq!(
             why(view("uu?"), "n0"),
-            "only n1 would be left of 3 voters, quorum is 2 (n2: ssh): pass --lose-quorum to proceed"
+            "only n1 would be left of 3 voters, quorum is 2 (n2: ssh): repair n2 first, or pass \
+             --lose-quorum to proceed"
         );
         assert_eq!(
             why(view("u"), "n0"),

@@ -2,6 +2,7 @@
 //! (systemd.exec(5)), and etcd's flags, which override them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::environment;
 
@@ -87,6 +88,100 @@ pub fn environment<'a>(
     }
     found.retain(|name, _| name.starts_with("ETCD_"));
     found
+}
+
+/// What of a drop-in keeps etcd from starting as its unit has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The path of the drop-in.
+    pub path: String,
+    /// The setting of systemd.
+    pub key: String,
+    /// What it is set to; empty where what the unit has is taken away.
+    pub value: String,
+}
+
+/// What decides whether the process can start, and has one value.
+const FIXED: [&str; 10] = [
+    "Type",
+    "User",
+    "Group",
+    "DynamicUser",
+    "WorkingDirectory",
+    "RootDirectory",
+    "RootImage",
+    "PrivateNetwork",
+    "PrivateUsers",
+    "NetworkNamespacePath",
+];
+
+/// The folders that the process cannot write.
+const READ_ONLY: [&str; 2] = ["ReadOnlyPaths", "ReadOnlyDirectories"];
+
+/// The folders that the process does not see, or cannot run anything in.
+const HIDDEN: [&str; 4] =
+    ["InaccessiblePaths", "InaccessibleDirectories", "TemporaryFileSystem", "NoExecPaths"];
+
+/// What the unit lists, and a drop-in may only add to.
+const KEPT: [&str; 2] = ["ReadWritePaths", "ExecStartPre"];
+
+/// The first thing in the drop-ins of a unit, the later of its `parts`, that keeps its
+/// process from starting: another command, user or root, no way to its `folders`, of which
+/// it writes those that are `written` (systemd.exec(5), systemd.service(5)). What merely
+/// limits the process, or runs beside it, is nobody's business.
+pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Obstacle> {
+    let (unit, drop_ins) = parts.split_first()?;
+    let own = assignments(&unit.content);
+    let own = |key: &str| -> Vec<&str> {
+        let of_key = own.iter().filter(|(other, _)| other == key);
+        of_key.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()).collect()
+    };
+    let at = |path: &str, key: &str, value: &str| {
+        Some(Obstacle { path: path.into(), key: key.into(), value: value.into() })
+    };
+    // The values of each key as they are in the end, and where they were set last.
+    let mut found: BTreeMap<String, (Vec<String>, &str)> = BTreeMap::new();
+    for part in drop_ins {
+        for (key, value) in assignments(&part.content) {
+            let before = || own(&key).into_iter().map(str::to_owned).collect();
+            let (values, path) = found.entry(key.clone()).or_insert_with(|| (before(), ""));
+            match value.is_empty() {
+                true => values.clear(),
+                false => values.push(value),
+            }
+            *path = &part.path;
+        }
+    }
+    for (key, (values, path)) in &found {
+        let (key, last) = (key.as_str(), values.last().map_or("", String::as_str));
+        let paths = || values.iter().flat_map(|list| words(list)).map(|path| bare(&path));
+        let bad = if key == "ExecStart" {
+            let binary = |line: &str| words(line).first().map(|word| bare(word));
+            values.len() != 1 || binary(last) != own(key).last().and_then(|line| binary(line))
+        } else if FIXED.contains(&key) {
+            last != own(key).last().copied().unwrap_or_default()
+        } else if READ_ONLY.contains(&key) {
+            // A folder that may be written stays so inside one that may not.
+            paths().any(|path| written.iter().any(|folder| Path::new(&path).starts_with(folder)))
+        } else if HIDDEN.contains(&key) {
+            let overlaps = |path: &str, folder: &str| {
+                Path::new(path).starts_with(folder) || Path::new(folder).starts_with(path)
+            };
+            paths().any(|path| written.iter().chain(folders).any(|f| overlaps(&path, f)))
+        } else {
+            KEPT.contains(&key) && !own(key).iter().all(|own| values.iter().any(|v| v == own))
+        };
+        if bad {
+            return at(path, key, last);
+        }
+    }
+    None
+}
+
+/// A path without the signs before it and the options after it.
+fn bare(path: &str) -> String {
+    let path = path.trim_start_matches(['-', '+', '@', ':', '!', '|']);
+    path.split(':').next().unwrap_or_default().to_owned()
 }
 
 /// The assignments in the section `[Service]` of the unit file `text`, in their order
@@ -213,6 +308,38 @@ mod tests {
             assert_eq!(of(&[&service(drop_in)]), expected, "{drop_in}");
         }
         assert_eq!(of(&["[Unit]\nEnvironment=ETCD_B=1"]), [data, name]);
+    }
+
+    #[test]
+    fn what_keeps_etcd_from_starting_is_found() {
+        let unit = "[Service]\nType=notify\nUser=etcd\nExecStartPre=/bin/guard\n\
+                    ExecStart=/usr/local/bin/etcd\nReadWritePaths=/data\n";
+        for (drop_in, expected) in [
+            ("", ""),
+            ("MemoryMax=4G\nNice=-5\nEnvironment=A=b\nExecStartPre=/bin/more", ""),
+            ("ExecStart=\nExecStart=/usr/local/bin/etcd --log-level warn", ""),
+            ("ExecStart=\nExecStart=-/usr/local/bin/etcd", ""),
+            ("User=etcd\nReadWritePaths=/var/log/etcd", ""),
+            ("ReadOnlyPaths=/ /home\nInaccessiblePaths=-/root", ""),
+            ("User=nobody\nUser=etcd\nReadOnlyPaths=/data\nReadOnlyPaths=", ""),
+            ("ExecStart=/usr/local/bin/etcd", "ExecStart=/usr/local/bin/etcd"),
+            ("ExecStart=", "ExecStart="),
+            ("ExecStart=\nExecStart=/bin/false", "ExecStart=/bin/false"),
+            ("ExecStartPre=", "ExecStartPre="),
+            ("User=nobody", "User=nobody"),
+            ("Type=simple", "Type=simple"),
+            ("RootDirectory=/srv", "RootDirectory=/srv"),
+            ("ReadOnlyPaths=/data/member", "ReadOnlyPaths=/data/member"),
+            ("InaccessiblePaths=-/etc", "InaccessiblePaths=-/etc"),
+            ("TemporaryFileSystem=/data:ro", "TemporaryFileSystem=/data:ro"),
+            ("ReadWritePaths=", "ReadWritePaths="),
+        ] {
+            let parts = [text("unit", unit), text("drop", &format!("[Service]\n{drop_in}\n"))];
+            let found = obstacle(&parts, &["/data"], &["/etc/etcd"]);
+            assert!(found.iter().all(|found| found.path == "drop"));
+            let found = found.map(|found| format!("{}={}", found.key, found.value));
+            assert_eq!(found.unwrap_or_default(), expected, "{drop_in}");
+        }
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub enum Code {
     DifferentTiming,
     /// the members run different versions of etcd
     DifferentVersions,
+    /// a downgrade of the cluster is enabled
+    DowngradePending,
     /// no member said which version runs, so the default was taken
     DefaultVersion,
     /// etcd ignores a variable that is set

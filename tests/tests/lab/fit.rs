@@ -71,6 +71,10 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
                  the member, move /var/lib/etcd/member to /srv/etcd, and run this again";
     let all = |line: &str| HOSTS.map(|name| (name, line.to_owned())).to_vec();
     cases.push((".cluster.settings.dataDir = \"/srv/etcd\"".into(), all(moved)));
+    let nowhere = "/etc/etcd/etcd.conf sets ETCD_LISTEN_METRICS_URLS to http://10.9.9.9:2381, and \
+                   the host has no address 10.9.9.9: etcd would not start: change it";
+    let metrics = ".cluster.settings.listenMetricsUrls = \"http://10.9.9.9:2381\"";
+    cases.push((metrics.into(), all(nowhere)));
     let log = "its write-ahead log is in /var/lib/etcd/member/wal, the document says \
                /srv/wal/wal: change it back, or stop the member, move /var/lib/etcd/member/wal to \
                /srv/wal/wal, and run this again";
@@ -170,6 +174,23 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
         said.sort_unstable();
         assert_eq!(said, refused);
     }
+    // The first that can know says so, and no CA is made.
+    let ran = lab.bash(
+        "mkdir else; cd else; etcd-preflight -q --skip disk-latency --skip disk-space --skip \
+         time-sync --skip clock --skip round-trip < ../base.json | etcd-cert issue -q",
+    );
+    let ran = ran.exits(66).says(&format!(
+        "etcd-preflight: etcd-01: /etc/etcd/ssl/ca.crt holds the CA with sha256 {sha256}, which is \
+         not here: run this in the folder that holds the pki of this cluster, or pass --pki or \
+         --cacert"
+    ));
+    assert_eq!(lab.bash("ls -A else").ok().stdout, "", "{}", ran.stderr);
+    lab.bash("cd else && etcd-unit restart < ../base.json")
+        .exits(3)
+        .says(
+            "etcd-unit: etcd-01: etcd.service not restarted: \"https://192.168.1.100:2379\": no CA \
+             certificate is given: run this in the folder that holds pki, or pass --pki or --cacert",
+        );
     let ran = lab.bash(
         "etcd-cert issue -q --pki other < base.json | etcd-render -q \
          | etcd-push --check --replace-ca",
@@ -256,6 +277,35 @@ fn overridden_on_the_node(lab: &Lab) {
     }
     assert_eq!(lab.on_all(&HOSTS, TRACES), before);
     lab.on("etcd-02", &format!("rm -r {folder} /etc/default/etcd-02"));
+
+    // What would keep etcd from starting; a limit is the operator's business.
+    for (lines, refused) in [
+        ("ExecStart=\\nExecStart=/bin/false", "ExecStart=/bin/false"),
+        ("ReadOnlyPaths=/var/lib/etcd", "ReadOnlyPaths=/var/lib/etcd"),
+        ("MemoryMax=8G", ""),
+    ] {
+        let drop_in = format!(
+            "mkdir -p {folder}; printf '[Service]\\n{lines}\\n' > {folder}/more.conf; systemctl \
+             daemon-reload"
+        );
+        lab.on("etcd-02", &drop_in);
+        let before = lab.on_all(&HOSTS, TRACES);
+        for tool in ["etcd-push", "etcd-unit restart"] {
+            if refused.is_empty() {
+                continue;
+            }
+            let name = tool.split(' ').next().expect("a tool");
+            let ran = lab.bash(&edited(".", tool)).exits(3);
+            let line = format!(
+                "{name}: etcd-02: {folder}/more.conf sets {refused}, with which etcd would not \
+                 start as etcd.service has it: remove it there"
+            );
+            assert_eq!(errors(&ran), [line]);
+        }
+        assert_eq!(lab.on_all(&HOSTS, TRACES), before);
+    }
+    lab.bash(&edited(".", "etcd-push -q")).ok();
+    lab.on("etcd-02", &format!("rm -r {folder}; systemctl daemon-reload"));
 }
 
 /// A list of nodes is compared as a document is, with the pki folder of the flag.

@@ -183,16 +183,17 @@ fn members_are_stopped_started_and_restarted() {
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
 
     // What would lose quorum is not done.
-    let nobody = "no healthy voter would be left of 3 voters, quorum is 2";
+    let nobody = "no healthy voter would be left of 3 voters, quorum is 2:";
     assert_no_quorum(&unit("stop").exits(3), &HOSTS, nobody);
-    let one = "only etcd-03 would be left of 3 voters, quorum is 2";
+    let one = "only etcd-03 would be left of 3 voters, quorum is 2:";
     assert_no_quorum(&unit("stop --only etcd-01,etcd-02").exits(3), &HOSTS[..2], one);
     assert_no_quorum(&unit("uninstall").exits(3), &HOSTS, nobody);
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     // It may have been the leader.
     let ran = unit("stop --only etcd-02").ok();
     assert_eq!(ran.stderr.lines().next_back(), Some("etcd-unit: etcd-02: stopped etcd.service"));
-    let one = "only etcd-03 would be left of 3 voters, quorum is 2 (etcd-02: not running)";
+    let one = "only etcd-03 would be left of 3 voters, quorum is 2 (etcd-02: not running): repair \
+               etcd-02 first, or";
     assert_no_quorum(&unit("stop --only etcd-01").exits(3), &HOSTS[..1], one);
     // A stopped member can be stopped: nothing is lost by it.
     let ran = unit("stop --only etcd-02").ok();
@@ -204,7 +205,8 @@ fn members_are_stopped_started_and_restarted() {
     let refused = |host| {
         format!(
             "etcd-unit: {host}: etcd.service not restarted: only {leading} would be left of 3 \
-             voters, quorum is 2 (etcd-02: not running): pass --lose-quorum to proceed"
+             voters, quorum is 2 (etcd-02: not running): repair etcd-02 first, or pass \
+             --lose-quorum to proceed"
         )
     };
     let expected = ["etcd-01", "etcd-03"].map(refused);
@@ -565,7 +567,7 @@ fn assert_line(ran: &Ran, line: &str) {
 #[track_caller]
 fn assert_no_quorum(ran: &Ran, hosts: &[&str], left: &str) {
     let refused = |host: &&str| {
-        format!("etcd-unit: {host}: not stopped: {left}: pass --lose-quorum to proceed")
+        format!("etcd-unit: {host}: not stopped: {left} pass --lose-quorum to proceed")
     };
     let expected: Vec<_> = hosts.iter().map(refused).collect();
     assert_eq!(ran.stderr.lines().collect::<Vec<_>>(), expected);

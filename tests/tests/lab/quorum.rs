@@ -53,7 +53,7 @@ fn unknown_voters_and_voters_outside_of_the_document_count() {
         let ran = lab.bash(&format!("etcd-unit {args} < three.json")).exits(3);
         let line = format!(
             "etcd-01: {what}: only etcd-02 and etcd-03 would be left of 5 voters, quorum is 3 \
-             {gone}: pass --lose-quorum to proceed"
+             {gone}: repair etcd-04 first, or pass --lose-quorum to proceed"
         );
         assert_eq!(lines(&ran), [line]);
         assert_eq!(ran.document().results.last().map(|r| r.code.as_str()), Some("quorum"));
@@ -61,7 +61,8 @@ fn unknown_voters_and_voters_outside_of_the_document_count() {
     // What is known of all is said in the same way with --check.
     unit(&lab, "stop --check --only etcd-01").exits(3).says(
         "etcd-unit: etcd-01: not stopped: only etcd-02 and etcd-03 would be left of 5 voters, \
-         quorum is 3 (etcd-04: not running; etcd-05: not running): pass --lose-quorum to proceed",
+         quorum is 3 (etcd-04: not running; etcd-05: not running): repair etcd-04 first, or pass \
+         --lose-quorum to proceed",
     );
     // What is down can be stopped; what would bring quorum's reserve back, started.
     unit(&lab, "stop --only etcd-04").ok().says("etcd-unit: etcd-04: etcd.service not running");
@@ -78,7 +79,7 @@ fn unknown_voters_and_voters_outside_of_the_document_count() {
                  is 3 (etcd-04: ";
     assert!(line.starts_with(begin), "{line}");
     assert!(line.contains("; etcd-05: "), "{line}");
-    assert!(line.ends_with(": pass --lose-quorum to proceed"), "{line}");
+    assert!(line.ends_with(": repair etcd-04 first, or pass --lose-quorum to proceed"), "{line}");
     assert_eq!(pids(), before);
     lab.command(&["thaw", "etcd-04"]);
     lab.command(&["cable", "plug", "etcd-05"]);

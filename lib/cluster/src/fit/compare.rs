@@ -1,7 +1,9 @@
 //! What is wanted, compared with what is: each refusal, and its way out.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
+use client::Alarm;
 use etcd::{Minor, Version, layout};
 use pipeline::document::{ClusterState, Member, Node, NodeSettings};
 use pipeline::{Code, Document, ToolResult, disk};
@@ -24,6 +26,8 @@ pub(super) struct Fit<'a> {
     pub(super) cluster: &'a Cluster,
     /// What is about to be done.
     pub(super) purpose: Purpose,
+    /// The CA certificates that whoever does it trusts, in PEM.
+    pub(super) own_ca: &'a str,
 }
 
 impl Fit<'_> {
@@ -83,13 +87,13 @@ impl Fit<'_> {
         self.document.nodes.iter().find(|node| !answered(node))
     }
 
-    /// Steps between versions that etcd does not support.
-    fn version(&self) -> Option<ToolResult> {
+    /// What keeps the members from the version that is wanted: steps between versions that
+    /// etcd does not support, and alarms, which a step would not clear.
+    fn version(&self) -> Vec<ToolResult> {
         let document = self.document;
         let cluster = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
-        let wanted =
-            document.release.as_ref().map(|release| release.version.as_str()).or(cluster)?;
-        let wanted: Version = wanted.parse().ok()?;
+        let wanted = document.release.as_ref().map(|release| release.version.as_str()).or(cluster);
+        let Some(Ok(wanted)) = wanted.map(str::parse::<Version>) else { return Vec::new() };
         let running: Vec<_> = self
             .facts
             .iter()
@@ -97,9 +101,31 @@ impl Fit<'_> {
             .collect();
         let versions = running.iter().map(|(_, version)| *version);
         let enabled = self.downgrade(&running, wanted);
-        let refusal = etcd::step(versions, wanted, enabled).err()?;
-        let (node, _) = running.iter().find(|(_, version)| *version == refusal.from)?;
-        Some(ToolResult::error(Code::Mismatch, refusal.to_string()).on(&node.name))
+        if let Err(refusal) = etcd::step(versions, wanted, enabled) {
+            let from = running.iter().find(|(_, version)| *version == refusal.from);
+            let result = ToolResult::error(Code::Mismatch, refusal.to_string());
+            return from.map(|(node, _)| result.on(&node.name)).into_iter().collect();
+        }
+        let other = running.iter().map(|(_, version)| *version).find(|from| *from != wanted);
+        other.map(|from| self.alarms(from, wanted)).unwrap_or_default()
+    }
+
+    /// The alarms that are raised, each a reason not to go from one version to another.
+    fn alarms(&self, from: Version, to: Version) -> Vec<ToolResult> {
+        let replies = &self.cluster.replies;
+        let raised: BTreeSet<_> = replies.values().flat_map(|reply| &reply.alarms).collect();
+        let refusal = |alarm: &Alarm| {
+            let message = format!("{alarm}: {from} → {to} only after that");
+            let own = replies.iter().find(|(_, reply)| reply.member_id == alarm.member_id);
+            match (own, self.cluster.member(&alarm.member_id)) {
+                (Some((node, _)), _) => ToolResult::error(Code::Alarm, message).on(node),
+                (None, member) => {
+                    let name = member.map_or(alarm.member_id.as_str(), Member::label);
+                    ToolResult::error(Code::Alarm, format!("member {name}: {message}"))
+                }
+            }
+        };
+        raised.into_iter().map(refusal).collect()
     }
 
     /// The minor version of `wanted`, where etcd's own downgrade has brought the data of
@@ -202,7 +228,10 @@ impl<'a> NodeFit<'a> {
             return overridden;
         }
         let identity = self.moved().or_else(|| self.identity());
-        [identity, self.stranger(), self.ca(), self.binary()].into_iter().flatten().collect()
+        [identity, self.obstacle(), self.stranger(), self.ca(), self.binary()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// What on the node would tell the member at its next start to be something else
@@ -292,6 +321,40 @@ impl<'a> NodeFit<'a> {
                 format!(
                     "{} sets {name} to {}, where no {who} reaches it at {address}: remove it there",
                     set.source, set.value
+                )
+            })
+        })
+    }
+
+    /// What would keep etcd from starting, whatever its configuration: a drop-in, or an
+    /// address that the host does not have.
+    fn obstacle(&self) -> Option<String> {
+        let Self { fit, node, facts, .. } = self;
+        if let Some(found) = environment::obstacle(fit.document, node, facts) {
+            let etcd::unit::Obstacle { path, key, value } = found;
+            return Some(format!(
+                "{path} sets {key}={value}, with which etcd would not start as {} has it: remove \
+                 it there",
+                layout::UNIT
+            ));
+        }
+        let next = environment::next_start(fit.document, node, facts);
+        let listens = next.iter().filter(|(name, _)| {
+            name.starts_with("ETCD_LISTEN_")
+                && name.ends_with("_URLS")
+                && !facts.addresses.is_empty()
+        });
+        let urls =
+            listens.flat_map(|(name, set)| set.value.split(',').map(move |url| (name, set, url)));
+        urls.into_iter().find_map(|(name, set, url)| {
+            let (_, host, _) = etcd::url::parts(url)?;
+            let ip: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+            let there = ip.is_unspecified() || ip.is_loopback() || facts.addresses.contains(&ip);
+            (!there).then(|| {
+                format!(
+                    "{} sets {name} to {url}, and the host has no address {ip}: etcd would not \
+                     start: change it",
+                    set.source
                 )
             })
         })
@@ -596,6 +659,9 @@ impl<'a> NodeFit<'a> {
 
     /// The CA on the node, which the new one does not contain.
     fn ca(&self) -> Option<String> {
+        if self.fit.purpose == Purpose::Preflight {
+            return self.other_ca();
+        }
         if self.fit.purpose != (Purpose::Push { replace_ca: false }) {
             return None;
         }
@@ -621,6 +687,20 @@ impl<'a> NodeFit<'a> {
             "{path} holds the CA with sha256 {lost}, which {from} does not contain: run this with \
              the pki folder that this cluster was made with, or pass --replace-ca to cut off \
              whoever trusts that CA only"
+        ))
+    }
+
+    /// The CA of a member that runs, which nobody here has: etcd-cert would make another.
+    fn other_ca(&self) -> Option<String> {
+        self.facts.process()?;
+        let own = fingerprints(self.fit.own_ca.as_bytes());
+        let there = fingerprints(self.facts.ca.as_bytes());
+        let first = there.first().filter(|_| there.is_disjoint(&own))?;
+        Some(format!(
+            "{}/{} holds the CA with sha256 {first}, which is not here: run this in the folder \
+             that holds the pki of this cluster, or pass --pki or --cacert",
+            self.settings.cert_dir,
+            layout::CA_CERT
         ))
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use etcd::layout;
-use etcd::unit::{self, Setting, Text};
+use etcd::unit::{self, Obstacle, Setting, Text};
 use pipeline::document::{Node, NodeSettings};
 use pipeline::{Document, disk};
 
@@ -38,21 +38,16 @@ pub(super) fn wanted(document: &Document, node: &Node) -> Variables {
 
 /// What it would be given once the files and the unit of the document are in place.
 pub(super) fn next_start(document: &Document, node: &Node, facts: &Facts) -> Variables {
-    let wanted = Definition::wanted(node);
-    let mut there = Definition::on_node(document, node, facts);
-    there.unit = wanted.unit.or(there.unit);
-    for drop_in in wanted.drop_ins {
-        there.drop_ins.retain(|other| name(&other.path) != name(&drop_in.path));
-        there.drop_ins.push(drop_in);
-    }
-    there.drop_ins.sort_by(|a, b| name(&a.path).cmp(name(&b.path)));
-    for (path, text) in wanted.files {
-        match there.files.iter_mut().find(|(_, other)| other.path == path) {
-            Some((_, other)) => *other = text,
-            None => there.files.push((path, text)),
-        }
-    }
-    there.variables(document, node, facts)
+    Definition::next(document, node, facts).variables(document, node, facts)
+}
+
+/// What of a drop-in would keep etcd from its next start, once those are in place.
+pub(super) fn obstacle(document: &Document, node: &Node, facts: &Facts) -> Option<Obstacle> {
+    let Definition { unit, drop_ins, .. } = Definition::next(document, node, facts);
+    let parts: Vec<_> = [unit?].into_iter().chain(drop_ins).collect();
+    let Place { data, wal } = Place::wanted(document, node, facts);
+    let NodeSettings { config_dir, cert_dir, bin_dir, .. } = document.settings(node);
+    unit::obstacle(&parts, &[&data, &wal], &[&config_dir, &cert_dir, &bin_dir])
 }
 
 /// What the process of etcd would be older than once the files of the document are in
@@ -115,6 +110,25 @@ pub(super) fn values(variables: Variables) -> BTreeMap<String, String> {
 }
 
 impl Definition {
+    /// What is there once the files and the unit of the document are in place.
+    fn next(document: &Document, node: &Node, facts: &Facts) -> Self {
+        let wanted = Definition::wanted(node);
+        let mut there = Definition::on_node(document, node, facts);
+        there.unit = wanted.unit.or(there.unit);
+        for drop_in in wanted.drop_ins {
+            there.drop_ins.retain(|other| name(&other.path) != name(&drop_in.path));
+            there.drop_ins.push(drop_in);
+        }
+        there.drop_ins.sort_by(|a, b| name(&a.path).cmp(name(&b.path)));
+        for (path, text) in wanted.files {
+            match there.files.iter_mut().find(|(_, other)| other.path == path) {
+                Some((_, other)) => *other = text,
+                None => there.files.push((path, text)),
+            }
+        }
+        there
+    }
+
     fn on_node(document: &Document, node: &Node, facts: &Facts) -> Self {
         let path = layout::config_file(&document.settings(node).config_dir);
         let config = Text { path: path.clone(), content: facts.config.clone() };

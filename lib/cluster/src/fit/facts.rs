@@ -1,6 +1,7 @@
 //! What of etcd runs and lies on a node, as the node tells it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use etcd::unit::Text;
 use etcd::{Version, layout};
@@ -38,6 +39,9 @@ pub struct Facts {
     pub(super) credential: Option<String>,
     /// What the [mark](layout::member_mark) holds, if there is one.
     pub(super) mark: Option<String>,
+    /// The addresses of the host; empty where they are not known, or where a process may
+    /// listen at others.
+    pub(super) addresses: Vec<IpAddr>,
     /// What a binary says to `--version`, by its path; of those that are there.
     pub(super) binaries: BTreeMap<String, String>,
 }
@@ -144,6 +148,7 @@ impl Facts {
             "unit" => self.unit = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
+            "address" => self.addresses.push(value.parse().ok()?),
             "mark" => self.mark = Some(value.into()),
             "binary" => {
                 let (path, version) = value.split_once('\t')?;

@@ -37,6 +37,12 @@ folder() { # DATA WAL
     say "folder$tab$1$tab$2$tab$database$tab$head$tab$stranger$tab$owner"
 }
 
+# Where a process may listen at addresses that are no host's, these say nothing.
+if ! grep -qs 1 /proc/sys/net/ipv4/ip_nonlocal_bind; then
+    ip -o addr show 2>/dev/null |
+        sed -n "s/^.* inet6\{0,1\} \([0-9a-fA-F:.]*\)[ /].*/fit${tab}address$tab\1/p"
+fi
+
 # Before the folders: a member that is starting now makes its log first, then the mark.
 if [ -e "$mark" ]; then
     word=

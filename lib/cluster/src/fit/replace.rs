@@ -41,7 +41,7 @@ pub async fn replaced(
 ) -> Replaced {
     let cluster = Cluster::ask(document, nodes, credentials).await;
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
-    let fit = Fit { document, facts, cluster: &cluster, purpose: Purpose::Preflight };
+    let fit = Fit { document, facts, cluster: &cluster, purpose: Purpose::Preflight, own_ca: "" };
     let old: Vec<_> = fit.facts.iter().filter(|(node, _)| !is_new(node)).collect();
     let mut ids = BTreeMap::new();
     let mut results = Vec::new();

@@ -14,6 +14,8 @@ struct World {
     facts: Vec<(String, Facts)>,
     cluster: Cluster,
     purpose: Purpose,
+    /// Whether the CA of the nodes is at hand.
+    has_ca: bool,
 }
 
 const PUSH: Purpose = Purpose::Push { replace_ca: false };
@@ -46,6 +48,7 @@ impl World {
             facts: Vec::new(),
             cluster: Cluster::default(),
             purpose: PUSH,
+            has_ca: true,
         };
         for (at, node) in document.nodes.iter_mut().enumerate() {
             let url = world.document.peer_url(node);
@@ -147,6 +150,7 @@ impl World {
             facts: facts.collect(),
             cluster: &self.cluster,
             purpose: self.purpose,
+            own_ca: if self.has_ca { CA } else { "" },
         })
     }
 
@@ -191,6 +195,125 @@ fn what_runs_fits() {
         |w| {
             w.node(1).files.clear();
             w.node(1).settings.peer_port = Some(1);
+        },
+        &[],
+    );
+}
+
+#[test]
+fn no_other_version_while_an_alarm_is_raised() {
+    let raise = |w: &mut World, member: &str| {
+        let alarm = client::Alarm { member_id: member.into(), alarm: "CORRUPT".into() };
+        w.cluster.replies.values_mut().for_each(|reply| reply.alarms = vec![alarm.clone()]);
+    };
+    let release = |w: &mut World, version: &str| {
+        let release = format!(r#"{{"version": "{version}", "archives": []}}"#);
+        w.document.release = serde_json::from_str(&release).unwrap();
+    };
+    let line = "alarm CORRUPT: its data differs from that of the other members: remove the member \
+                and add it again: v3.5.33 → v3.5.32 only after that";
+    for purpose in [PUSH, START, Purpose::Preflight] {
+        found(
+            |w| {
+                w.purpose = purpose;
+                raise(w, &id(1));
+                release(w, "v3.5.32");
+            },
+            &[&format!("etcd-02: {line}")],
+        );
+    }
+    // Of a member that is no node of the document.
+    found(
+        |w| {
+            raise(w, "ff");
+            release(w, "v3.5.32");
+        },
+        &[&format!("member ff: {line}")],
+    );
+    // What stays on its version is to be cured.
+    found(
+        |w| {
+            raise(w, &id(1));
+            release(w, "v3.5.33");
+        },
+        &[],
+    );
+}
+
+#[test]
+fn what_would_keep_etcd_from_starting_is_refused() {
+    let addresses = |w: &mut World| w.facts(1).addresses = vec!["192.168.1.101".parse().unwrap()];
+    let listen = |w: &mut World, url: &str| {
+        let config = format!(
+            "ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\nETCD_LISTEN_METRICS_URLS={url}\n"
+        );
+        w.node(1).set_file(text_file("/etc/etcd/etcd.conf", config));
+    };
+    for url in ["http://192.168.1.101:2381", "http://127.0.0.1:2381", "http://[::]:2381"] {
+        found(
+            |w| {
+                addresses(w);
+                listen(w, url);
+            },
+            &[],
+        );
+    }
+    found(
+        |w| {
+            addresses(w);
+            listen(w, "http://10.9.9.9:2381");
+        },
+        &[
+            "etcd-02: /etc/etcd/etcd.conf sets ETCD_LISTEN_METRICS_URLS to http://10.9.9.9:2381, and \
+           the host has no address 10.9.9.9: etcd would not start: change it",
+        ],
+    );
+    // Of a host whose addresses are not known nothing can be said.
+    found(|w| listen(w, "http://10.9.9.9:2381"), &[]);
+    let drop_in = |w: &mut World, line: &str| {
+        let text = |path: &str, content: &str| etcd::unit::Text {
+            path: path.into(),
+            content: content.into(),
+        };
+        let config = "ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\n";
+        w.node(1).set_file(text_file("/etc/etcd/etcd.conf", config.into()));
+        w.facts(1).definition = vec![
+            text(
+                "/etc/systemd/system/etcd.service",
+                "[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\nExecStart=/usr/local/bin/etcd\n",
+            ),
+            text("/etc/systemd/system/etcd.service.d/x.conf", &format!("[Service]\n{line}\n")),
+        ];
+    };
+    found(|w| drop_in(w, "MemoryMax=4G"), &[]);
+    found(
+        |w| drop_in(w, "ReadOnlyPaths=/var/lib/etcd"),
+        &["etcd-02: /etc/systemd/system/etcd.service.d/x.conf sets ReadOnlyPaths=/var/lib/etcd, \
+           with which etcd would not start as etcd.service has it: remove it there"],
+    );
+}
+
+#[test]
+fn a_running_member_of_another_ca_is_noticed_before_a_new_one_is_made() {
+    let preflight = |w: &mut World| {
+        w.purpose = Purpose::Preflight;
+        w.has_ca = false;
+    };
+    let mut world = World::new();
+    preflight(&mut world);
+    let found_there = world.found();
+    assert_eq!(found_there.len(), 3, "{found_there:?}");
+    assert!(found_there[1].starts_with("etcd-02: /etc/etcd/ssl/ca.crt holds the CA with sha256 "));
+    assert!(found_there[1].ends_with(
+        ", which is not here: run this in the folder that holds the pki of this cluster, or pass \
+         --pki or --cacert"
+    ));
+    found(|w| w.purpose = Purpose::Preflight, &[]);
+    // Where nothing runs, a new one does no harm.
+    found(
+        |w| {
+            preflight(w);
+            w.down();
         },
         &[],
     );
