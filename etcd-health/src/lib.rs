@@ -14,7 +14,7 @@ use anyhow::Result;
 use client::{ClusterProbe, EndpointArgs, Problem, Targets};
 use cluster::route::{Route, Via};
 use pipeline::terminal::{self, Progress};
-use pipeline::{Common, Error, Examples, Run, Tool};
+use pipeline::{Common, Error, Examples, IN_WORDS, Run, Tool};
 use remote::{Fleet, SshArgs};
 
 /// Health and status of an etcd cluster
@@ -24,7 +24,8 @@ use remote::{Fleet, SshArgs};
 /// precedence over that variable, so that one left set for another cluster does
 /// not redirect a pipeline. Certificates come from the flags; else, for a
 /// document, from its pki or the folder of --pki; else from ETCDCTL_CACERT,
-/// ETCDCTL_CERT and ETCDCTL_KEY.
+/// ETCDCTL_CERT and ETCDCTL_KEY. Without a CA certificate the CAs that this machine
+/// trusts count, or with ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true none.
 /// For a cluster with authentication, set ETCDCTL_USER and ETCDCTL_PASSWORD.
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-health", version)]
@@ -53,6 +54,9 @@ pub struct Health {
     /// json is the document with `health` filled in.
     #[arg(long, short, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
+    /// Do not verify the servers' certificates: whoever answers is taken for etcd
+    #[arg(long, help_heading = IN_WORDS)]
+    insecure_skip_tls_verify: bool,
     #[command(flatten)]
     ssh: SshArgs,
     #[command(flatten)]
@@ -106,7 +110,9 @@ impl Tool for Health {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
-        let targets = self.endpoints.resolve(&run.document, &run.nodes(), self.timeout)?;
+        let mut endpoints = self.endpoints.clone();
+        endpoints.unverified = self.insecure_skip_tls_verify;
+        let targets = endpoints.resolve(&run.document, &run.nodes(), self.timeout)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let probed = runtime.block_on(self.probe(run, targets));
         // A name server that does not answer must not hold up the end.

@@ -2,6 +2,7 @@
 //! collector reads them.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use client::ClusterProbe;
 use pipeline::document::Endpoint;
@@ -49,7 +50,7 @@ type Labels = Vec<(&'static str, String)>;
 type Sample = (Labels, u64);
 type Gauge = (&'static str, &'static str, fn(&Endpoint) -> Option<u64>);
 
-const ENDPOINT_GAUGES: [Gauge; 11] = [
+const ENDPOINT_GAUGES: [Gauge; 12] = [
     ("endpoint_healthy", "Whether the endpoint served a linearizable read.", |e| {
         Some(e.healthy.into())
     }),
@@ -73,6 +74,14 @@ const ENDPOINT_GAUGES: [Gauge; 11] = [
     ("endpoint_raft_term", "The raft term.", |e| e.raft_term),
     ("endpoint_raft_index", "The raft index that is committed.", |e| e.raft_index),
     ("endpoint_raft_lag_entries", "How far behind the highest raft index.", |e| e.raft_lag),
+    (
+        "endpoint_certificate_not_after_seconds",
+        "When the certificate that the endpoint presented expires, in Unix time.",
+        |e| {
+            let time = pipeline::parse_rfc3339(e.certificate_not_after.as_deref()?)?;
+            time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs())
+        },
+    ),
 ];
 
 /// Only what is known of an endpoint that does not answer, too.

@@ -1,9 +1,21 @@
 //! The tables for people.
 
+use std::time::{Duration, SystemTime};
+
 use pipeline::document::{Endpoint, Health, Member};
 
-const ENDPOINTS: [&str; 11] = [
-    "NODE", "ENDPOINT", "HEALTH", "ROLE", "VERSION", "DB SIZE", "IN USE", "TERM", "INDEX", "LAG",
+const ENDPOINTS: [&str; 12] = [
+    "NODE",
+    "ENDPOINT",
+    "HEALTH",
+    "ROLE",
+    "VERSION",
+    "DB SIZE",
+    "IN USE",
+    "TERM",
+    "INDEX",
+    "LAG",
+    "CERT DAYS",
     "ALARMS",
 ];
 const MEMBERS: [&str; 5] = ["MEMBER", "ID", "VOTES", "PEER URLS", "CLIENT URLS"];
@@ -11,7 +23,7 @@ const MEMBERS: [&str; 5] = ["MEMBER", "ID", "VOTES", "PEER URLS", "CLIENT URLS"]
 /// The endpoints, and below them the members.
 pub(crate) fn render(health: &Health) -> String {
     let rows = health.endpoints.iter().map(|endpoint| endpoint_row(health, endpoint));
-    let mut text = pipeline::table(&ENDPOINTS, rows, 5..10);
+    let mut text = pipeline::table(&ENDPOINTS, rows, 5..11);
     if !health.members.is_empty() {
         text += "\n";
         text += &pipeline::table(&MEMBERS, health.members.iter().map(member_row), 0..0);
@@ -19,7 +31,7 @@ pub(crate) fn render(health: &Health) -> String {
     text
 }
 
-fn endpoint_row(health: &Health, endpoint: &Endpoint) -> [String; 11] {
+fn endpoint_row(health: &Health, endpoint: &Endpoint) -> [String; 12] {
     let name = client::name(health, endpoint);
     let known = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let number = |value: Option<u64>| known(value.map(|v| v.to_string()));
@@ -40,6 +52,7 @@ fn endpoint_row(health: &Health, endpoint: &Endpoint) -> [String; 11] {
         number(endpoint.raft_term),
         number(endpoint.raft_index),
         number(endpoint.raft_lag),
+        known(days_left(endpoint).map(|days| days.to_string())),
         if endpoint.alarms.is_empty() { "-".into() } else { endpoint.alarms.join(",") },
     ]
 }
@@ -53,6 +66,18 @@ fn member_row(member: &Member) -> [String; 5] {
         urls(&member.peer_urls),
         urls(&member.client_urls),
     ]
+}
+
+/// How many whole days the certificate that the endpoint presented is still valid; less
+/// than 0 when it has expired.
+fn days_left(endpoint: &Endpoint) -> Option<i64> {
+    const DAY: u64 = 24 * 60 * 60;
+    let expires = pipeline::parse_rfc3339(endpoint.certificate_not_after.as_deref()?)?;
+    let days = |time: Duration| i64::try_from(time.as_secs() / DAY).unwrap_or(i64::MAX);
+    Some(match expires.duration_since(SystemTime::now()) {
+        Ok(left) => days(left),
+        Err(expired) => -1 - days(expired.duration()),
+    })
 }
 
 /// A size with the largest unit of which there is at least one.
@@ -85,6 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_a_dash() {
+        let just_now = pipeline::rfc3339(SystemTime::now() - Duration::from_secs(60));
         let health = Health {
             endpoints: vec![
                 Endpoint {
@@ -99,6 +125,7 @@ mod tests {
                     raft_term: Some(2),
                     raft_index: Some(12),
                     raft_lag: Some(0),
+                    certificate_not_after: Some(just_now),
                     alarms: vec!["NOSPACE".into()],
                     ..Endpoint::default()
                 },
@@ -114,9 +141,9 @@ mod tests {
             ..Health::default()
         };
         let expected = "\
-NODE     ENDPOINT                    HEALTH     ROLE    VERSION   DB SIZE    IN USE  TERM  INDEX  LAG  ALARMS
-etcd-01  https://192.168.1.100:2379  healthy    leader  3.5.16   20.0 KiB  16.0 KiB     2     12    0  NOSPACE
--        https://192.168.1.101:2379  UNHEALTHY  -       -               -         -     -      -    -  -
+NODE     ENDPOINT                    HEALTH     ROLE    VERSION   DB SIZE    IN USE  TERM  INDEX  LAG  CERT DAYS  ALARMS
+etcd-01  https://192.168.1.100:2379  healthy    leader  3.5.16   20.0 KiB  16.0 KiB     2     12    0         -1  NOSPACE
+-        https://192.168.1.101:2379  UNHEALTHY  -       -               -         -     -      -    -          -  -
 
 MEMBER   ID                VOTES  PEER URLS                   CLIENT URLS
 etcd-01  8e9e05c52164694d  yes    https://192.168.1.100:2380  \\u{1b}[2J\\nhealthy

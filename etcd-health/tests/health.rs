@@ -472,10 +472,31 @@ fn faults_of_tls() {
         lines(with(&url).env("ETCD_TOOLS_CACERT", &empty)),
         (3, format!("etcd-health: {}: reading: no certificate in it", empty.display()))
     );
+    // Without a CA those of this machine count.
+    let of_machine = |ca: &str| {
+        let mut command = with(&url);
+        command.env_remove("ETCD_TOOLS_CACERT").env("SSL_CERT_FILE", ca);
+        command
+    };
+    let foreign = other.path("ca.crt").display().to_string();
+    assert_eq!(lines(&mut of_machine(&cluster.path("ca.crt").display().to_string())).0, 0);
     assert_eq!(
-        lines(with(&url).env_remove("ETCD_TOOLS_CACERT")),
-        (2, format!("etcd-health: {url}: no CA certificate: pass --cacert, --cert and --key"))
+        lines(&mut of_machine(&foreign)),
+        tls(
+            "the server's certificate is not signed by a CA that this machine trusts: pass --cacert"
+        )
     );
+    // Unless it is not to be verified; a CA that is given always counts.
+    let skip = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
+    assert_eq!(lines(of_machine(&foreign).env(skip, "true")).0, 0);
+    assert_eq!(lines(of_machine(&foreign).env(skip, "false")).0, 1);
+    let other_ca = |command: &mut Command| {
+        command.env("ETCD_TOOLS_CACERT", other.path("ca.crt")).env(skip, "true");
+        lines(command).0
+    };
+    assert_eq!(other_ca(&mut with(&url)), 1);
+    assert_eq!(other_ca(with(&url).arg("--insecure-skip-tls-verify")), 0);
+    assert_eq!(other_ca(with(&url).env("ETCD_TOOLS_INSECURE_SKIP_TLS_VERIFY", "1")), 1);
     let plain = url.replace("https", "http");
     assert_eq!(
         lines(&mut with(&plain)),
@@ -592,6 +613,9 @@ fn tables_and_metrics() {
     assert!(lines[0].starts_with("NODE     ENDPOINT"), "{table}");
     let row = format!("etcd-01  {}  healthy  leader  3.5.16", cluster.url(0));
     assert!(lines[1].starts_with(&row), "{table}");
+    let days = lines[1].split_whitespace().rev().nth(1).unwrap();
+    assert!(days.parse::<u64>().is_ok_and(|days| days > 700_000), "{table}");
+    assert!(lines[0].ends_with("LAG  CERT DAYS  ALARMS"), "{table}");
     assert!(lines[3].starts_with("MEMBER   ID"), "{table}");
     assert!(lines[4].starts_with(&format!("etcd-01  {id}  yes")), "{table}");
 
@@ -604,6 +628,8 @@ fn tables_and_metrics() {
         format!("etcd_tools_endpoint_is_leader{labels} 1"),
         format!("etcd_tools_endpoint_raft_lag_entries{labels} 0"),
         "# TYPE etcd_tools_endpoint_db_size_bytes gauge".into(),
+        // The year 4096, which the certificates of these tests have.
+        format!("etcd_tools_endpoint_certificate_not_after_seconds{labels} 67090118400"),
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }

@@ -54,8 +54,11 @@ impl Args {
 
 /// The `list` command.
 pub(crate) async fn list(tool: &crate::Member, run: &mut Run, args: &Args) -> Result<()> {
-    let endpoints =
-        EndpointArgs { endpoints: args.endpoints.clone(), credentials: tool.credentials.clone() };
+    let endpoints = EndpointArgs {
+        endpoints: args.endpoints.clone(),
+        credentials: tool.credentials.clone(),
+        unverified: false,
+    };
     let targets = endpoints.resolve(&run.document, &run.nodes(), None)?;
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let route = Route::via(args.via, targets, &fleet)?;

@@ -73,7 +73,7 @@ enum Command {
     Restart,
     /// Report what systemd knows of the units
     Status(status::Args),
-    /// Print the last lines of the units' journals
+    /// Print the last lines of the units' journals, or what comes
     Logs(logs::Args),
     /// Stop and disable the units and remove their files; the data is kept
     Uninstall {
@@ -155,7 +155,14 @@ impl Tool for Unit {
                     "etcd-unit status --unit chrony.service -o json nodes.txt | \\\n  jq -r '.nodes[].units[].active'",
                 ),
             ],
-            "logs" => &[("The last 100 lines of each node:", "etcd-unit logs -n 100 nodes.txt")],
+            "logs" => &[
+                ("The last 100 lines of each node:", "etcd-unit logs -n 100 nodes.txt"),
+                ("What comes, from all nodes:", "etcd-unit logs -f nodes.txt"),
+                (
+                    "The last hour of one node:",
+                    "etcd-unit logs --since -1h --only etcd-02 nodes.txt",
+                ),
+            ],
             _ => &[],
         }
     }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use pipeline::document::{Node, Pki};
 use pipeline::{Document, Error, Exit};
 
-use crate::{Access, Tls, User};
+use crate::{Access, Tls, Trust, User};
+
+/// etcdctl's own variable for not verifying servers' certificates.
+const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
 
 /// The limit for one endpoint, where none is given; that of etcdctl.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +25,10 @@ pub struct EndpointArgs {
     /// Where the credentials come from.
     #[command(flatten)]
     pub credentials: CredentialArgs,
+    /// Whether the servers' certificates are not verified at all; else they are, unless
+    /// `ETCDCTL_INSECURE_SKIP_TLS_VERIFY` says so in the place of `ETCDCTL_CACERT`.
+    #[arg(skip)]
+    pub unverified: bool,
 }
 
 /// The flags of every tool that speaks to etcd: the certificates.
@@ -68,15 +75,21 @@ impl EndpointArgs {
     /// `ETCDCTL_ENDPOINTS`. Each may take `timeout`; `None` is the limit of
     /// `ETCDCTL_COMMAND_TIMEOUT`, else 5 s.
     ///
-    /// Fails where there are none, where `https` has no CA certificate, and on
-    /// files and variables that cannot be used.
+    /// Where no CA certificate is given, `https` trusts the CAs that this machine trusts.
+    ///
+    /// Fails where there are none, and on files and variables that cannot be used.
     pub fn resolve(
         &self,
         document: &Document,
         nodes: &[&Node],
         timeout: Option<Duration>,
     ) -> Result<Targets, Error> {
-        let access = self.credentials.access(document, timeout)?;
+        let files = self.credentials.files(document)?;
+        let skip = self.unverified || (files.ca.is_none() && flag(SKIP_VERIFY));
+        let mut access = self.credentials.access(document, timeout)?;
+        if skip {
+            access.tls = Some(files.load(Trust::Anyone)?);
+        }
         let listed = |urls: &[String]| -> Vec<Target> {
             let with_scheme = urls.iter().map(|url| with_scheme(url.trim(), access.tls.is_some()));
             with_scheme.map(|url| Target { url, node: None }).collect()
@@ -96,11 +109,8 @@ impl EndpointArgs {
                 "no endpoints: pipe in a document or a node list, or pass --endpoints",
             ));
         };
-        if access.tls.is_none()
-            && let Some(target) = endpoints.iter().find(|target| target.url.starts_with("https:"))
-        {
-            let advice = "no CA certificate: pass --cacert, --cert and --key";
-            return Err(Error::usage(format!("{}: {advice}", target.url)));
+        if access.tls.is_none() && endpoints.iter().any(|target| target.url.starts_with("https:")) {
+            access.tls = Some(files.load(Trust::System)?);
         }
         Ok(Targets { endpoints, access })
     }
@@ -141,6 +151,11 @@ impl CredentialArgs {
     }
 
     fn tls(&self, document: &Document) -> Result<Option<Tls>, Error> {
+        let files = self.files(document)?;
+        files.ca.as_deref().map(|ca| files.load(Trust::Ca(ca))).transpose()
+    }
+
+    fn files(&self, document: &Document) -> Result<Files, Error> {
         let variable = |name: &str| variable(name).map(PathBuf::from);
         let pki = self.pki_of(document);
         let client = pair(("--cert", self.cert.clone()), ("--key", self.key.clone()))?;
@@ -153,10 +168,22 @@ impl CredentialArgs {
                 ("ETCDCTL_KEY", variable("ETCDCTL_KEY")),
             )?,
         };
-        let Some(ca) = self.ca(document) else { return Ok(None) };
-        let client = client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        Ok(Files { ca: self.ca(document), client })
+    }
+}
+
+/// The files of certificates and keys.
+struct Files {
+    ca: Option<PathBuf>,
+    /// The client's certificate and its key.
+    client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Files {
+    fn load(&self, trust: Trust) -> Result<Tls, Error> {
+        let client = self.client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
         let failed = |error: crate::Error| Error { exit: Exit::Failed, message: error.to_string() };
-        Tls::load(&ca, client).map(Some).map_err(failed)
+        Tls::load(trust, client).map_err(failed)
     }
 }
 
@@ -194,6 +221,11 @@ fn duration(name: &str) -> Result<Option<Duration>, Error> {
         Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
         _ => Err(Error::usage(format!("{name}: {text:?}: expected a duration, e.g. 5s"))),
     }
+}
+
+/// Whether an environment variable says yes, in one of the forms that etcdctl takes.
+fn flag(name: &str) -> bool {
+    variable(name).is_some_and(|value| ["1", "t", "true"].contains(&&*value.to_lowercase()))
 }
 
 /// The value of an environment variable; empty counts as not set.

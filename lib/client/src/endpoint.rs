@@ -12,10 +12,11 @@ use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::tls::{Presented, Tls};
 use crate::wire::{
     DataHash, HashAnswer, MembersAnswer, Nothing, Status, StatusAnswer, Token, VersionAnswer,
 };
-use crate::{Error, Tls, error, members};
+use crate::{Error, error, members};
 
 /// The most that an answer may hold; a member list of hundreds is far below.
 const ANSWER_BYTES: usize = 4 << 20;
@@ -72,6 +73,7 @@ pub struct Endpoint {
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) presented: Presented,
     pub(crate) socket: Option<PathBuf>,
     pub(crate) user: Option<User>,
     client: Result<Client, Error>,
@@ -101,6 +103,7 @@ impl Endpoint {
             timeout: Duration::ZERO,
             connect_timeout: None,
             tls: None,
+            presented: Presented::default(),
             socket: None,
             user: None,
             client: Err(why),
@@ -138,9 +141,13 @@ impl Endpoint {
             }
             _ => None,
         };
-        let backend = tls.clone().map_or_else(Tls::none, Ok)?;
+        let presented = Presented::default();
+        let backend = match &tls {
+            Some(tls) => tls.config(&presented),
+            None => Tls::none()?,
+        };
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(backend.0)
+            .tls_backend_preconfigured(backend)
             .http1_only()
             .no_proxy()
             .redirect(redirect::Policy::none());
@@ -156,6 +163,7 @@ impl Endpoint {
             timeout: access.timeout,
             connect_timeout: access.connect_timeout,
             tls,
+            presented,
             socket: socket.map(Path::to_owned),
             user: access.user.clone(),
             client: Ok(builder.build().map_err(|error| Error::Tls(error.to_string()))?),

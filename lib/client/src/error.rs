@@ -260,6 +260,7 @@ fn tls_reason(error: &rustls::Error) -> String {
         Tls::AlertReceived(alert) => {
             format!("the server refuses the client certificate ({alert:?})")
         }
+        Tls::General(why) => why.clone(),
         Tls::InvalidMessage(_) => "the server does not speak TLS".into(),
         other => other.to_string(),
     }

@@ -28,5 +28,5 @@ pub use probe::{
     wait_healthy_with,
 };
 pub use snapshot::SnapshotStream;
-pub use tls::Tls;
+pub use tls::{Tls, Trust};
 pub use wire::{Alarm, DataHash, Status, ready_for};

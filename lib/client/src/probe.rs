@@ -216,6 +216,7 @@ async fn probe_endpoint(endpoint: &Endpoint, limit: Duration) -> EndpointProbe {
     } else {
         probe.fill(endpoint).await
     };
+    probe.endpoint.certificate_not_after = endpoint.presented.not_after().map(pipeline::rfc3339);
     match filled {
         Ok(()) => probe.endpoint.healthy = true,
         Err(error) => {

@@ -126,7 +126,7 @@ impl Endpoint {
             }
         };
         let Some(tls) = &self.tls else { return Ok(io) };
-        let mut config = tls.0.clone();
+        let mut config = tls.config(&self.presented);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, io).await?;

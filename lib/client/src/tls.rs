@@ -1,54 +1,233 @@
 //! What a TLS connection to etcd needs, read from files.
 
+use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use rustls::crypto::ring;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::Error;
 
-/// What a TLS connection to etcd needs: the CA, and the client's certificate
-/// and key. Servers are trusted that the given CA has signed, and no others.
+const NOT_OF_SYSTEM: &str = "the server's certificate is not signed by a CA that this machine \
+                             trusts: pass --cacert";
+
+/// What a server's certificate is judged by.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// The CA certificates in this file (PEM), and no others.
+    Ca(&'a Path),
+    /// The CAs that this machine trusts.
+    System,
+    /// Nothing: it is not verified at all.
+    Anyone,
+}
+
+/// What a TLS connection to etcd needs: whom to trust, and the client's certificate
+/// and key.
 #[derive(Debug, Clone)]
-pub struct Tls(pub(crate) ClientConfig);
+pub struct Tls {
+    config: ClientConfig,
+    verifier: Arc<dyn ServerCertVerifier>,
+    /// Whether the verifier knows the CAs of this machine.
+    is_system: bool,
+}
+
+/// When the certificate expires that a server has presented last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Presented(Arc<Mutex<Option<SystemTime>>>);
 
 impl Tls {
-    /// Reads PEM files: `ca_cert`, which may hold more than one CA, and the
-    /// `client` certificate with its key where etcd asks for one.
+    /// Reads PEM files: those of `trust`, and the `client` certificate with its key where
+    /// etcd asks for one.
     ///
     /// An error names the file.
-    pub fn load(ca_cert: &Path, client: Option<(&Path, &Path)>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(ca_cert)? {
-            roots.add(certificate).map_err(|why| Error::file(ca_cert, why))?;
-        }
-        Self::new(roots, client)
-    }
-
-    /// Trusts nobody: for endpoints without TLS.
-    pub(crate) fn none() -> Result<Self, Error> {
-        Self::new(RootCertStore::empty(), None)
-    }
-
-    fn new(roots: RootCertStore, client: Option<(&Path, &Path)>) -> Result<Self, Error> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    pub fn load(trust: Trust, client: Option<(&Path, &Path)>) -> Result<Self, Error> {
+        let verifier = verifier(trust)?;
+        let is_system = matches!(trust, Trust::System);
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Tls(error.to_string()))?
-            .with_root_certificates(roots);
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone());
         let Some((cert, key)) = client else {
-            return Ok(Self(builder.with_no_client_auth()));
+            return Ok(Self { config: builder.with_no_client_auth(), verifier, is_system });
         };
         let chain = certificates(cert)?;
         let private = PrivateKeyDer::from_pem_file(key).map_err(|why| Error::pem(key, why))?;
-        builder.with_client_auth_cert(chain, private).map(Self).map_err(|why| match why {
+        let config = builder.with_client_auth_cert(chain, private).map_err(|why| match why {
             rustls::Error::InconsistentKeys(_) => {
                 Error::file(key, format!("not the key of {}", cert.display()))
             }
             why => Error::file(key, why),
-        })
+        })?;
+        Ok(Self { config, verifier, is_system })
+    }
+
+    /// What one endpoint is spoken to with; when its certificate expires is noted in
+    /// `presented`.
+    pub(crate) fn config(&self, presented: &Presented) -> ClientConfig {
+        let mut config = self.config.clone();
+        let recorder = Recorder {
+            verifier: self.verifier.clone(),
+            is_system: self.is_system,
+            presented: presented.clone(),
+        };
+        config.dangerous().set_certificate_verifier(Arc::new(recorder));
+        // A session that another endpoint has begun would go on without a certificate.
+        config.resumption = Resumption::default();
+        config
+    }
+
+    /// For endpoints without TLS.
+    pub(crate) fn none() -> Result<ClientConfig, Error> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Tls(error.to_string()))?;
+        Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    }
+}
+
+impl Presented {
+    /// When it expires; nothing as long as no server has presented one.
+    pub(crate) fn not_after(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn note(&self, certificate: &CertificateDer) {
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return };
+        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(time);
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn verifier(trust: Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    match trust {
+        Trust::Anyone => return Ok(Arc::new(Unverified(provider()))),
+        Trust::Ca(file) => {
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|why| Error::file(file, why))?;
+            }
+        }
+        Trust::System => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                let why = "no CA certificate is given, and this machine trusts none: pass --cacert";
+                return Err(Error::Tls(why.into()));
+            }
+        }
+    }
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    Ok(built.map_err(|error| Error::Tls(error.to_string()))?)
+}
+
+/// Verifies as `verifier` does, and notes when what was presented expires.
+#[derive(Debug)]
+struct Recorder {
+    verifier: Arc<dyn ServerCertVerifier>,
+    /// Whether it knows the CAs of this machine.
+    is_system: bool,
+    presented: Presented,
+}
+
+/// Takes every certificate whose key the server has.
+struct Unverified(Arc<CryptoProvider>);
+
+impl fmt::Debug for Unverified {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("Unverified")
+    }
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use rustls::Error::{General, InvalidCertificate};
+        self.presented.note(end_entity);
+        match self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) if self.is_system => Err(General(NOT_OF_SYSTEM.into())),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -5,13 +5,13 @@ mod support;
 
 use std::time::Duration;
 
-use client::{Access, Endpoint, Error, Tls, probe};
+use client::{Access, Endpoint, Error, Tls, Trust, probe};
 use support::{Cluster, versions};
 
 fn endpoints(cluster: &Cluster) -> Vec<Endpoint> {
     let (cert, key) = (cluster.path("client.crt"), cluster.path("client.key"));
     let access = Access {
-        tls: Some(Tls::load(&cluster.path("ca.crt"), Some((&cert, &key))).unwrap()),
+        tls: Some(Tls::load(Trust::Ca(&cluster.path("ca.crt")), Some((&cert, &key))).unwrap()),
         timeout: Duration::from_secs(5),
         connect_timeout: None,
         user: None,

@@ -460,6 +460,9 @@ pub struct Endpoint {
     /// How many entries it is behind the highest raft index of all endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raft_lag: Option<u64>,
+    /// When the certificate expires that it presented; absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_not_after: Option<String>,
     /// The alarms that it has raised, as `NOSPACE`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,

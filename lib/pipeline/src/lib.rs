@@ -36,5 +36,5 @@ pub use results::{Code, Severity, ToolResult};
 pub use run::{Examples, Run, Tool, run};
 pub use secrets::has_private_key;
 pub use table::table;
-pub use units::{parse_duration, parse_seconds, rfc3339};
+pub use units::{parse_duration, parse_rfc3339, parse_seconds, rfc3339};
 pub use validate::{is_dns_name, reserved_variable, unit_name};

@@ -44,6 +44,11 @@ pub fn rfc3339(time: SystemTime) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
+/// Reads a time as [`rfc3339`] writes it; nothing where it is none.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{parse_duration, parse_seconds};

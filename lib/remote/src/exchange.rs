@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use openssh::{Child, ChildStderr, ChildStdin, ChildStdout, Session};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
@@ -97,6 +97,32 @@ impl Exchange {
         // The script has ended by now, and has removed what it had staged.
         self.stdin = fed?;
         Ok(self)
+    }
+
+    /// Gives each line that the script writes to `line` as it comes, until that gives
+    /// `false`, or the script says that it has ended, or closes its stdout. Its stdin stays
+    /// open for that long.
+    pub(crate) async fn follow(mut self, mut line: impl FnMut(&str) -> bool) -> Self {
+        let moved = Arc::new(AtomicU64::new(0));
+        let stderr = tokio::spawn(drain(self.child.stderr().take(), moved));
+        self.stdin = self.child.stdin().take();
+        let Some(stdout) = self.child.stdout().take() else { return self };
+        let mut lines = BufReader::new(stdout).split(b'\n');
+        while let Ok(Some(bytes)) = lines.next_segment().await {
+            let text = String::from_utf8_lossy(&bytes);
+            if text == BEGIN.trim_end() {
+                self.out = BEGIN.into();
+            } else if text == END.trim_end() || (!self.out.is_empty() && !line(&text)) {
+                self.complete = true;
+                break;
+            }
+        }
+        self.stdin = None;
+        if !self.complete {
+            self.err =
+                timeout(LAST_WORDS, stderr).await.ok().and_then(Result::ok).unwrap_or_default();
+        }
+        self
     }
 }
 

@@ -162,6 +162,22 @@ impl Host {
         }
     }
 
+    /// The same as [`Host::run`], for a script that may go on for ever: gives each line to
+    /// `line` as it comes, until that gives `false` or the script ends. Then, or when the
+    /// future is dropped, the script's stdin ends, which tells it to end.
+    pub async fn follow(
+        &self,
+        script: &str,
+        args: &[&str],
+        line: impl FnMut(&str) -> bool,
+    ) -> Result<(), Error> {
+        let exchange = self.begin(script, args).await?.follow(line).await;
+        match exchange.complete {
+            true => Ok(()),
+            false => Err(self.failed(exchange).await),
+        }
+    }
+
     async fn exchange(
         &self,
         script: &str,
@@ -170,28 +186,37 @@ impl Host {
         keep_stdin: bool,
         silence: Duration,
     ) -> Result<Ended, Error> {
+        let exchange = self.begin(script, args).await?;
+        let exchange = exchange.run(input, keep_stdin, silence).await?;
+        if !exchange.complete {
+            return Err(self.failed(exchange).await);
+        }
+        let Exchange { child, stdin, out, .. } = exchange;
+        Ok(Ended { child, stdin, answer: after_begin(&out).to_owned() })
+    }
+
+    /// Starts a script.
+    async fn begin(&self, script: &str, args: &[&str]) -> Result<Exchange, Error> {
         let script = format!("{PROLOGUE}{HELPERS}{script}{EPILOGUE}");
         let mut command = self.session.clone().arc_command("/bin/sh");
         command.args(["-c", AS_ROOT, "etcd-tools", &script, "etcd-tools"]).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = match timeout(RESPONSE, command.spawn()).await {
-            Ok(Ok(child)) => child,
-            Ok(Err(error)) => return Err(self.lost(error).await),
-            Err(_) => return Err(Error::silent(RESPONSE)),
-        };
-        let exchange = Exchange::begin(child);
-        let Exchange { child, stdin, out, err, complete } =
-            exchange.run(input, keep_stdin, silence).await?;
-        if complete {
-            return Ok(Ended { child, stdin, answer: after_begin(&out).to_owned() });
+        match timeout(RESPONSE, command.spawn()).await {
+            Ok(Ok(child)) => Ok(Exchange::begin(child)),
+            Ok(Err(error)) => Err(self.lost(error).await),
+            Err(_) => Err(Error::silent(RESPONSE)),
         }
+    }
+
+    /// Why a script did not come to its end.
+    async fn failed(&self, exchange: Exchange) -> Error {
+        let Exchange { child, stdin, out, err, .. } = exchange;
         drop(stdin);
-        let ended = match timeout(RESPONSE, child.wait()).await {
-            Ok(ended) => ended,
-            Err(_) => return Err(Error::silent(RESPONSE)),
+        let Ok(ended) = timeout(RESPONSE, child.wait()).await else {
+            return Error::silent(RESPONSE);
         };
         let why = after_begin(&err).trim_end().lines().last().unwrap_or_default().trim();
-        Err(match ended {
+        match ended {
             Ok(status) if status.success() => {
                 Error::ConnectionLost("the answer is incomplete: run again".into())
             }
@@ -204,7 +229,7 @@ impl Host {
                 not_begun(&err)
             }
             Err(error) => self.lost(error).await,
-        })
+        }
     }
 
     /// Makes the port `port` of the host's loopback reachable through a unix

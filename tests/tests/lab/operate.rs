@@ -249,6 +249,7 @@ fn members_are_stopped_started_and_restarted() {
     assert_line(&ran, "etcd-unit: etcd-01: etcd.service running as configured");
     assert_line(&ran, "etcd-unit: etcd-02: started etcd.service");
     let health = lab.bash("etcd-health --wait < document.json").ok().document();
+    logs_since_and_as_they_come(&lab);
     let ran = unit("restart").ok();
     assert_rolled(&lab, &ran, &leader(&health), "as asked");
 
@@ -557,6 +558,48 @@ const DISK: &str = "find /etc /usr/local /var/lib -path /var/lib/etcd/member -pr
 
 /// etcd's main process.
 const PID: &str = "systemctl show etcd -p MainPID --value";
+
+/// `etcd-unit logs` as journalctl, of all nodes at once and without what etcd logs of
+/// every look at it.
+fn logs_since_and_as_they_come(lab: &Lab) {
+    let logs = |flags: &str| lab.bash(&format!("etcd-unit logs {flags} nodes.txt"));
+    let noise = "ignoring common name in gRPC-gateway proxy request";
+    assert!(logs("--all -n 100000").ok().stdout.contains(noise));
+    let some = logs("--since -1h").ok().stdout;
+    assert!(!some.contains(noise), "{some}");
+    assert!(some.lines().count() > 3 * 20, "{some}");
+    let none = "etcd-01: -- No entries --\netcd-02: -- No entries --\netcd-03: -- No entries --\n";
+    assert_eq!(logs("--since '2099-01-01 00:00'").ok().stdout, none);
+    assert_eq!(logs("-q --since 2099-01-01").ok().stdout, "");
+    logs("--since yy")
+        .exits(3)
+        .says("etcd-unit: etcd-01: journalctl: Failed to parse timestamp: yy");
+
+    // What comes, until the operator has gone; then nothing stays on the nodes.
+    lab.write("logs.txt", "");
+    let following = lab.start("exec etcd-unit logs -f -n 1 nodes.txt > logs.txt");
+    let lines = |of: &str| lab.read("logs.txt").lines().filter(|line| line.contains(of)).count();
+    let minute = Duration::from_secs(60);
+    for host in HOSTS {
+        wait_until("the last line", minute, || lines(&format!("{host}: ")) > 0);
+        wait_until("it follows", minute, || {
+            lab.on(host, "pgrep -f '^journalctl -f' || true").lines().count() == 1
+        });
+        for what in [noise, "hello"] {
+            let line = format!("MESSAGE={what}\\nOBJECT_SYSTEMD_UNIT=etcd.service\\n");
+            lab.on(host, &format!("printf '{line}' | logger --journald"));
+        }
+        wait_until("what comes", minute, || {
+            lab.read("logs.txt")
+                .lines()
+                .any(|line| line.starts_with(host) && line.ends_with(": hello"))
+        });
+        assert_eq!(lines(noise), 0);
+    }
+    following.kill();
+    let gone = |host| lab.on(host, "pgrep -f '^journalctl -f' || true").is_empty();
+    wait_until("nobody follows", minute, || HOSTS.into_iter().all(gone));
+}
 
 /// The line must be among what was written to stderr.
 #[track_caller]
