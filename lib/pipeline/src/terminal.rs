@@ -14,6 +14,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::{Error, Exit, secrets};
 
+/// A spinner and a bar for terminals that show ASCII only; the last tick is the finished one.
+const ASCII_TICKS: &str = "|/-\\ ";
+const ASCII_BAR: &str = "#>-";
+
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Whether a terminal shows `c` as nothing or acts on it: C0 and C1 controls, what
@@ -147,7 +151,11 @@ impl Progress {
         };
         let bar = BARS.add(bar).with_message(line(&label.into()).into_owned());
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let variable = |name: &str| std::env::var(name).ok();
+            bar.set_style(match is_utf8(variable) {
+                true => style,
+                false => style.tick_chars(ASCII_TICKS).progress_chars(ASCII_BAR),
+            });
         }
         if std::io::stderr().is_terminal() {
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -166,6 +174,15 @@ impl Progress {
     }
 }
 
+/// Whether the locale of the variables that `variable` gives is one of UTF-8. Of those that
+/// are set and not empty the first counts, as in setlocale(3).
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name: &&str| variable(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
@@ -175,6 +192,26 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_locale_says_whether_there_is_more_than_ascii() {
+        let cases: [(&[(&str, &str)], bool); 7] = [
+            (&[], false),
+            (&[("LANG", "en_US.UTF-8")], true),
+            (&[("LANG", "C.utf8")], true),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")], false),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "")], true),
+            (&[("LANG", "POSIX"), ("LC_CTYPE", "de_DE.UTF-8")], true),
+            (&[("LC_CTYPE", "de_DE.ISO-8859-1"), ("LANG", "de_DE.UTF-8")], false),
+        ];
+        for (variables, utf8) in cases {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(is_utf8(variable), utf8, "{variables:?}");
+        }
+    }
 
     #[test]
     fn nothing_hidden_reaches_a_terminal() {
