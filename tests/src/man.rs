@@ -12,7 +12,7 @@ use pipeline::{EXIT_CODES, Tool, command};
 /// writes; and what that is.
 type Fact = (&'static str, &'static str, &'static str);
 
-const VARIABLES: [Fact; 8] = [
+const VARIABLES: [Fact; 9] = [
     ("endpoints", "ETCDCTL_ENDPOINTS", "The endpoints, without --endpoints and a document."),
     ("cacert", "ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY", CERTIFICATES),
     ("cacert", "ETCDCTL_USER, ETCDCTL_PASSWORD", "Who asks, where authentication is on."),
@@ -21,6 +21,7 @@ const VARIABLES: [Fact; 8] = [
     ("ssh_config", "SSH_AUTH_SOCK", "The agent that holds the keys for ssh, as for ssh(1)."),
     ("ssh_config", "XDG_RUNTIME_DIR", "Where the sockets of ssh connections are, while it runs."),
     ("cache", "XDG_CACHE_HOME", "Where the folder etcd-tools for releases is."),
+    ("check", "LC_ALL, LC_CTYPE, LANG", "Whether the terminal takes UTF-8."),
 ];
 const CERTIFICATES: &str = "The certificates, where neither flags nor the document name any.";
 

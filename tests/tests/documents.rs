@@ -414,7 +414,7 @@ fn an_even_number_of_members_is_said_once() {
     let folder = tempdir().unwrap();
     let ran = bash(
         folder.path(),
-        "printf 'a:127.0.0.9:a\\nb:127.0.0.10:b\\n' | etcd-cert issue \
+        "printf 'a:192.0.2.1:a\\nb:192.0.2.2:b\\n' | etcd-cert issue \
          | etcd-render --etcd-version v3.5.16 --strict",
     );
     let said = "warning: 2 members tolerate 0 failures, the same as 1: use an odd number";
