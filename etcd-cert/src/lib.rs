@@ -193,9 +193,11 @@ impl Tool for Cert {
 
     fn without(command: &str) -> &'static [&'static str] {
         match command {
-            "check" => &["check", "jobs", "lock_timeout"],
-            "client" => &["document", "keep_going", "strict", "only", "jobs", "lock_timeout"],
-            _ => &["jobs", "lock_timeout"],
+            "check" => &["check", "jobs", "lock_timeout", "verbose"],
+            "client" => {
+                &["document", "keep_going", "strict", "only", "jobs", "lock_timeout", "verbose"]
+            }
+            _ => &["jobs", "lock_timeout", "verbose"],
         }
     }
 

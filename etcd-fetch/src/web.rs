@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use pipeline::terminal;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::runtime::Runtime;
@@ -60,7 +61,10 @@ impl Web {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
         // The timers of a request must be made inside of the runtime.
+        let start = Instant::now();
         let sent = self.runtime.block_on(async { request.send().await });
+        let outcome = sent.as_ref().map_or("no answer".into(), |sent| sent.status().to_string());
+        terminal::trace(format_args!("GET {location}: {outcome}"), start.elapsed());
         let response = sent.map_err(|error| self.failed(&location, &error))?;
         let (start, total) = match response.status() {
             StatusCode::OK => (0, response.content_length()),

@@ -57,7 +57,7 @@ impl Tool for Render {
     }
 
     fn without(_: &str) -> &'static [&'static str] {
-        &["jobs", "lock_timeout"]
+        &["jobs", "lock_timeout", "verbose"]
     }
 
     fn reads_stdin(&self) -> bool {

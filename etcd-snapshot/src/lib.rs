@@ -120,8 +120,19 @@ impl Tool for Snapshot {
         match command {
             "save" => &[],
             "restore" => &["only", "keep_going"],
-            "prune" => &["document", "keep_going", "strict", "only", "jobs", "lock_timeout"],
-            _ => &["document", "check", "keep_going", "strict", "only", "jobs", "lock_timeout"],
+            "prune" => {
+                &["document", "keep_going", "strict", "only", "jobs", "lock_timeout", "verbose"]
+            }
+            _ => &[
+                "document",
+                "check",
+                "keep_going",
+                "strict",
+                "only",
+                "jobs",
+                "lock_timeout",
+                "verbose",
+            ],
         }
     }
 

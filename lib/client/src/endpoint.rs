@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use etcd::Minor;
 use pipeline::document::Member;
+use pipeline::terminal;
 use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -335,7 +336,14 @@ impl Endpoint {
             }
             failed => failed,
         };
-        let mut response = request.timeout(limit).send().await.map_err(failed)?;
+        let (client, request) = request.timeout(limit).build_split();
+        let request = request.map_err(failed)?;
+        let what = format!("{} {}", request.method(), request.url());
+        let start = Instant::now();
+        let answered = client.execute(request).await;
+        let outcome = answered.as_ref().map_or("no answer".into(), |r| r.status().to_string());
+        terminal::trace(format_args!("{what}: {outcome}"), start.elapsed());
+        let mut response = answered.map_err(failed)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             bytes.extend_from_slice(&chunk);

@@ -42,6 +42,9 @@ pub struct Common {
     /// Print errors and warnings only
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Say each ssh command and request, and how long it took
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
 }
 
 /// The command line of a tool as it is parsed and documented: every long flag

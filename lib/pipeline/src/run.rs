@@ -296,6 +296,9 @@ fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
 }
 
 fn start<T: Tool>(name: &str, tool: &T, path: Option<&Path>) -> Result<Run, Error> {
+    if tool.common().verbose {
+        terminal::trace_as(name);
+    }
     let input = match (tool.reads_stdin(), path) {
         (true, Some(path)) => read::file(path)?,
         (true, None) => read::stdin()?,

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,6 +17,9 @@ use crate::{Error, Exit, secrets};
 /// A spinner and a bar for terminals that show ASCII only; the last tick is the finished one.
 const ASCII_TICKS: &str = "|/-\\ ";
 const ASCII_BAR: &str = "#>-";
+
+/// The tool that says what it does with whom, once `--verbose` is given.
+static TRACED: OnceLock<String> = OnceLock::new();
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -76,6 +79,19 @@ fn json(json: &str) -> Cow<'_, str> {
 /// Writes a line to stderr, above any progress. A closed stderr is not an error.
 pub fn say(text: &str) {
     to_stderr(&line(text));
+}
+
+/// From now on [`trace`] writes, in the name of `tool`.
+pub(crate) fn trace_as(tool: &str) {
+    let _ = TRACED.set(tool.to_owned());
+}
+
+/// With `--verbose`, writes to stderr what was just done with whom, and how long it took:
+/// `tool: text: 0.052 s`. `text` holds nothing that a file or a request contained.
+pub fn trace(text: impl std::fmt::Display, took: Duration) {
+    if let Some(tool) = TRACED.get() {
+        say(&format!("{tool}: {text}: {:.3} s", took.as_secs_f64()));
+    }
 }
 
 /// Writes the lines of `text` to stderr, indented, above any progress.

@@ -1,5 +1,6 @@
 //! The flags that say how ssh reaches the hosts.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pipeline::document::Node;
@@ -26,6 +27,24 @@ pub(crate) struct Target {
     pub user: Option<String>,
     pub port: Option<u16>,
     pub config: Option<PathBuf>,
+}
+
+impl Target {
+    /// What ssh is told of it on its command line.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        if let Some(config) = &self.config {
+            arguments.extend(["-F".into(), config.clone().into()]);
+        }
+        if let Some(user) = &self.user {
+            arguments.extend(["-l".into(), user.into()]);
+        }
+        if let Some(port) = self.port {
+            arguments.extend(["-p".into(), port.to_string().into()]);
+        }
+        arguments.extend(["--".into(), self.host.clone().into()]);
+        arguments
+    }
 }
 
 impl SshArgs {

@@ -7,7 +7,9 @@ use futures::StreamExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openssh::Session;
 use pipeline::document::Node;
+use pipeline::terminal;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::args::SshArgs;
 use crate::error::Error;
@@ -50,14 +52,15 @@ impl Fleet {
     pub async fn connect(&self, node: &Node) -> Result<Host, Error> {
         let pointer = master::pointer(&self.folder, &self.args.target(node));
         match master::resume(&pointer, None).await {
-            Some(connection) => Ok(self.host(connection, true)),
+            Some(connection) => Ok(self.host(node, connection, true)),
             None => self.reconnect(node, None).await,
         }
     }
 
-    fn host(&self, (session, socket): (Session, PathBuf), resumed: bool) -> Host {
+    fn host(&self, node: &Node, (session, socket): (Session, PathBuf), resumed: bool) -> Host {
+        let ssh = format!("{}: {}", node.name, master::command(&socket, &self.args.target(node)));
         let folder = self.folder.clone();
-        Host { session: Arc::new(session), folder, socket, resumed, token: None }
+        Host { session: Arc::new(session), ssh, folder, socket, resumed, token: None }
     }
 
     /// Connects to `node` through another connection than that of the socket `dead`.
@@ -65,8 +68,11 @@ impl Fleet {
         let target = self.args.target(node);
         let pointer = master::pointer(&self.folder, &target);
         let _one = self.handshakes.acquire().await;
+        let start = Instant::now();
         let connection = master::launch(&pointer, &target, dead).await?;
-        Ok(self.host(connection, false))
+        let host = self.host(node, connection, false);
+        terminal::trace(format_args!("{}: connected", host.ssh), start.elapsed());
+        Ok(host)
     }
 
     /// Connects to `node` and does `job`, which must be safe to do twice: when

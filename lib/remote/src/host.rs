@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::{ForwardType, Session, Socket, Stdio};
+use pipeline::terminal;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::Error;
@@ -43,6 +44,8 @@ const CLOSE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Host {
     pub(crate) session: Arc<Session>,
+    /// The node, and the ssh command that reaches it, for people.
+    pub(crate) ssh: String,
     pub(crate) folder: PathBuf,
     /// The control socket of the connection.
     pub(crate) socket: PathBuf,
@@ -85,7 +88,8 @@ impl Host {
         args: &[&str],
         input: &[Input],
     ) -> Result<Vec<String>, Error> {
-        let ended = self.exchange(script, args, input, false, MAX_SILENCE).await?;
+        let what = purpose(script);
+        let ended = self.exchange(&what, script, args, input, false, MAX_SILENCE).await?;
         Ok(ended.answer.lines().map(str::to_owned).collect())
     }
 
@@ -105,7 +109,8 @@ impl Host {
             return Err(Error::LockLost("this run does not hold it".into()));
         };
         let args: Vec<_> = std::iter::once(token.as_str()).chain(args.iter().copied()).collect();
-        match self.exchange(&format!("{FENCE}{script}"), &args, input, false, silence).await {
+        let (what, script) = (purpose(script), format!("{FENCE}{script}"));
+        match self.exchange(&what, &script, &args, input, false, silence).await {
             Ok(ended) => Ok(ended.answer.lines().map(str::to_owned).collect()),
             Err(Error::CommandFailed(why)) => Err(match why.strip_prefix(LOST) {
                 Some(why) => Error::LockLost(why.to_owned()),
@@ -135,9 +140,14 @@ impl Host {
             input.push(Input::Bytes(query.input.clone()));
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let lock = claim.map(|_| "Takes the lock".to_owned());
+        let what = lock.into_iter().chain(queries.iter().map(|query| purpose(query.script)));
+        let what = what.collect::<Vec<_>>().join(". ");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let ended = self.exchange(SESSION, &args, &input, claim.is_some(), MAX_SILENCE).await?;
+            let keep_stdin = claim.is_some();
+            let ended =
+                self.exchange(&what, SESSION, &args, &input, keep_stdin, MAX_SILENCE).await?;
             let mut lines = ended.answer.lines();
             let mut host = self.clone();
             if let Some(claim) = claim {
@@ -180,14 +190,18 @@ impl Host {
 
     async fn exchange(
         &self,
+        what: &str,
         script: &str,
         args: &[&str],
         input: &[Input],
         keep_stdin: bool,
         silence: Duration,
     ) -> Result<Ended, Error> {
+        let start = Instant::now();
         let exchange = self.begin(script, args).await?;
-        let exchange = exchange.run(input, keep_stdin, silence).await?;
+        let exchange = exchange.run(input, keep_stdin, silence).await;
+        terminal::trace(format_args!("{}: {}", self.ssh, what), start.elapsed());
+        let exchange = exchange?;
         if !exchange.complete {
             return Err(self.failed(exchange).await);
         }
@@ -314,6 +328,13 @@ impl Drop for Forward {
         // The runtime may be about to end: it cannot be relied on.
         std::thread::scope(|scope| scope.spawn(|| self.close()).join().unwrap_or_default());
     }
+}
+
+/// What `script` is for: the first sentence of its first comment.
+fn purpose(script: &str) -> String {
+    let comment = script.lines().map_while(|line| line.strip_prefix("# "));
+    let text = comment.collect::<Vec<_>>().join(" ");
+    text.split(['.', ':']).next().unwrap_or_default().to_owned()
 }
 
 /// The answers to several queries.

@@ -2,6 +2,7 @@
 //! socket. It outlives the tool that started it, so that the next tool of the
 //! pipeline finds it and needs no handshake of its own.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -156,6 +157,12 @@ pub(crate) async fn launch(
     Ok((Session::resume_mux(socket.clone().into(), None), socket))
 }
 
+/// The ssh command that reaches `target` through the connection of `socket`, for people.
+pub(crate) fn command(socket: &Path, target: &Target) -> String {
+    let arguments = target.arguments().join(OsStr::new(" "));
+    format!("ssh -S {} {}", socket.display(), arguments.display())
+}
+
 /// Lets `pointer` lead to `socket`, at once and for whoever comes.
 fn point(pointer: &Path, socket: &Path) -> io::Result<()> {
     let new = pointer.with_extension("new");
@@ -280,16 +287,7 @@ async fn handshake(
     if batch {
         ssh.args(["-o", "BatchMode=yes"]);
     }
-    if let Some(config) = &target.config {
-        ssh.arg("-F").arg(config);
-    }
-    if let Some(user) = &target.user {
-        ssh.args(["-l", user]);
-    }
-    if let Some(port) = target.port {
-        ssh.args(["-p", &port.to_string()]);
-    }
-    ssh.arg("--").arg(&target.host);
+    ssh.args(target.arguments());
     let stderr =
         if batch { Stdio::from(log.try_clone().map_err(failed)?) } else { Stdio::inherit() };
     ssh.stdin(lock.file.try_clone().map_err(failed)?).stdout(Stdio::null()).stderr(stderr);

@@ -48,8 +48,22 @@ fn each_node_in_its_own_way() {
         ],
     );
     let push = "etcd-push --ssh-user guest --ssh-port 2223 < files.json";
-    lab.bash(push).ok().says("etcd-push: etcd-01: wrote /etc/motd");
+    let ran = lab.bash(&format!("{push} --verbose")).ok();
+    let ran = ran.says("etcd-push: etcd-01: wrote /etc/motd");
     assert_eq!(lab.on_all(&HOSTS, "cat /etc/motd"), ["hello\n"; 3]);
+    // What --verbose says is a command that reaches the host, and how long each took.
+    for name in HOSTS {
+        let node = format!("etcd-push: {name}: ");
+        let lines: Vec<_> = ran.stderr.lines().filter_map(|l| l.strip_prefix(&node)).collect();
+        let ssh = lines[0].split_once(": connected: ").unwrap().0;
+        for (line, what) in lines.iter().zip(["connected", "Takes the lock", "Does what the plan"])
+        {
+            let rest = line.strip_prefix(&format!("{ssh}: {what}")).unwrap();
+            let seconds = rest.rsplit_once(": ").unwrap().1.strip_suffix(" s").unwrap();
+            assert!(seconds.parse::<f64>().is_ok(), "{line}");
+        }
+        assert_eq!(lab.bash(&format!("{ssh} cat /etc/motd")).ok().stdout, "hello\n");
+    }
     assert_eq!(logins(&lab, "admin from 192.168.1.1 "), [1, 0, 0]);
 
     // Without them, the flags hold: the port is closed.

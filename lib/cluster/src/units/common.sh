@@ -1,4 +1,4 @@
-# What state.sh and change.sh share.
+# Looks after systemd units. What state.sh and change.sh share.
 tab=$(printf '\t')
 units=/etc/systemd/system
 # The hash of all files that a unit is made of; $1: what `systemctl show` says of
