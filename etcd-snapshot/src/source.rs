@@ -56,7 +56,7 @@ pub(crate) fn choose(probe: &ClusterProbe, any: bool) -> Vec<Source> {
 
 /// Why a snapshot can be taken from no member.
 pub(crate) fn report_none(run: &Run, probe: &ClusterProbe) {
-    let code = if probe.unreachable { Code::Unreachable } else { Code::Unhealthy };
+    let code = if probe.unreachable { Code::Unreachable } else { Code::Failed };
     for endpoint in &probe.health.endpoints {
         let Some(why) = &endpoint.error else { continue };
         let result = ToolResult::error(code, format!("{}: {why}", endpoint.endpoint));
