@@ -128,18 +128,13 @@ fn local_file(text: &str) -> Result<File, String> {
 /// Reports each node that the release does not fit; whether there is one, and so
 /// nothing may be written on any.
 fn refuses(run: &Run, lease: &Lease, of: &HashMap<&str, &Manifest<'_>>) -> bool {
-    let mut refused = false;
+    let mut refused = wal::refuses(run, lease, 2);
     for held in &lease.selected {
-        let answer = |at: usize| held.answers.get(at).map_or(&[][..], Vec::as_slice);
-        let machine = answer(1).iter().find_map(|line| line.strip_prefix("machine\t"));
+        let answer = held.answers.get(1).map_or(&[][..], Vec::as_slice);
+        let machine = answer.iter().find_map(|line| line.strip_prefix("machine\t"));
         let manifest = of.get(held.node.name.as_str());
         if let Some(why) = manifest.and_then(|manifest| manifest.other_machine(machine?)) {
             run.report(Error::CommandFailed(why).on(&held.node.name));
-            refused = true;
-        }
-        let refusal = wal::refusal(&run.document, answer(2));
-        if let Some(result) = refusal.unwrap_or_else(|error| Some(error.on(&held.node.name))) {
-            run.report(result.on(&held.node.name));
             refused = true;
         }
     }

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use client::CredentialArgs;
 use cluster::fit::{self, Allowed, Purpose};
 use cluster::units::{self, NodeState, WantedUnit};
-use cluster::{Held, Lease};
+use cluster::{Held, Lease, wal};
 use pipeline::document::{Node, Unit as DocumentUnit};
 use pipeline::{Common, Error, Examples, IN_WORDS, Run, Tool, disk, unit_name};
 use remote::{Fleet, SshArgs};
@@ -239,18 +239,26 @@ impl Unit {
             let etcd = format!("{}/etcd", run.document.settings(node).bin_dir);
             fit::query(&run.document, node, &[etcd])
         };
-        let queries = |node: &Node| match selected.contains(&&node.name) {
-            true => vec![fit(node), units::query(&self.wanted(node))],
-            false => vec![fit(node)],
+        let starts = matches!(self.command, Command::Start | Command::Restart);
+        let queries = |node: &Node| {
+            let mut queries = vec![fit(node)];
+            if selected.contains(&&node.name) {
+                let wanted = self.wanted(node);
+                queries.push(units::query(&wanted));
+                let reads = starts && wanted.iter().any(is_etcd);
+                queries.extend(reads.then(|| wal::query(&run.document, node)).flatten());
+            }
+            queries
         };
         Lease::take(fleet, run, "etcd-unit", queries).await
     }
 
-    /// Compares the document with what is on the nodes; see [`fit::allows`].
+    /// Compares the document with what is on the nodes; see [`fit::allows`] and
+    /// [`wal::refuses`].
     async fn allows(&self, run: &Run, lease: &Lease<'_>) -> Option<Allowed> {
-        let is_etcd = |wanted: &WantedUnit| wanted.name == units::ETCD;
         let member = run.nodes().iter().any(|node| self.wanted(node).iter().any(is_etcd));
-        fit::allows(run, lease, Purpose::Start { member }, &self.credentials).await
+        let fit = fit::allows(run, lease, Purpose::Start { member }, &self.credentials).await;
+        fit.filter(|_| !wal::refuses(run, lease, 2))
     }
 
     /// The states of the nodes to work on; what cannot be understood is reported.
@@ -263,4 +271,9 @@ impl Unit {
         };
         lease.selected.iter().filter_map(state).collect()
     }
+}
+
+/// Whether the unit is etcd's own.
+fn is_etcd(wanted: &WantedUnit) -> bool {
+    wanted.name == units::ETCD
 }

@@ -14,7 +14,9 @@ if [ -e "$data/etcd-restore/stamp" ]; then
     # With this mark the member never starts without data, whenever the swap is cut off.
     # Its unit replaces it once the member is ready.
     folder=${mark%/*} new=${mark%/*}/.${mark##*/}.etcd-tools
-    { echo restored > "$new" && chmod 644 "$new" && sync "$new" && mv -fT -- "$new" "$mark" && sync "$folder"; } ||
+    log=$data/member/wal
+    if [ "$1" ]; then log=$1/wal; fi
+    { printf '%s\n' restored "$data" "$log" > "$new" && chmod 644 "$new" && sync "$new" && mv -fT -- "$new" "$mark" && sync "$folder"; } ||
         die "$mark: writing it failed: run again"
 fi
 as_user "$@" || exit 1

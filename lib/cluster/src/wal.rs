@@ -3,8 +3,10 @@
 
 use etcd::{Minor, Version, layout, wal};
 use pipeline::document::Node;
-use pipeline::{Code, Document, ToolResult};
+use pipeline::{Code, Document, Run, ToolResult};
 use remote::{Error, Query};
+
+use crate::{Held, Lease};
 
 const SCRIPT: &str = include_str!("wal.sh");
 
@@ -19,7 +21,8 @@ pub fn query(document: &Document, node: &Node) -> Option<Query> {
     let settings = document.settings(node);
     let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
     if version.minor() == Minor::V3_6 {
-        let input = format!("{}\n{log}\n{}/etcdutl\n", settings.data_dir, settings.bin_dir);
+        let (data, bin, releases) = (settings.data_dir, settings.bin_dir, layout::RELEASES);
+        let input = format!("{data}\n{log}\n{bin}\n{releases}\n");
         return Some(Query { script: V2_SCRIPT, input: input.into_bytes() });
     }
     let snapshots = format!("{}/{}/snap", settings.data_dir, layout::MEMBER);
@@ -63,6 +66,22 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
              snapshot {covered}): run `etcd-maintain raft-snapshot` first"
         ),
     )))
+}
+
+/// Reports each node to work on whose member must not be brought to the release of the
+/// document of `run`, judged from what it answered to the [`query`], which was the one at `at`
+/// of `lease`; whether there is one, and so nothing may be done on any.
+pub fn refuses(run: &Run, lease: &Lease<'_>, at: usize) -> bool {
+    let mut refused = false;
+    for Held { node, answers, .. } in &lease.selected {
+        let answer = answers.get(at).map_or(&[][..], Vec::as_slice);
+        let refusal = refusal(&run.document, answer);
+        if let Some(result) = refusal.unwrap_or_else(|error| Some(error.on(&node.name))) {
+            run.report(result.on(&node.name));
+            refused = true;
+        }
+    }
+    refused
 }
 
 /// The release of `document`, when it is one that reads less than the one before it.

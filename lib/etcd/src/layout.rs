@@ -67,10 +67,11 @@ pub fn wal(data_dir: &str, wal_dir: Option<&str>) -> String {
     wal_dir.map_or_else(|| format!("{data_dir}/{MEMBER}/wal"), str::to_owned)
 }
 
-/// The mark of a member: it holds [`MARK_READY`] once the member has been ready, or
+/// The mark of a member: its first line is [`MARK_READY`] once the member has been ready, or
 /// [`MARK_RESTORED`], and etcd may never start on an empty data directory again; before
-/// that, while it starts for the first time, another word. In the folder of the configuration,
-/// which outlives a lost data disk.
+/// that, while it starts for the first time, another word. The next lines are the data
+/// directory that it stands for, and the folder of the write-ahead log. In the folder of the
+/// configuration, which outlives a lost data disk.
 pub fn member_mark(config_dir: &str) -> String {
     format!("{config_dir}/etcd.member")
 }

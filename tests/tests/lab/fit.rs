@@ -483,15 +483,16 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     deployed(&lab, &version);
     let id_3 = id(&lab, "etcd-03");
     let mark = "cat /etc/etcd/etcd.member; stat -c '%a %U' /etc/etcd/etcd.member";
-    assert_eq!(lab.on_all(&HOSTS, mark), ["ready\n644 root\n"; 3]);
+    let ready = "ready\n/var/lib/etcd\n/var/lib/etcd/member/wal\n644 root\n";
+    assert_eq!(lab.on_all(&HOSTS, mark), [ready; 3]);
 
     // A reboot with a disk that is not mounted: the unit itself refuses.
     let wipe = "systemctl stop etcd; mv /var/lib/etcd/member /var/lib/etcd/aside";
     lab.on("etcd-03", wipe);
     lab.on("etcd-03", "systemctl start etcd || true");
-    let line = "/var/lib/etcd/member/wal: no write-ahead log, but this member has run with one: is \
-                its disk mounted? If the data is lost, remove the member from the cluster, then add \
-                it again";
+    let line = "/var/lib/etcd/member/wal: no write-ahead log, but this member last ran with the one \
+                in /var/lib/etcd/member/wal: is its disk mounted? If the data is lost, remove the \
+                member from the cluster, then add it again";
     assert!(lab.on("etcd-03", "journalctl -u etcd -o cat").lines().any(|said| said == line));
     assert_eq!(lab.on("etcd-03", "ls -A /var/lib/etcd"), "aside\n");
     lab.on("etcd-03", "systemctl stop etcd");
@@ -507,14 +508,35 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     };
     lab.bash(&all).exits(66).says(&lost("etcd-push"));
     lab.bash(&edited(".", "etcd-unit start")).exits(3).says(&lost("etcd-unit"));
-    // Without the mark as well, as on a host that was installed again.
-    lab.on("etcd-03", "rm /etc/etcd/etcd.member");
+    // The data are in another folder, of which only the mark says anything: they are not lost.
+    lab.on("etcd-03", "mv /var/lib/etcd/aside /var/lib/etcd/member");
+    let old = "sed -i s,/var/lib/etcd,/srv/etcd, /etc/etcd/etcd.conf";
+    lab.on("etcd-03", old);
+    let elsewhere = ".nodes[2].settings.dataDir = \"/srv/etcd\"";
+    let moved = "etcd-03: its data is in /var/lib/etcd, the document says /srv/etcd: change it back, \
+                 or stop the member, move /var/lib/etcd/member to /srv/etcd, and run this again";
+    for tool in ["etcd-push", "etcd-unit start"] {
+        let name = tool.split(' ').next().expect("a name");
+        lab.bash(&edited(elsewhere, tool)).exits(3).says(&format!("{name}: {moved}"));
+    }
+    lab.on(
+        "etcd-03",
+        &format!(
+            "{}; mv /var/lib/etcd/member /var/lib/etcd/aside",
+            old.replace("/var/lib/etcd,/srv/etcd", "/srv/etcd,/var/lib/etcd",)
+        ),
+    );
+    // Nothing of it is left, as on a host that was installed again.
+    let mark_3 = lab.on("etcd-03", "cat /etc/etcd/etcd.member; rm /etc/etcd/etcd.member");
     for verb in ["start", "restart --only etcd-03"] {
-        let unit = edited(".", &format!("etcd-unit {verb}"));
-        lab.bash(&unit).exits(3).says(&lost("etcd-unit"));
+        lab.bash(&edited(".", &format!("etcd-unit {verb}"))).exits(3).says(
+            "etcd-unit: etcd-03: there is no write-ahead log in /var/lib/etcd/member/wal, and the \
+             cluster knows it as a member that has run: etcd was removed from this host, or the \
+             host was installed again: replace the member: `scripts/replace-member NODES etcd-03`",
+        );
     }
     assert_eq!(lab.on("etcd-03", "ls -A /var/lib/etcd"), "aside\n");
-    lab.on("etcd-03", "echo ready > /etc/etcd/etcd.member");
+    lab.on("etcd-03", &format!("printf '%s' '{mark_3}' > /etc/etcd/etcd.member"));
 
     // The way out that is named leads out, step by step.
     let member = |args: &str| lab.bash(&edited(".", &format!("etcd-member {args}")));
@@ -533,7 +555,7 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     let existing = ".nodes[2].settings.initialClusterState = \"existing\"";
     let joins = "etcd-push | etcd-unit start | etcd-member promote | etcd-health --wait";
     lab.bash(&edited(existing, joins)).ok();
-    assert_eq!(lab.on_all(&HOSTS, mark), ["ready\n644 root\n"; 3]);
+    assert_eq!(lab.on_all(&HOSTS, mark), [ready; 3]);
 
     // The data of the member that was removed, beside the cluster that runs.
     lab.on(

@@ -183,8 +183,8 @@ fn data_of_the_v2_api_is_refused_before_3_6() {
     };
     v2("-X PUT -d value=1");
     lab.bash(&format!("etcd-fetch -q {to} < nodes.txt > released.json")).ok();
-    let refused = |ran: tests::Ran, tool: &str| {
-        let ran = ran.exits(3);
+    let refused = |ran: &tests::Ran, tool: &str| {
+        assert_eq!(ran.code, 3, "{}", ran.stderr);
         let why = format!(
             "{tool}: etcd-01: {to} does not start on data of the v2 API, which the member has \
              (detected custom "
@@ -196,9 +196,19 @@ fn data_of_the_v2_api_is_refused_before_3_6() {
         assert!(ran.stderr.lines().any(fits), "{}", ran.stderr);
     };
     let preflight = "etcd-preflight -q --skip disk-latency < released.json";
-    refused(lab.bash(preflight), "etcd-preflight");
-    let push = "etcd-cert issue -q < released.json | etcd-render -q | etcd-push -q";
-    refused(lab.bash(push), "etcd-push");
+    refused(&lab.bash(preflight), "etcd-preflight");
+    lab.bash("etcd-cert issue -q < released.json | etcd-render -q > next.json").ok();
+    refused(&lab.bash("etcd-push -q < next.json"), "etcd-push");
+    // Put in place by other hands, and over a member that runs, or is stopped.
+    lab.on("etcd-01", "rm /usr/local/bin/etcdutl");
+    let start = "etcd-unit start -q --lose-quorum < next.json";
+    refused(&lab.bash(start), "etcd-unit");
+    lab.on("etcd-01", "systemctl stop etcd");
+    refused(&lab.bash(start), "etcd-unit");
+    lab.on(
+        "etcd-01",
+        "ln -s /usr/local/lib/etcd-tools/v3.5.*/etcdutl /usr/local/bin; systemctl start etcd",
+    );
 
     // Deleted, and covered by a snapshot.
     v2("-X DELETE");

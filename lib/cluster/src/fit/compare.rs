@@ -394,10 +394,15 @@ impl<'a> NodeFit<'a> {
         let wanted = facts.folder(&self.place)?;
         let runs = facts.process().map(|process| &process.variables);
         let told = values(environment::on_node(self.fit.document, self.node, facts));
-        for (variables, running) in runs.map(|v| (v, true)).into_iter().chain([(&told, false)]) {
-            let Some(old) = Place::of(variables).and_then(|place| facts.folder(&place)) else {
-                continue;
-            };
+        // The mark is of the last start: whoever runs knows better.
+        let marked = facts.marked.clone().filter(|_| runs.is_none());
+        let places = [
+            (runs.and_then(Place::of), runs.is_some()),
+            (Place::of(&told), false),
+            (marked, false),
+        ];
+        for (place, running) in places {
+            let Some(old) = place.and_then(|place| facts.folder(&place)) else { continue };
             if (&old.data, &old.wal) == (&wanted.data, &wanted.wal) || !(old.has_data() || running)
             {
                 continue;
@@ -449,13 +454,23 @@ impl<'a> NodeFit<'a> {
         self.facts.has_log(&self.place)
     }
 
-    /// That there is no data, on the node, where the document wants them.
+    /// That there is no data, on the node, where the document wants them, nor where the
+    /// member last had them; with the way back to them.
     fn lost(&self) -> String {
-        format!(
-            "its data is lost: there is no write-ahead log in {}, and it has run with one: mount \
-             the disk that holds it",
-            self.place.wal
-        )
+        let wal = &self.place.wal;
+        let elsewhere = self.facts.marked.as_ref().filter(|marked| marked.wal != *wal);
+        let there = elsewhere.map(|marked| format!(", nor in {}", marked.wal)).unwrap_or_default();
+        let last = if elsewhere.is_some() { "the latter" } else { "one" };
+        match self.facts.was_ready() {
+            true => format!(
+                "its data is lost: there is no write-ahead log in {wal}{there}, and it has run \
+                 with {last}: mount the disk that holds it, or"
+            ),
+            false => format!(
+                "there is no write-ahead log in {wal}, and the cluster knows it as a member that \
+                 has run: etcd was removed from this host, or the host was installed again:"
+            ),
+        }
     }
 
     /// Data of another cluster than the one that runs, or than another node's.
@@ -547,7 +562,7 @@ impl<'a> NodeFit<'a> {
             Err(why) => return Some(why),
         };
         if !member.client_urls.is_empty() {
-            return Some(format!("{}, or replace the member: {}", self.lost(), self.replace()));
+            return Some(format!("{} replace the member: {}", self.lost(), self.replace()));
         }
         let added = member.name.is_empty();
         (added && self.settings.initial_cluster_state != ClusterState::Existing).then(|| {
@@ -606,7 +621,7 @@ impl<'a> NodeFit<'a> {
         }
         if self.facts.was_ready() {
             return Some(format!(
-                "{}, or start the others (--only), then replace the member: {}",
+                "{} start the others (--only), then replace the member: {}",
                 self.lost(),
                 self.replace()
             ));

@@ -37,8 +37,10 @@ pub struct Facts {
     pub(super) ca: String,
     /// A certificate or key of a member, where there is no CA beside it.
     pub(super) credential: Option<String>,
-    /// What the [mark](layout::member_mark) holds, if there is one.
+    /// The word of the [mark](layout::member_mark), if there is one.
     pub(super) mark: Option<String>,
+    /// Where the member that the mark is of has its data.
+    pub(super) marked: Option<Place>,
     /// The addresses of the host; empty where they are not known, or where a process may
     /// listen at others.
     pub(super) addresses: Vec<IpAddr>,
@@ -149,7 +151,11 @@ impl Facts {
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
             "address" => self.addresses.push(value.parse().ok()?),
-            "mark" => self.mark = Some(value.into()),
+            "mark" => {
+                let [word, data, wal] = fields(value)?;
+                self.mark = Some(word);
+                self.marked = Some(Place { data, wal }).filter(|place| !place.data.is_empty());
+            }
             "binary" => {
                 let (path, version) = value.split_once('\t')?;
                 self.binaries.insert(path.into(), version.into());

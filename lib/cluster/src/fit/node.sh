@@ -45,9 +45,10 @@ fi
 
 # Before the folders: a member that is starting now makes its log first, then the mark.
 if [ -e "$mark" ]; then
-    word=
-    read -r word < "$mark"
-    say "mark$tab$word"
+    word= marked_data= marked_wal=
+    { read -r word && IFS= read -r marked_data && IFS= read -r marked_wal; } < "$mark"
+    say "mark$tab$word$tab$marked_data$tab$marked_wal"
+    folder "$marked_data" "$marked_wal"
 fi
 
 # The unit file and its drop-ins: what systemd reads next, whatever it has read so far.

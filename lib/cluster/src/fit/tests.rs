@@ -4,6 +4,7 @@ use client::Status;
 use pipeline::disk;
 use pipeline::document::{ClusterState, Member};
 
+use super::environment::Place;
 use super::facts::{Folder, PREFIX};
 use super::identity::Identity;
 use super::*;
@@ -64,7 +65,7 @@ impl World {
                 &format!("config\tETCD_INITIAL_ADVERTISE_PEER_URLS={url}"),
                 "folder\t/var/lib/etcd\t/var/lib/etcd/member/wal\tdb\t00\t\t",
                 &format!("ca\t{}", CA.trim().replace('\n', "\nfit\tca\t")),
-                "mark\tready",
+                "mark\tready\t/var/lib/etcd\t/var/lib/etcd/member/wal",
                 "binary\t/usr/local/bin/etcd\tetcd Version: 3.5.33",
             ];
             let mut answer = lines.join("\nfit\t").lines().map(str::to_owned).collect::<Vec<_>>();
@@ -432,6 +433,42 @@ fn data_stay_where_they_are() {
         },
         &[],
     );
+    // The configuration on the node says nothing of the old folder any more: the mark does.
+    let edited = |w: &mut World| {
+        w.down();
+        srv(w);
+        w.purpose = START;
+        w.facts(0).config = "ETCD_NAME=etcd-01\nETCD_DATA_DIR=/srv\n".into();
+    };
+    found(edited, &[moved]);
+    // Nor is the data there.
+    found(
+        |w| {
+            edited(w);
+            w.facts(0).folders[0] = Folder {
+                data: "/var/lib/etcd".into(),
+                wal: "/var/lib/etcd/member/wal".into(),
+                ..Folder::default()
+            };
+        },
+        &["etcd-01: its data is lost: there is no write-ahead log in /srv/member/wal, nor in \
+           /var/lib/etcd/member/wal, and it has run with the latter: mount the disk that holds it, \
+           or start the others (--only), then replace the member: `scripts/replace-member NODES \
+           etcd-01`"],
+    );
+    // One that runs knows better than its mark.
+    found(
+        |w| {
+            w.facts(0).folders.push(Folder {
+                data: "/old".into(),
+                wal: "/old/member/wal".into(),
+                log: true,
+                ..Folder::default()
+            });
+            w.facts(0).marked = Some(Place { data: "/old".into(), wal: "/old/member/wal".into() });
+        },
+        &[],
+    );
     found(
         |w| {
             w.node(0).settings.wal_dir = Some("/wal".into());
@@ -513,9 +550,22 @@ fn data_of_others_are_not_used() {
 fn nobody_starts_empty_beside_a_cluster() {
     let lost = "etcd-01: its data is lost: there is no write-ahead log in \
                 /var/lib/etcd/member/wal, and it has run with one: mount the disk that holds it";
+    let replace = "replace the member: `scripts/replace-member NODES etcd-01`";
+    found(
+        |w| {
+            w.wipe(0);
+            w.facts(0).mark = Some(layout::MARK_READY.into());
+        },
+        &[&format!("{lost}, or {replace}")],
+    );
+    // Nothing of it is there, not even the mark.
     found(
         |w| w.wipe(0),
-        &[&format!("{lost}, or replace the member: `scripts/replace-member NODES etcd-01`")],
+        &[&format!(
+            "etcd-01: there is no write-ahead log in /var/lib/etcd/member/wal, and the cluster \
+             knows it as a member that has run: etcd was removed from this host, or the host was \
+             installed again: {replace}"
+        )],
     );
     found(
         |w| {
