@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use client::{Access, Endpoint, Status};
+use client::{Access, CredentialArgs, Endpoint, Status};
+use cluster::fit::{self, Facts};
 use cluster::units::{self, WantedUnit};
 use etcd::{Version, layout};
 use indicatif::BinaryBytes;
@@ -40,6 +41,7 @@ const PORTS: std::ops::Range<u16> = 20000..32000;
 struct Stopped<'a> {
     node: &'a Node,
     host: Host,
+    facts: Facts,
     database_bytes: u64,
 }
 
@@ -64,13 +66,15 @@ pub(crate) struct Copies<'a> {
 
 impl<'a> Copies<'a> {
     /// Serves copies of the data of the nodes of `run`, or of `from` alone, all of which
-    /// must be stopped. What is refused or fails is reported; then, with `--check`, and when
+    /// must be stopped; without `from`, no other member of theirs may serve, which is asked
+    /// with `credentials`. What is refused or fails is reported; then, with `--check`, and when
     /// `kept` was made from this data and is being restored already, there is none to save.
     pub(crate) async fn serve(
         run: &'a Run,
         fleet: &Fleet,
         from: Option<&str>,
         access: &Access,
+        credentials: &CredentialArgs,
         kept: Option<&Path>,
     ) -> Result<Self> {
         let nodes: Vec<_> = run.nodes();
@@ -85,7 +89,8 @@ impl<'a> Copies<'a> {
         let lock = (!run.check()).then_some("etcd-snapshot");
         let document = &run.document;
         let queries = |node: &Node| {
-            vec![units::query(&WantedUnit::of(node, None)), state_query(document, node)]
+            let units = units::query(&WantedUnit::of(node, None));
+            vec![units, state_query(document, node), fit::query(document, node, &[])]
         };
         let mut copies = Self { stopped: Vec::new(), locks: Vec::new(), best: None, version: None };
         let mut allowed = true;
@@ -115,7 +120,17 @@ impl<'a> Copies<'a> {
             }
             if let Some(database_bytes) = number(answer, "database", 0) {
                 copies.version = copies.version.max(version(answer));
-                copies.stopped.push(Stopped { node, host: reply.host, database_bytes });
+                let facts = Facts::read(reply.answers.get(2).map_or(&[], Vec::as_slice))?;
+                copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
+            }
+        }
+        if from.is_none() {
+            let stopped = copies.stopped.iter().map(|s| (s.node, &s.host, s.facts.clone()));
+            let stopped: Vec<_> = stopped.collect();
+            let others = fit::replaced(document, &stopped, credentials, Vec::new(), |_| false);
+            for result in others.await.serving {
+                allowed = false;
+                run.report(result);
             }
         }
         if !allowed {
@@ -190,7 +205,7 @@ async fn serve<'a>(
     stopped: &Stopped<'a>,
     access: &Access,
 ) -> Result<Copy<'a>, remote::Error> {
-    let Stopped { node, host, database_bytes } = stopped;
+    let Stopped { node, host, database_bytes, .. } = stopped;
     let settings = document.settings(node);
     let port = fastrand::u16(PORTS);
     let url = |port: u16| format!("https://127.0.0.1:{port}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use client::CredentialArgs;
-use cluster::fit::{self, Facts};
+use cluster::fit::{self, Elsewhere, Facts};
 use cluster::units::{self, NodeState, WantedUnit, is_member};
 use cluster::{Held, Lease};
 use etcd::{Minor, Version, layout};
@@ -19,7 +19,7 @@ use pipeline::document::{Cluster, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, IN_WORDS, Run, ToolResult, disk};
 use remote::{Error, Fleet, Host, Input, Query, SshArgs, fan_out};
-use snapshot::{Trailer, check};
+use snapshot::{Summary, Trailer, check};
 
 use crate::verify::not_intact;
 
@@ -44,6 +44,10 @@ const SILENCE: Duration = Duration::from_secs(1800);
 
 /// The first release that can bump revisions: `--bump-revision` of etcdutl.
 const BUMPS: Version = Minor::V3_5.patch(10);
+
+/// By multiples of this are revisions raised: a cluster does not write so often between two
+/// snapshots.
+const RAISE: u64 = 1_000_000_000;
 
 /// How much of the SHA-256 stands in the token.
 const TOKEN_DIGITS: usize = 16;
@@ -91,22 +95,22 @@ pub(crate) fn restore(run: &mut Run, args: &Args) -> Result<()> {
             "a cluster is restored on all nodes, or on none: leave out --only and --keep-going";
         return Err(pipeline::Error::usage(why).into());
     }
-    let (sha256, version, has_trailer) = match args.stage {
-        false => (disk::sha256_of(path)?, None, true),
+    let (sha256, version, summary) = match args.stage {
+        false => (disk::sha256_of(path)?, None, None),
         true => match check(path, Trailer::required(!args.no_trailer)) {
             Err(error) => {
                 run.report(not_intact(path, &error));
                 return Ok(());
             }
-            Ok(summary) => {
-                let sha256 = summary.sha256.map(hex::encode).unwrap_or_default();
-                let version = summary.version().and_then(|version| version.parse().ok());
-                (sha256, version, summary.has_trailer)
-            }
+            Ok(summary) => (
+                summary.sha256.map(hex::encode).unwrap_or_default(),
+                summary.version().and_then(|version| version.parse().ok()),
+                Some(summary),
+            ),
         },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let job = Job { args, sha256, version, has_trailer };
+    let job = Job { args, sha256, version, summary };
     if let Some(attempt) = runtime.block_on(job.work(run))? {
         // The restored members have this one, and so must those that are added later.
         let token = job.token(&run.document, attempt);
@@ -122,8 +126,8 @@ struct Job<'a> {
     sha256: String,
     /// The etcd that it comes from, where it was read.
     version: Option<Version>,
-    /// Whether it ends with the SHA-256 that etcd's own tool compares.
-    has_trailer: bool,
+    /// What it holds, where it was read.
+    summary: Option<Summary>,
 }
 
 /// What of a restore lies on a node, and which etcd would run on it.
@@ -150,7 +154,7 @@ pub(crate) struct State {
 struct Stamp {
     /// Of the job, on this node.
     identity: String,
-    /// `bumped` or `kept`.
+    /// The revision that the restored data begins with.
     revision: String,
     /// How often the cluster was restored from this file, this time included. Each time
     /// it becomes another cluster, so that no member takes another's data for older data
@@ -158,6 +162,14 @@ struct Stamp {
     attempt: u32,
     /// Whether the swap has begun.
     begun: bool,
+}
+
+/// The revisions of restored data.
+struct Revisions {
+    /// The first one that is not compacted.
+    begin: u64,
+    /// How far that is above the snapshot's.
+    raise: u64,
 }
 
 /// Where a node stands in one attempt.
@@ -292,19 +304,18 @@ impl Job<'_> {
     ) -> Option<u32> {
         let targets = self.targets(&run.document, lease)?;
         let attempt = self.attempt(&targets);
-        let mut allowed = match self.args.stage {
+        let allowed = match self.args.stage {
             true => self.may_stage(run, &targets, attempt),
             false => self.may_swap(run, &targets, attempt),
         };
-        allowed &= self.may_replace(run, &targets, attempt).await;
-        if !allowed {
-            return None;
-        }
+        let reached = self.may_replace(run, &targets, attempt).await;
+        let reached = reached.filter(|_| allowed)?;
+        let revisions = self.revisions(&targets, attempt, reached);
         let what = if self.args.stage { "staging on" } else { "swapping on" };
         progress.label(format!("{what} {} nodes", targets.len()));
         fan_out(fleet.jobs(), targets.iter().collect(), async |target: &Target| {
             let done = match self.args.stage {
-                true => self.stage(run, target, &targets, attempt).await,
+                true => self.stage(run, target, &targets, attempt, &revisions).await,
                 false => self.swap(run, target, attempt).await,
             };
             if let Err(error) = done {
@@ -441,9 +452,35 @@ impl Job<'_> {
         ))
     }
 
+    /// The revisions that the restored data begins with, on all nodes: above `reached`,
+    /// which the cluster has now, and above what it may have reached since the last restore.
+    fn revisions(&self, targets: &[Target], attempt: u32, reached: u64) -> Revisions {
+        let first = self.summary.as_ref().map_or(0, |summary| summary.revision);
+        let of = |target: &Target| {
+            let stamps = [&target.state.staged, &target.state.restored].into_iter().flatten();
+            let mut own = stamps.filter(|stamp| stamp.attempt == attempt);
+            own.find(|stamp| stamp.identity == target.identity)?.revision.parse::<u64>().ok()
+        };
+        // All nodes must begin with the same.
+        if let Some(begun) = targets.iter().filter(|target| target.has_begun(attempt)).find_map(of)
+        {
+            return Revisions { begin: begun, raise: begun.saturating_sub(first) };
+        }
+        let bumps = |target: &Target| target.state.version.is_some_and(|version| version >= BUMPS);
+        if self.args.keep_revision || !targets.iter().all(bumps) {
+            return Revisions { begin: first, raise: 0 };
+        }
+        let restored = targets.iter().filter_map(|target| target.state.restored.as_ref());
+        let last = restored.filter_map(|stamp| stamp.revision.parse::<u64>().ok()).max();
+        let floor = (reached + 1).max(last.map_or(0, |last| last + RAISE));
+        let raise = floor.saturating_sub(first).div_ceil(RAISE).max(1) * RAISE;
+        Revisions { begin: first + raise, raise }
+    }
+
     /// Whether it is this cluster's data that is moved aside, and nobody goes on serving
-    /// beside the restored one.
-    async fn may_replace(&self, run: &Run, targets: &[Target<'_>], attempt: u32) -> bool {
+    /// beside the restored one. Then it gives the revision that the cluster has reached, as
+    /// far as anybody tells.
+    async fn may_replace(&self, run: &Run, targets: &[Target<'_>], attempt: u32) -> Option<u64> {
         let mut nodes = Vec::new();
         for Target { held, .. } in targets {
             match Facts::read(held.answers.get(2).map_or(&[], Vec::as_slice)) {
@@ -455,17 +492,25 @@ impl Job<'_> {
             let target = targets.iter().find(|target| target.held.node.name == node.name);
             target.is_some_and(|target| target.has_begun(attempt))
         };
+        let members = self.summary.iter().flat_map(|summary| &summary.members);
+        let recorded = members.map(|member| Elsewhere {
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            client_urls: member.client_urls.clone(),
+        });
+        let recorded = recorded.collect();
         let mut replaced =
-            fit::replaced(&run.document, &nodes, &self.args.credentials, is_new).await;
+            fit::replaced(&run.document, &nodes, &self.args.credentials, recorded, is_new).await;
         if self.args.replace_other_data {
             replaced.others_data.clear();
         }
         let advice = ", or pass --replace-other-data to move it aside, too";
         replaced.others_data.iter_mut().for_each(|result| result.message += advice);
-        let refused: Vec<_> = replaced.others_data.into_iter().chain(replaced.serving).collect();
+        let found = [replaced.others_data, replaced.moved, replaced.serving];
+        let refused: Vec<_> = found.into_iter().flatten().collect();
         let allowed = refused.is_empty() && nodes.len() == targets.len();
         refused.into_iter().for_each(|result| run.report(result));
-        allowed
+        allowed.then_some(replaced.revision)
     }
 
     fn may_swap(&self, run: &Run, targets: &[Target], attempt: u32) -> bool {
@@ -508,11 +553,12 @@ impl Job<'_> {
         target: &Target<'_>,
         targets: &[Target<'_>],
         attempt: u32,
+        revisions: &Revisions,
     ) -> Result<(), Error> {
         let Target { held: Held { node, host, .. }, state, identity } = target;
-        let bumped = !self.args.keep_revision && state.version.is_some_and(|v| v >= BUMPS);
-        let revision = if bumped { "bumped" } else { "kept" };
-        let hash = if self.has_trailer { "" } else { "skip" };
+        let (revision, raise) = (revisions.begin.to_string(), revisions.raise.to_string());
+        let has_trailer = self.summary.as_ref().is_none_or(|summary| summary.has_trailer);
+        let hash = if has_trailer { "" } else { "skip" };
         let file = self.args.file.display();
         let has_this_revision = state.staged.as_ref().is_some_and(|is| is.revision == revision);
         // All nodes must have the same revision.
@@ -550,17 +596,21 @@ impl Job<'_> {
             &bytes,
             &self.sha256,
             identity,
-            revision,
+            &revision,
             &attempt,
             hash,
+            &raise,
             &node.name,
             &cluster,
             &token,
             &url,
         ];
         host.change(script, &args, &input, SILENCE).await?;
-        let revisions = if bumped { "revisions bumped" } else { "revisions as they are" };
-        let message = format!("staged {file} in {}/etcd-restore, {revisions}", settings.data_dir);
+        let raised = match revisions.raise {
+            0 => "revisions as they are".to_owned(),
+            raise => format!("revisions raised by {raise}"),
+        };
+        let message = format!("staged {file} in {}/etcd-restore, {raised}", settings.data_dir);
         run.report(ToolResult::changed(Code::Staged, message).on(&node.name));
         Ok(())
     }

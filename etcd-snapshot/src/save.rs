@@ -1,6 +1,6 @@
 //! `etcd-snapshot save`: one member's snapshot, verified before it gets its name.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
         return Err(Error::usage("--to -: stdout is a terminal").into());
     }
     if let Some(metrics) = &args.metrics {
-        check_metrics(metrics)?;
+        check_metrics(metrics, &target)?;
     }
     let mut targets = args.endpoints.resolve(&run.document, &run.nodes(), args.timeout)?;
     if let Some(from) = args.from.as_ref().filter(|_| !args.offline) {
@@ -102,7 +102,8 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
         match &fleet {
             Some(fleet) if args.offline => {
                 let kept = target.existing();
-                let copies = Copies::serve(run, fleet, args.from.as_deref(), &access, kept).await?;
+                let (from, credentials) = (args.from.as_deref(), &args.endpoints.credentials);
+                let copies = Copies::serve(run, fleet, from, &access, credentials, kept).await?;
                 version = copies.version;
                 let taken = match &copies.best {
                     Some(copy) => take_offline(run, args, &target, copy).await.map(Some),
@@ -352,11 +353,25 @@ fn finish(
     Ok((snapshot, summary))
 }
 
+/// What the file of the metrics begins with.
+const METRICS_BEGIN: &str = "# HELP etcd_tools_snapshot_";
+
 /// Fails where the file `path` could not be replaced after the snapshot.
-fn check_metrics(path: &Path) -> Result<()> {
-    let folder = disk::absolute(path)?;
-    let folder = folder.parent().unwrap_or(&folder);
+fn check_metrics(path: &Path, target: &Target) -> Result<()> {
+    let absolute = disk::absolute(path)?;
+    let folder = absolute.parent().unwrap_or(&absolute);
     let name = path.display();
+    if matches!(target, Target::File(file) if disk::absolute(file)? == absolute) {
+        return Err(Error::usage(format!("--metrics: {name}: the snapshot goes there")).into());
+    }
+    let mut beginning = Vec::new();
+    if let Ok(file) = std::fs::File::open(path).map(|file| file.take(METRICS_BEGIN.len() as u64)) {
+        { file }.read_to_end(&mut beginning)?;
+        if !beginning.is_empty() && beginning != METRICS_BEGIN.as_bytes() {
+            let why = format!("--metrics: {name}: not metrics of these tools: name another file");
+            return Err(Error::usage(why).into());
+        }
+    }
     if !folder.is_dir() {
         let folder = folder.display();
         return Err(Error::usage(format!("--metrics: {folder}: no such folder")).into());

@@ -3,6 +3,8 @@
 data=$1 wal=$2 bin=$3 size=$4 sha256=$5 identity=$6 revision=$7
 attempt=$8 hash=$9
 shift 9
+raise=$1
+shift
 name=$1 cluster=$2 token=$3 url=$4
 stage=$data/etcd-restore wal_stage=${wal:+$wal/etcd-restore}
 die() { printf '%s\n' "$*" >&2; exit 1; }
@@ -29,7 +31,7 @@ set -- snapshot restore "$stage/snapshot" --data-dir "$stage/data" --name "$name
     --initial-cluster "$cluster" --initial-cluster-token "$token" --initial-advertise-peer-urls "$url"
 if [ "$wal" ]; then set -- "$@" --wal-dir "$wal_stage/wal"; fi
 if [ "$hash" = skip ]; then set -- "$@" --skip-hash-check; fi
-if [ "$revision" = bumped ]; then set -- "$@" --bump-revision 1000000000 --mark-compacted; fi
+if [ "$raise" != 0 ]; then set -- "$@" --bump-revision "$raise" --mark-compacted; fi
 said=$(env -i PATH="$PATH" ETCDCTL_API=3 "$tool" "$@" 2>&1 < /dev/null) || die "$tool: restoring: $(last "$said")"
 [ -e "$stage/data/member/snap/db" ] || die "$tool: restoring: there is no database in $stage/data: $(last "$said")"
 rm -- "$stage/snapshot"

@@ -20,7 +20,7 @@ use cluster::Cluster;
 use compare::Fit;
 
 pub use facts::{Facts, query};
-pub use replace::{Replaced, replaced};
+pub use replace::{Elsewhere, Replaced, replaced};
 
 mod cluster;
 mod compare;

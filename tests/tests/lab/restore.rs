@@ -67,6 +67,16 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
         let before = content(&lab);
         etcdctl(&lab, "put key-of later");
 
+        if which == "3.5" {
+            // A list of nodes does not say where its log is.
+            lab.write("plain.txt", "k8s-master-01:192.168.1.100:etcd-01\n");
+            let refused = lab.bash("etcd-snapshot restore --stage own.db < plain.txt").exits(3);
+            refused.says(
+                "etcd-snapshot: etcd-01: its data is in /var/lib/etcd and its write-ahead log in \
+                 /srv/log/wal, the document says /var/lib/etcd and /var/lib/etcd/member/wal: take \
+                 the document that it was deployed with, or set dataDir and walDir",
+            );
+        }
         let old_tool = which == "oldest";
         let restored = lab.bash(&restore("own.db", "", "")).ok();
         let expected = if old_tool { revision } else { revision + BUMP };
@@ -298,7 +308,8 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     // What is staged so, and was not wanted then, is not swapped months later.
     lab.bash(&restore("a.db", "", "")).says(line);
     lab.bash(&format!("{program} --yes {args}")).ok();
-    assert_eq!(content(&lab), (keys.clone(), revision + BUMP));
+    // No revision that the cluster may have reached meanwhile comes again.
+    assert_eq!(content(&lab), (keys.clone(), revision + 2 * BUMP));
     let kept = lab.on("etcd-01", "cd /var/lib/etcd; echo before-restore-*");
     assert_eq!(kept, "before-restore-1\n");
     // Cut off when two of the members have been ready and one has not: the same run goes on,
@@ -439,6 +450,34 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     let line = "recover: the cluster has quorum: nothing is done: to start what is stopped, run \
                 etcd-unit start\n";
     assert_eq!(ran.stderr, line);
+    // Nor where nobody can tell, or a variable that is meant for another use is set.
+    let elsewhere = recover.replace("nodes.txt", "../nodes.txt");
+    lab.bash(&format!("mkdir other && cd other && {elsewhere}"))
+        .exits(3)
+        .says("recover: nothing is done: whether quorum is lost has to be certain");
+    for variable in ["OUTPUT=table", "ENDPOINTS=https://192.168.1.109:2379", "ONLY=etcd-03"] {
+        let ran = lab.bash(&format!("ETCD_TOOLS_{variable} {recover}")).exits(1);
+        assert_eq!(ran.stderr, line, "{variable}");
+    }
+    assert_eq!(lab.on_all(&NODES, "systemctl show -p MainPID etcd"), pids);
+    // A list of one whose member is stopped, while the others serve.
+    lab.bash("grep etcd-03 nodes.txt > one.txt; etcd-unit stop --only etcd-03 nodes.txt").ok();
+    let other = |why: &str| {
+        format!(
+            "etcd-snapshot: member etcd-01 at https://192.168.1.100:2379 is not a node in the \
+             document and {why}: it would go on beside the restored cluster: stop it, or add it \
+             to the document"
+        )
+    };
+    let served = other("still serves this cluster");
+    lab.bash(&recover.replace("nodes.txt", "one.txt")).exits(3).says(&served);
+    lab.bash("etcd-snapshot save --to all.db nodes.txt; etcd-fetch v3.5.16 < one.txt | etcd-cert issue | etcd-render | etcd-push").ok();
+    // The list is forgotten on the node; but the snapshot has it.
+    lab.bash("etcd-snapshot restore --stage all.db < one.txt").exits(3).says(&served);
+    let blind = lab.bash("cd other && etcd-snapshot restore --stage ../all.db < ../one.txt");
+    assert!(blind.exits(3).stderr.contains(" is not a node in the document and "));
+    lab.bash(&deploy("v3.5.16")).ok();
+    let pids = lab.on_all(&NODES, "systemctl show -p MainPID etcd");
     lab.bash(offline).exits(3).says(
         "etcd-snapshot: etcd-03: not saved: etcd.service is running: stop it first (etcd-unit \
          stop), or leave --offline out",

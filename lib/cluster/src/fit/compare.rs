@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::cluster::Cluster;
 use super::environment::{self, Place, values};
-use super::facts::{Facts, Process, SAYS_VERSION};
+use super::facts::{Facts, Folder, Process, SAYS_VERSION};
 use super::identity::Identity;
 use super::{Purpose, concerns};
 
@@ -426,6 +426,22 @@ impl<'a> NodeFit<'a> {
             ));
         }
         None
+    }
+
+    /// Data, or a log of its own, where the document's settings do not have it.
+    pub(super) fn elsewhere(&self) -> Option<String> {
+        let told = Place::of(&self.facts.configured(self.fit.document, self.node))?;
+        let settings = &self.settings;
+        let wal = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+        let same = told.data == settings.data_dir && told.wal == wal;
+        let there = self.facts.folder(&told).is_some_and(Folder::has_data);
+        (there && !same).then(|| {
+            format!(
+                "its data is in {} and its write-ahead log in {}, the document says {} and {wal}: \
+                 take the document that it was deployed with, or set dataDir and walDir",
+                told.data, told.wal, settings.data_dir
+            )
+        })
     }
 
     /// The member on the node is not the one that the document names.

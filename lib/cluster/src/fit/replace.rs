@@ -19,24 +19,34 @@ use super::{LIMIT, Purpose};
 pub struct Replaced {
     /// Nodes whose data is of another cluster, or of another member.
     pub others_data: Vec<ToolResult>,
-    /// Members that are on no node of the document, and still answer.
+    /// Nodes whose data is in other folders than the document says.
+    pub moved: Vec<ToolResult>,
+    /// Members that are on no node of the document, and still answer, or cannot be asked.
     pub serving: Vec<ToolResult>,
+    /// The newest revision that a member which answered has.
+    pub revision: u64,
 }
 
-/// A member that may be on no node of the document, and where clients find it.
-struct Elsewhere {
-    name: String,
-    url: String,
+/// A member, and where others find it.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// Its name.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; without one, at the client port of the nodes.
+    pub client_urls: Vec<String>,
 }
 
 /// Compares what is on `nodes`, all that answered a [`query`](super::query), with one
 /// another and with the document, and looks for members that are on none of them: in the
-/// member list, and in the configuration of the nodes. `is_new` says of a node that it
-/// has the data of the new cluster already.
+/// member list, in the configuration of the nodes, and among those `recorded` elsewhere.
+/// `is_new` says of a node that it has the data of the new cluster already.
 pub async fn replaced(
     document: &Document,
     nodes: &[(&Node, &Host, Facts)],
     credentials: &CredentialArgs,
+    recorded: Vec<Elsewhere>,
     is_new: impl Fn(&Node) -> bool,
 ) -> Replaced {
     let cluster = Cluster::ask(document, nodes, credentials).await;
@@ -45,8 +55,12 @@ pub async fn replaced(
     let old: Vec<_> = fit.facts.iter().filter(|(node, _)| !is_new(node)).collect();
     let mut ids = BTreeMap::new();
     let mut results = Vec::new();
+    let mut moved = Vec::new();
     for (node, facts) in &old {
         let of_node = NodeFit::new(&fit, node, facts);
+        if let Some(why) = of_node.elsewhere() {
+            moved.push(ToolResult::error(Code::Mismatch, why).on(&node.name));
+        }
         let data = facts.folder(&of_node.place).and_then(|folder| folder.identity.as_ref());
         let id = cluster.replies.get(&node.name).map(|status| status.cluster_id.clone());
         if let Some(id) = id.or_else(|| data.map(|data| data.cluster.clone())) {
@@ -68,43 +82,39 @@ pub async fn replaced(
         }
     }
     let known: BTreeSet<_> = ids.into_values().collect();
-    let elsewhere = elsewhere(document, &fit);
+    // Where no data is given up, whoever serves goes on as before.
+    let elsewhere = if known.is_empty() { Vec::new() } else { elsewhere(&fit, recorded) };
     let asked = elsewhere.iter().map(|member| ask(document, nodes, credentials, member, &known));
     let serving = join_all(asked).await.into_iter().flatten().collect();
-    Replaced { others_data: results, serving }
+    let revision = cluster.replies.values().map(|status| status.revision).max();
+    Replaced { others_data: results, moved, serving, revision: revision.unwrap_or_default() }
 }
 
-/// The members that the cluster, or the configuration of a node, knows, and the document
-/// does not.
-fn elsewhere(document: &Document, fit: &Fit) -> Vec<Elsewhere> {
+/// The members that the cluster, the configuration of a node, or who `recorded` them knows,
+/// and the document does not.
+fn elsewhere(fit: &Fit, recorded: Vec<Elsewhere>) -> Vec<Elsewhere> {
+    let document = fit.document;
     let mut members = BTreeMap::new();
-    let is_node = |name: &str, urls: &[String]| {
-        document
-            .nodes
-            .iter()
-            .any(|node| node.name == name || urls.contains(&document.peer_url(node)))
-    };
     for (node, facts) in &fit.facts {
         let told = facts.configured(document, node);
         let list = told.get("ETCD_INITIAL_CLUSTER").map_or("", String::as_str);
         for (name, peer) in list.split(',').filter_map(|entry| entry.split_once('=')) {
-            let client = document.client_url(node);
-            let port = client.rsplit_once(':').map_or("", |(_, port)| port);
-            if let Some((host, _)) =
-                peer.rsplit_once(':').filter(|_| !is_node(name, &[peer.into()]))
-            {
-                members.insert(name.to_owned(), format!("{host}:{port}"));
-            }
+            members.insert(name.to_owned(), (vec![peer.to_owned()], Vec::new()));
         }
+    }
+    for Elsewhere { name, peer_urls, client_urls } in recorded {
+        members.insert(name, (peer_urls, client_urls));
     }
     for member in &fit.cluster.members {
-        if let Some(url) =
-            member.client_urls.first().filter(|_| !is_node(&member.name, &member.peer_urls))
-        {
-            members.insert(member.name.clone(), url.clone());
-        }
+        members.insert(member.name.clone(), (member.peer_urls.clone(), member.client_urls.clone()));
     }
-    members.into_iter().map(|(name, url)| Elsewhere { name, url }).collect()
+    let is_node = |name: &String, urls: &[String]| {
+        let mut nodes = document.nodes.iter();
+        nodes.any(|node| node.name == *name || urls.contains(&document.peer_url(node)))
+    };
+    members.retain(|name, (peer_urls, _)| !is_node(name, peer_urls));
+    let member = |(name, (peer_urls, client_urls))| Elsewhere { name, peer_urls, client_urls };
+    members.into_iter().map(member).collect()
 }
 
 /// Asks a member, from the first host, whether it serves one of the clusters `known`.
@@ -115,24 +125,34 @@ async fn ask(
     member: &Elsewhere,
     known: &BTreeSet<String>,
 ) -> Option<ToolResult> {
-    let Elsewhere { name, url } = member;
-    let access = credentials.access(document, Some(LIMIT)).ok()?;
-    let (_, address, port) = etcd::url::parts(url)?;
-    let (_, host, _) = nodes.first()?;
-    let forward =
-        host.forward_to(address.trim_matches(['[', ']']), port.parse().ok()?).await.ok()?;
-    let endpoint = Endpoint::over_unix_socket(url, forward.socket(), &access).ok()?;
-    let why = match endpoint.status().await {
-        Ok(status) if known.contains(&status.cluster_id) => "still serves this cluster".to_owned(),
-        Ok(_) => return None,
-        Err(error) if error.is_unreachable() => return None,
-        Err(error) => format!("still answers ({error})"),
+    let Elsewhere { name, peer_urls, client_urls } = member;
+    let (node, host, _) = nodes.first()?;
+    let (scheme, address, _) = etcd::url::parts(client_urls.first().or(peer_urls.first())?)?;
+    let port = match client_urls.first() {
+        Some(url) => etcd::url::parts(url)?.2.parse().ok()?,
+        None => document.settings(node).client_port,
+    };
+    let client_url = format!("{scheme}://{address}:{port}");
+    let status = async {
+        let access = credentials.access(document, Some(LIMIT))?;
+        let forward = host.forward_to(address.trim_matches(['[', ']']), port).await?;
+        let endpoint = Endpoint::over_unix_socket(&client_url, forward.socket(), &access)?;
+        anyhow::Ok(endpoint.status().await)
+    };
+    let why = match status.await {
+        Ok(Ok(status)) if known.contains(&status.cluster_id) => {
+            "still serves this cluster".to_owned()
+        }
+        Ok(Ok(_)) => return None,
+        Ok(Err(error)) if error.is_unreachable() => return None,
+        Ok(Err(error)) => format!("still answers ({error})"),
+        Err(error) => format!("nobody can tell whether it still serves ({error:#})"),
     };
     Some(ToolResult::error(
         Code::UnknownMember,
         format!(
-            "member {name} at {url} is not a node in the document and {why}: it would go on \
-             beside the restored cluster: stop it, or add it to the document"
+            "member {name} at {client_url} is not a node in the document and {why}: it would go \
+             on beside the restored cluster: stop it, or add it to the document"
         ),
     ))
 }
