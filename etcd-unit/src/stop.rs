@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use cluster::Lease;
+use cluster::fit::{self, Facts};
 use cluster::guard::Refusal;
 use cluster::rolling::{Interrupted, Then, one_by_one};
 use cluster::units::{Changes, NodeState, WantedUnit, is_member};
@@ -54,7 +56,10 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         stopped
     };
     let progress = Progress::wait("stopping");
-    let refused = match tool.lose_quorum || members.is_empty() {
+    let at_once = tool.lose_quorum
+        || members.is_empty()
+        || is_lost(tool, run, fleet, &lease, &states).await?;
+    let refused = match at_once {
         true => Ok(()),
         false => one_after_the_other(tool, run, fleet, &states, members.clone(), job).await?,
     };
@@ -81,6 +86,32 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     }
     lease.release().await;
     Ok(())
+}
+
+/// Whether quorum is lost for certain, even if every member that nobody can tell of serves,
+/// and no member outside of the document serves: then there is nothing more to lose.
+async fn is_lost(
+    tool: &Unit,
+    run: &Run,
+    fleet: &Fleet,
+    lease: &Lease<'_>,
+    states: &[NodeState<'_>],
+) -> Result<bool> {
+    let view = tool.cluster(run, fleet, states)?.view().await?;
+    // Where waiting does not help it is the question that is wrong.
+    if !view.is_quorum_lost() || view.members_error.is_some_and(|(_, may_pass)| !may_pass) {
+        return Ok(false);
+    }
+    let mut nodes = Vec::new();
+    for held in lease.selected.iter().chain(&lease.others) {
+        match Facts::read(held.answers.first().map_or(&[], Vec::as_slice)) {
+            Ok(facts) => nodes.push((held.node, &held.host, facts)),
+            Err(_) => return Ok(false),
+        }
+    }
+    let document = &run.document;
+    let found = fit::replaced(document, &nodes, &tool.credentials, Vec::new(), |_| false).await;
+    Ok(found.serving.is_empty())
 }
 
 /// Does `job` to `members` one by one, if all of them may go; gives why they may not.
