@@ -72,8 +72,8 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
             }
         }
         Ok(()) => {
-            let rest = if tool.lose_quorum { states.iter().collect() } else { others };
-            let leader = match tool.lose_quorum && members.len() > 1 && !run.check() {
+            let rest = if at_once { states.iter().collect() } else { others };
+            let leader = match at_once && members.len() > 1 && !run.check() {
                 true => leader(tool, run, fleet, &states).await,
                 false => None,
             };
