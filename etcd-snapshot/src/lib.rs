@@ -43,6 +43,10 @@ enum Command {
     Verify(verify::Args),
     /// Tell what snapshot files hold, as etcdutl snapshot status does; they are
     /// checked as by verify
+    ///
+    /// Keys are counted as by etcdutl: of a cluster that was restored with raised
+    /// revisions one more than clients find, the empty key with which etcd's tool
+    /// raises them.
     Status(status::Args),
     /// Remove old snapshots from a folder, and keep those that the rules name
     ///

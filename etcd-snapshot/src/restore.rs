@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use client::CredentialArgs;
+use client::{CredentialArgs, Endpoint};
 use cluster::fit::{self, Elsewhere, Facts};
 use cluster::units::{self, NodeState, WantedUnit, is_member};
 use cluster::{Held, Lease};
@@ -94,6 +94,11 @@ pub(crate) fn restore(run: &mut Run, args: &Args) -> Result<()> {
         let why =
             "a cluster is restored on all nodes, or on none: leave out --only and --keep-going";
         return Err(pipeline::Error::usage(why).into());
+    }
+    // Who cannot ask the members does not find out when all are stopped.
+    let access = args.credentials.access(&run.document, None)?;
+    for node in &run.document.nodes {
+        Endpoint::new(&run.document.client_url(node), &access)?;
     }
     let (sha256, version, summary) = match args.stage {
         false => (disk::sha256_of(path)?, None, None),
@@ -400,6 +405,14 @@ impl Job<'_> {
                      {} or newer first",
                     data.minor(),
                     data.minor()
+                );
+                refuse(Code::Mismatch, node, why);
+            }
+            if let Some(data) = self.version.filter(|data| data.minor().next() < version.minor()) {
+                let (data, next) = (data.minor(), data.minor().next());
+                let why = format!(
+                    "the snapshot is of etcd {data}, and etcd goes up one minor version at a time: \
+                     restore it with a release of {next}, not {version}, then upgrade"
                 );
                 refuse(Code::Mismatch, node, why);
             }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use client::{Endpoint, EndpointArgs, SnapshotStream, Targets};
 use cluster::route::Route;
 use indicatif::BinaryBytes;
-use pipeline::terminal::Progress;
+use pipeline::terminal::{self, Progress};
 use pipeline::{Code, Error, Exit, Run, ToolResult, disk, document, parse_seconds, rfc3339};
 use remote::{Fleet, SshArgs};
 use snapshot::{StreamHash, Streamed, Summary, TRAILER_BYTES, Trailer, check};
@@ -86,6 +86,11 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
     let target = Target::find(&args.to)?;
     if target == Target::Stdout && std::io::stdout().is_terminal() {
         return Err(Error::usage("--to -: stdout is a terminal").into());
+    }
+    // Elsewhere it loses what is said again; here, a backup.
+    if target == Target::Stdout && terminal::stdout_is_closed() {
+        let message = "--to -: stdout is closed".into();
+        return Err(Error { exit: Exit::NotDelivered, message }.into());
     }
     if let Some(metrics) = &args.metrics {
         check_metrics(metrics, &target)?;

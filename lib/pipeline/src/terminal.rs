@@ -11,6 +11,8 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{fstat, stat};
 
 use crate::{Error, Exit, secrets};
 
@@ -124,6 +126,17 @@ fn to_stdout(text: &str) -> Result<(), Error> {
         exit: Exit::NotDelivered,
         message: format!("stdout: writing: {error}"),
     })
+}
+
+/// Whether stdout was closed when the tool began: then Rust's runtime has opened `/dev/null`
+/// in its place, for reading, too, which no shell does that is told to write there.
+pub fn stdout_is_closed() -> bool {
+    let stdout = std::io::stdout();
+    let null = stat("/dev/null").is_ok_and(|null| {
+        fstat(&stdout).is_ok_and(|it| (it.st_mode, it.st_rdev) == (null.st_mode, null.st_rdev))
+    });
+    let flags = fcntl(&stdout, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
+    null && flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR)
 }
 
 /// Whether stdout is a terminal.

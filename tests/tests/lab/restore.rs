@@ -52,8 +52,9 @@ const WAL_DIR: &str = r#"{"apiVersion": "etcd-tools/v1",
 
 #[test]
 fn of_each_minor_and_of_an_older_into_a_newer_one() {
-    // The snapshot of one is restored, or refused, by the next.
-    let mut last: Option<(String, Vec<u8>)> = None;
+    // The snapshots of those before are restored, or refused.
+    let mut others: Vec<(String, Vec<u8>)> = Vec::new();
+    let minor_of = |version: &str| -> i32 { version.split('.').nth(1).unwrap().parse().unwrap() };
     for which in ["3.6", "oldest", "3.5", "3.7"] {
         let Some(version) = release(which) else { continue };
         let lab = Lab::with_nodes(1);
@@ -106,20 +107,28 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
         });
         assert_eq!(warned, old_tool, "{}", restored.stderr);
 
-        if let Some((of, bytes)) = last.take() {
+        let mut now = content(&lab);
+        for (of, bytes) in &others {
             std::fs::write(lab.folder.path().join("other.db"), bytes).unwrap();
-            if old_tool {
-                let minor = of.trim_start_matches('v').rsplit_once('.').unwrap().0;
-                lab.bash(&restore("other.db", "", "")).says(&format!(
-                    "etcd-snapshot: etcd-01: the snapshot is of etcd {minor}, and {version} \
-                     cannot read it: push a release of {minor} or newer first"
-                ));
-                assert_eq!(content(&lab).0, before.0);
-            } else {
-                lab.bash(&restore("other.db", "--keep-revision", "--discard-old")).ok();
-                let (keys, revision) = content(&lab);
-                assert_eq!((keys, revision), (format!("key-of\n{of}\n"), 2), "{of} on {version}");
+            let minor = minor_of(of);
+            let pipe = restore("other.db", "--keep-revision", "--discard-old");
+            match minor_of(&version) - minor {
+                ..0 => drop(lab.bash(&pipe).says(&format!(
+                    "etcd-snapshot: etcd-01: the snapshot is of etcd 3.{minor}, and {version} \
+                     cannot read it: push a release of 3.{minor} or newer first"
+                ))),
+                0..=1 => {
+                    lab.bash(&pipe).ok();
+                    now = (format!("key-of\n{of}\n"), 2);
+                }
+                _ => drop(lab.bash(&pipe).says(&format!(
+                    "etcd-snapshot: etcd-01: the snapshot is of etcd 3.{minor}, and etcd goes up \
+                     one minor version at a time: restore it with a release of 3.{}, not \
+                     {version}, then upgrade",
+                    minor + 1
+                ))),
             }
+            assert_eq!(content(&lab), now, "{of} on {version}");
         }
         // What a member that is stopped has, and made a cluster again.
         let (keys, revision) = content(&lab);
@@ -128,7 +137,7 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
         lab.bash(&recover).ok();
         let expected = if old_tool { revision } else { revision + BUMP };
         assert_eq!(content(&lab), (keys, expected), "{version}");
-        last = Some((version, std::fs::read(lab.folder.path().join("own.db")).unwrap()));
+        others.push((version, std::fs::read(lab.folder.path().join("own.db")).unwrap()));
     }
 }
 
@@ -367,6 +376,9 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     );
     let would = "etcd-snapshot: other-01: would stage a.db";
     lab.bash(&format!("{other} --check --replace-other-data")).exits(1).says(would);
+    lab.bash("sed 's/new-01/other-01/' nodes.txt > other.txt").ok();
+    let asked = format!("{program} --replace-other-data other.txt a.db");
+    assert!(on_terminal(&lab, "no\n", &asked).exits(1).stdout.ends_with(end));
 }
 
 #[test]
@@ -474,8 +486,15 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     lab.bash("etcd-snapshot save --to all.db nodes.txt; etcd-fetch v3.5.16 < one.txt | etcd-cert issue | etcd-render | etcd-push").ok();
     // The list is forgotten on the node; but the snapshot has it.
     lab.bash("etcd-snapshot restore --stage all.db < one.txt").exits(3).says(&served);
-    let blind = lab.bash("cd other && etcd-snapshot restore --stage ../all.db < ../one.txt");
-    assert!(blind.exits(3).stderr.contains(" is not a node in the document and "));
+    // Who cannot ask touches nothing.
+    let blind = "cd other && etcd-snapshot restore --stage ../all.db < ../one.txt";
+    lab.bash(blind).exits(3).says(
+        "etcd-snapshot: \"https://192.168.1.102:2379\": no CA certificate is given: run this in \
+         the folder that holds pki, or pass --pki or --cacert",
+    );
+    lab.bash("cd other && etcd-cert issue ../one.txt").ok();
+    let untrusted = "TLS: the server's certificate is not signed by the given CA";
+    lab.bash(blind).exits(3).says(&other(&format!("still answers ({untrusted})")));
     lab.bash(&deploy("v3.5.16")).ok();
     let pids = lab.on_all(&NODES, "systemctl show -p MainPID etcd");
     lab.bash(offline).exits(3).says(
@@ -567,10 +586,17 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
     let lost = ["etcd-01", "etcd-02", "etcd-03"];
     lost.iter().for_each(|host| drop(lab.command(&["power", "off", host])));
     lab.on("etcd-04", "systemctl start --no-block etcd");
+    // Nothing is stopped before all answer.
+    let recover = format!("{} --yes nodes.txt saved.db", script("recover"));
+    let survivor = "systemctl show -p MainPID etcd";
+    let before = lab.on("etcd-05", survivor);
+    lab.bash(&recover)
+        .exits(3)
+        .says("recover: nothing is done: whether quorum is lost has to be certain");
+    assert_eq!(lab.on("etcd-05", survivor), before);
     lost.iter().for_each(|host| drop(lab.command(&["reset", host])));
     // One that gives no answer may be the one that is furthest ahead.
     lab.on("etcd-05", "chmod -x /usr/local/bin/etcd");
-    let recover = format!("{} --yes nodes.txt saved.db", script("recover"));
     let refused = lab.bash(&recover);
     assert!(refused.code != 0 && !lab.folder.path().join("saved.db").exists(), "{refused:?}");
     lab.on("etcd-05", "chmod +x /usr/local/bin/etcd");

@@ -133,6 +133,10 @@ fn whatever_happens_a_snapshot_is_whole_or_is_not_there() {
         .bash("{ etcd-snapshot save --to - < document.json; echo $? > code; } | head -c 9 > cut");
     assert_eq!(lab.read("code"), "74\n", "{}", closed.stderr);
     assert!(closed.stderr.ends_with("stdout: writing: broken pipe\n"), "{}", closed.stderr);
+    lab.bash("etcd-snapshot save --to - --timeout 60 < document.json > /dev/null").ok();
+    lab.bash("etcd-snapshot save --to - < document.json >&-")
+        .exits(74)
+        .says("etcd-snapshot: --to -: stdout is closed");
 
     // A member that falls silent is left for another one, once.
     let running = stopped_in_the_middle(
