@@ -183,6 +183,8 @@ pub enum Code {
     UnknownMember,
     /// a setting has no effect on a member that has data
     NoEffect,
+    /// something of an earlier deployment stays on a node
+    LeftBehind,
     /// a node is not a member yet, and was left out of the document
     LeftOut,
     /// a node list cannot say all that there is to know of a member

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use pipeline::{Severity, ToolResult};
 use tests::{Lab, Ran, deploy, guide, release, wait_until};
 
+use crate::writer::{Writer, all_is_kept};
+
 const NODES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 /// What the tools put on a node: every file, and what runs.
@@ -274,6 +276,29 @@ fn disks_that_take_nothing() {
     lab.command(&["disk", "free", "etcd-05", "/var/lib/etcd"]);
     lab.bash("etcd-push < render.json | etcd-unit start | etcd-health --wait").ok();
     assert_eq!(lab.on_all(&nodes, LEFTOVERS), [""; 5]);
+
+    // A disk that fills while clients write: that member stops, and no write is lost.
+    let writer = Writer::start(&lab, 1_000_000);
+    lab.command(&["disk", "full", "etcd-05", "/var/lib/etcd"]);
+    let put = "yes | head -c 200000 | base64 -w 0 > value
+        echo '{\"key\": \"ZmlsbA==\", \"value\": \"'$(cat value)'\"}' > put.json
+        curl -sf --cacert pki/ca.crt --cert pki/client.crt --key pki/client.key \
+            https://192.168.1.100:2379/v3/kv/put -d @put.json";
+    let full = "journalctl -u etcd -o cat --since \"$(cat /tmp/since)\" \
+                | grep -c 'no space left on device' || true";
+    lab.on("etcd-05", "date '+%F %T' > /tmp/since");
+    wait_until("etcd-05 stops", Duration::from_secs(120), || {
+        lab.bash(put).ok();
+        lab.on("etcd-05", full) != "0\n"
+    });
+    wait_until("etcd-health says so", Duration::from_secs(120), || {
+        let ran = lab.bash("etcd-health -q < render.json");
+        ran.code == 1 && lines(&ran.stderr, "etcd-05").len() == 1
+    });
+    writer.stop();
+    all_is_kept(&lab);
+    lab.command(&["disk", "free", "etcd-05", "/var/lib/etcd"]);
+    lab.bash("etcd-unit start -q < render.json | etcd-health --wait").ok();
 }
 
 /// Where the release of the document goes on a node.

@@ -675,6 +675,31 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
     let ran = lab.bash(&edited(".", "etcd-push | etcd-unit start | etcd-health --wait")).ok();
     let ran = ran.says(&format!("etcd-push: etcd-03: installed release {version}"));
     assert!(ran.stderr.contains("etcd-unit: etcd-03: restarted etcd.service"), "{}", ran.stderr);
+    // One that is cut off runs into its own end.
+    lab.on(
+        "etcd-03",
+        "etcd=$(readlink -f /usr/local/bin/etcd); head -c 5000000 $etcd > /tmp/etcd; \
+         chmod 755 /tmp/etcd; mv /tmp/etcd $etcd",
+    );
+    let cut = lab.bash(&edited(".", "etcd-unit restart --only etcd-03")).exits(3);
+    let [said] = errors(&cut)[..] else { panic!("{}", cut.stderr) };
+    assert!(
+        said.starts_with("etcd-unit: etcd-03: /usr/local/bin/etcd does not run on this host (")
+            && said.ends_with("): run etcd-push again"),
+        "{said}"
+    );
+    lab.bash(&edited(".", "etcd-push | etcd-unit start | etcd-health --wait"))
+        .ok()
+        .says(&format!("etcd-push: etcd-03: installed release {version}"));
+
+    // Another folder of the binaries: the links in the old one are named.
+    let check = edited(".cluster.settings.binDir = \"/opt/bin\"", "etcd-push --check");
+    lab.bash(&check).exits(1).says(
+        "etcd-push: etcd-02: warning: its unit starts etcd from /usr/local/bin, the document says \
+         /opt/bin: the links in /usr/local/bin stay, and lead to the old release after the next \
+         upgrade: remove them when etcd-unit start has run: `rm /usr/local/bin/etcd \
+         /usr/local/bin/etcdctl /usr/local/bin/etcdutl`",
+    );
 
     // A release for another architecture never gets as far as the links.
     let links = lab.on_all(&HOSTS, "readlink -f /usr/local/bin/etcd");

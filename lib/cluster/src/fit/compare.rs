@@ -171,6 +171,7 @@ impl Fit<'_> {
         }
         let wanted = self.document.token();
         for (node, facts) in &self.facts {
+            warnings.extend(self.old_links(node, facts));
             let variables = facts.process().map(|process| &process.variables);
             let token = variables.and_then(|v| v.get("ETCD_INITIAL_CLUSTER_TOKEN"));
             if let Some(token) = token.filter(|token| *token != wanted) {
@@ -182,6 +183,23 @@ impl Fit<'_> {
             }
         }
         warnings
+    }
+
+    /// The links to the release where an earlier deployment had them: the unit on the node
+    /// needs them until it is replaced.
+    fn old_links(&self, node: &Node, facts: &Facts) -> Option<ToolResult> {
+        let old = facts.bin_dir()?;
+        let new = self.document.settings(node).bin_dir;
+        let release = self.document.release.as_ref().filter(|_| old != new)?;
+        let archive = release.archives.iter().find(|archive| archive.arch == node.arch())?;
+        let links = archive.binaries.iter().map(|binary| format!(" {old}/{}", binary.name));
+        let message = format!(
+            "its unit starts etcd from {old}, the document says {new}: the links in {old} stay, and \
+             lead to the old release after the next upgrade: remove them when etcd-unit start has \
+             run: `rm{}`",
+            links.collect::<String>()
+        );
+        Some(ToolResult::warning(Code::LeftBehind, message).on(&node.name))
     }
 }
 
@@ -754,7 +772,11 @@ impl<'a> NodeFit<'a> {
         }
         // The shell that the C library tries on what the kernel refuses prints its bytes.
         let plain = said.chars().all(|c| c == ' ' || c.is_ascii_graphic());
-        let why = if plain { said } else { "not an executable for this machine" };
+        let why = match said.as_str() {
+            "" => "it ends without a word",
+            _ if plain => said,
+            _ => "not an executable for this machine",
+        };
         Some(format!("{path} does not run on this host ({why}): run etcd-push again"))
     }
 

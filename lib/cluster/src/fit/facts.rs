@@ -220,6 +220,13 @@ impl Facts {
         self.folders.iter().find(|f| f.data == place.data && f.wal == place.wal)
     }
 
+    /// The folder of the binary that etcd's unit on the node starts.
+    pub(super) fn bin_dir(&self) -> Option<&str> {
+        let lines = self.definition.iter().rev().flat_map(|part| part.content.lines().rev());
+        let command = lines.map(str::trim).find_map(|line| line.strip_prefix("ExecStart="))?;
+        command.split_whitespace().next()?.strip_suffix("/etcd")
+    }
+
     /// The process of etcd's unit.
     pub(super) fn process(&self) -> Option<&Process> {
         self.processes.iter().find(|process| process.unit == layout::UNIT)

@@ -784,6 +784,31 @@ fn what_has_no_effect_is_said() {
     );
 }
 
+#[test]
+fn links_in_another_folder_are_named() {
+    let moved = |unit: &'static str| {
+        move |w: &mut World| {
+            let archive = r#"{"arch": "amd64", "local": "/a", "sha256": "0a", "sizeBytes": 1,
+                "binaries": [{"name": "etcd", "sha256": "0b"}, {"name": "etcdctl", "sha256": "0c"}]}"#;
+            let release = format!(r#"{{"version": "v3.5.33", "archives": [{archive}]}}"#);
+            w.document.release = Some(serde_json::from_str(&release).unwrap());
+            w.node(0).settings.bin_dir = Some("/opt/bin".into());
+            let path = "/etc/systemd/system/etcd.service".to_owned();
+            w.facts(0).definition.push(etcd::unit::Text { path, content: unit.into() });
+        }
+    };
+    found(
+        moved("[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\nExecStart=/usr/local/bin/etcd\n"),
+        &[
+            "etcd-01: warning: its unit starts etcd from /usr/local/bin, the document says /opt/bin: \
+           the links in /usr/local/bin stay, and lead to the old release after the next upgrade: \
+           remove them when etcd-unit start has run: `rm /usr/local/bin/etcd \
+           /usr/local/bin/etcdctl`",
+        ],
+    );
+    found(moved("[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\nExecStart=/opt/bin/etcd\n"), &[]);
+}
+
 const CA: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
 const OTHER_CA: &str = "-----BEGIN CERTIFICATE-----\nAAAB\n-----END CERTIFICATE-----";
 
