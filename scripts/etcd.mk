@@ -4,6 +4,8 @@
 #     ETCD_VERSION = v3.5.16
 #     include path/to/etcd-tools/scripts/etcd.mk
 #
+# The first deployment needs ETCD_VERSION; without it what the cluster runs is kept.
+#
 # make runs these lines with /bin/sh, which knows no pipefail: a failure travels
 # in the document, so the last stage fails when any of them did.
 
@@ -25,15 +27,23 @@ ETCD_TOOLS_PKI ?= pki
 
 # The Makefile's own first target stays the one that a bare `make` brings about.
 etcd_default_goal := $(.DEFAULT_GOAL)
-etcd_scripts := $(dir $(lastword $(MAKEFILE_LIST)))
+# The folder of this file, the last of those read: what the list of them ends with. Its
+# path may have spaces, which the functions of make take for the end of a word.
+etcd_hash := \#
+etcd_scripts := $(shell path='$(subst ','\'',$(MAKEFILE_LIST))'; \
+	until [ -f "$$path" ] || [ "$$path" = "$${path$(etcd_hash)* }" ]; do path=$${path$(etcd_hash)* }; done; \
+	dirname "$$path")/
 # Every ETCD_TOOLS_... that the Makefile sets, before or after this, is for the tools; one
 # that is empty is as good as not set.
 etcd_run = $(foreach name,$(filter ETCD_TOOLS_%,$(.VARIABLES)),$(eval export $(name)))
 etcd_nodes = <"$(ETCD_NODES)"
-etcd_push = etcd-fetch $(ETCD_VERSION) $(etcd_nodes) | etcd-preflight | etcd-cert issue \
+etcd_push = etcd-fetch $(or $(ETCD_VERSION),--no-default) $(etcd_nodes) | etcd-preflight | etcd-cert issue \
 	| etcd-render | etcd-push
 etcd_pipeline = $(etcd_push) | etcd-unit start
 
+# With -j, too, one target after the other, in the order in which they are asked for: all
+# of them work on the same nodes.
+.NOTPARALLEL:
 .PHONY: etcd-deploy etcd-check etcd-install etcd-start etcd-stop etcd-restart etcd-health \
 	etcd-status etcd-logs etcd-cert-check etcd-grow etcd-shrink etcd-replace-member \
 	etcd-backup etcd-restore etcd-recover etcd-upgrade etcd-teardown

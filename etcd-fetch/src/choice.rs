@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use client::{Access, CredentialArgs, Endpoint};
+use client::{Access, Endpoint};
 use etcd::{Concern, KUBERNETES, Kubernetes, Minor, Version};
 use futures::future::join_all;
 use pipeline::terminal::Progress;
@@ -54,8 +54,16 @@ pub(crate) fn choose(tool: &Fetch, run: &Run) -> Result<Choice> {
     let default = Choice { version: Version::DEFAULT, reason: Reason::Default };
     let choice = match given(tool, run)? {
         Some(choice) => choice,
-        None => match running(&tool.credentials, run)? {
+        None => match running(tool, run)? {
             Some(version) => Choice { version, reason: Reason::Running },
+            None if tool.no_default => {
+                return Err(Error::usage(format!(
+                    "no version is given, and no member says which one runs: pass one, in a \
+                     Makefile as ETCD_VERSION, e.g. {}",
+                    Version::DEFAULT
+                ))
+                .into());
+            }
             None => default,
         },
     };
@@ -98,16 +106,19 @@ fn given(tool: &Fetch, run: &Run) -> Result<Option<Choice>> {
 
 /// The highest version that a member of the cluster runs. None when there is
 /// nothing to ask it with, as before the first deployment, or no answer.
-fn running(credentials: &CredentialArgs, run: &Run) -> Result<Option<Version>> {
+fn running(tool: &Fetch, run: &Run) -> Result<Option<Version>> {
     let document = &run.document;
     let unknown = |why: &str| {
+        if tool.no_default {
+            return;
+        }
         let message = format!(
             "{why}: taking the default, {}: if a cluster is running, pass its version",
             Version::DEFAULT
         );
         run.report(ToolResult::warning(Code::DefaultVersion, message));
     };
-    let access = match credentials.access(document, Some(MEMBER_TIMEOUT)) {
+    let access = match tool.credentials.access(document, Some(MEMBER_TIMEOUT)) {
         // Without a CA the cluster has never been deployed from here.
         Ok(Access { tls: None, .. }) => return Ok(None),
         Ok(access) => access,

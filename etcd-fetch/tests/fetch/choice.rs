@@ -116,6 +116,19 @@ fn contradictions_are_usage_errors_and_nothing_is_done() {
 }
 
 #[test]
+fn no_default_is_taken_where_none_is_wanted() {
+    let sandbox = Sandbox::new(&["v3.5.16", "v3.6.16"]);
+    run(sandbox.command(&sandbox.mirror(), &["--no-default"]), NODES).prints(
+        2,
+        &["etcd-fetch: no version is given, and no member says which one runs: pass one, in a \
+           Makefile as ETCD_VERSION, e.g. v3.6.16"],
+    );
+    assert!(!sandbox.path("cache").exists());
+    let ran = run(sandbox.command(&sandbox.mirror(), &["--no-default"]), DOCUMENT);
+    assert_eq!(ran.document()["release"]["version"], "v3.5.16");
+}
+
+#[test]
 fn an_old_release_is_a_warning() {
     let sandbox = Sandbox::new(&["v3.4.45", "v3.5.1", "v3.5.10"]);
     for (version, code, expected) in [
