@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use pipeline::{Code, Run, ToolResult, disk};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use time::OffsetDateTime;
 
 use crate::certificate::{Certificate, rfc3339};
+use crate::check::REPLACE;
 use crate::folder::{Folder, Pair, read, read_if_present};
 use crate::sign::{params, sign};
 use crate::{change, key};
@@ -85,11 +86,14 @@ impl Authority {
             authority.refuse_to_replace(folder)?;
             authority.make(now, not_after)?;
         }
-        if let Err(why) = usable(authority.current()?, now) {
-            let (cert, dir) = (authority.pair.cert.display(), folder.path().display());
-            bail!("{cert}: {why}: move {dir} away to start with a new CA");
-        }
+        authority.require_usable(now)?;
         Ok(authority)
+    }
+
+    /// An error when there is no CA that can sign at `now`.
+    pub fn require_usable(&self, now: OffsetDateTime) -> Result<()> {
+        usable(self.current()?, now)
+            .map_err(|why| anyhow!("{}: {why}: {REPLACE}", self.pair.cert.display()))
     }
 
     /// Reads the CA of `folder`, which may have none, or the certificate
@@ -217,7 +221,10 @@ impl Authority {
 
     /// The CA: of those in `ca.crt` the one that the key belongs to, or the first.
     pub fn current(&self) -> Result<&Certificate> {
-        let missing = || format!("{}: missing", self.pair.cert.display());
+        let missing = || {
+            let path = self.pair.cert.display();
+            format!("{path}: missing: run etcd-cert issue first, or pass --pki with its folder")
+        };
         self.certificates.first().with_context(missing)
     }
 
@@ -236,6 +243,14 @@ impl Authority {
             let path = self.pair.key.display();
             format!("{path}: missing: restore it, or pass --ca-cert and --ca-key")
         })
+    }
+
+    /// Warns where there is a CA without its key: nothing is wrong yet.
+    pub fn warn_of_lost_key(&self, run: &Run) {
+        if let (Err(error), false) = (self.key(), self.certificates.is_empty()) {
+            let message = format!("{error:#}: without it no certificate can be renewed");
+            run.report(ToolResult::warning(Code::Missing, message));
+        }
     }
 
     /// Signs a certificate for `key`, and gives it in PEM.
@@ -274,7 +289,7 @@ fn put_first(certificates: &mut [Certificate], key: &KeyPair) -> bool {
     at.is_some()
 }
 
-pub(crate) fn usable(ca: &Certificate, now: OffsetDateTime) -> Result<()> {
+fn usable(ca: &Certificate, now: OffsetDateTime) -> Result<()> {
     if !ca.signs_certificates {
         bail!("is not the certificate of a CA");
     }

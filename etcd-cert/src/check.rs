@@ -12,6 +12,9 @@ use crate::{Check, Format, on, warn_of_exposure};
 
 const REMEDY: &str = "run etcd-cert issue";
 
+/// Where the way from one CA to another is described.
+pub(crate) const REPLACE: &str = "replace it: see etcd-cert ca --help";
+
 /// One certificate, and what is to be said of it.
 struct Found {
     node: Option<String>,
@@ -43,6 +46,7 @@ pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
         run.report(on(result, node.as_deref()));
     }
     warn_of_exposure(run, folder);
+    authority.warn_of_lost_key(run);
     match args.format() {
         Format::Table => terminal::print(&table(&found, demands.now))?,
         Format::Prometheus => terminal::print(&metrics(&found))?,
@@ -102,7 +106,9 @@ fn of_leaf(demands: &Demands, leaf: &Leaf, node: Option<&str>) -> Found {
     let label = &leaf.label;
     let not_after = leaf.not_after();
     let result = match leaf.state(demands) {
-        Ok(State::Good(found)) => valid(label, &found.expiry(demands.now)),
+        Ok(State::Good(found)) => {
+            exposed(label, &leaf.pair).unwrap_or_else(|| valid(label, &found.expiry(demands.now)))
+        }
         Ok(State::Bad(why)) => due(format!("{label}: {why}: {REMEDY}")),
         Ok(State::Missing) => missing(label, &leaf.pair),
         Err(error) => ToolResult::error(Code::Failed, format!("{label}: {error:#}")),
@@ -119,9 +125,9 @@ fn of_ca(demands: &Demands, folder: &Folder) -> Found {
     let expiry = ca.expiry(demands.now);
     let soon = ca.not_after - demands.now <= demands.renew_before;
     let result = match ca.invalid(demands.now) {
-        Some(why) => due(format!("CA: {why}: replace it")),
-        None if soon => due(format!("CA: expires {expiry}: replace it")),
-        None => valid("CA", &expiry),
+        Some(why) => due(format!("CA: {why}: {REPLACE}")),
+        None if soon => due(format!("CA: expires {expiry}: {REPLACE}")),
+        None => exposed("CA", &folder.ca()).unwrap_or_else(|| valid("CA", &expiry)),
     };
     of(Some(ca.not_after), result)
 }
@@ -129,6 +135,14 @@ fn of_ca(demands: &Demands, folder: &Folder) -> Found {
 fn missing(label: &str, pair: &Pair) -> ToolResult {
     let message = format!("{label}: {} is missing: {REMEDY}", pair.cert.display());
     ToolResult::error(Code::Missing, message)
+}
+
+/// That others than its owner can use the key of what is valid.
+fn exposed(label: &str, pair: &Pair) -> Option<ToolResult> {
+    let mode = pair.exposed_key_mode()?;
+    let key = pair.key.display();
+    let message = format!("{label}: {key}: mode {mode:04o} lets others use it: {REMEDY}");
+    Some(ToolResult::error(Code::Exposed, message))
 }
 
 fn valid(label: &str, expiry: &str) -> ToolResult {

@@ -8,7 +8,8 @@ use pipeline::document::{Directory, Document, File};
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use time::{Duration, OffsetDateTime};
 
-use crate::authority::{Authority, usable};
+use crate::authority::Authority;
+use crate::check::REPLACE;
 use crate::folder::Folder;
 use crate::leaf::{self, Demands, Leaf, State};
 use crate::{Client, Issue, Term, change, expiry, on, protect_key};
@@ -40,11 +41,12 @@ pub(crate) fn run(run: &mut Run, folder: &Folder, issue: &Issue) -> Result<()> {
     remove_stale_temps(run, folder)?;
     let ca_changed = authority.save(run)? | protect_key(run, None, &folder.ca())?;
     issuing.warn_of_ca()?;
+    authority.warn_of_lost_key(run);
     let served: Vec<_> =
         subjects.iter().map(|subject| issuing.process(subject, ca_changed)).collect();
     for (subject, leaves) in subjects.iter().zip(served) {
         if let (Some((at, _)), Some(leaves)) = (&subject.node, leaves) {
-            place(&mut run.document, *at, folder, &leaves)?;
+            place(&mut run.document, *at, folder, &leaves, run.common.check)?;
         }
     }
     Ok(())
@@ -55,8 +57,7 @@ pub(crate) fn client(run: &Run, folder: &Folder, args: &Client) -> Result<()> {
     let now = OffsetDateTime::now_utc();
     args.term.check(now)?;
     // Whoever asks for a client has a cluster: nothing is made in a wrong folder.
-    usable(Authority::load(folder)?.current()?, now)
-        .with_context(|| folder.ca().cert.display().to_string())?;
+    Authority::load(folder)?.require_usable(now)?;
     let _lock = folder.lock(run.check())?;
     let authority = Authority::load(folder)?;
     let issuing = args.term.issuing(run, &authority, now)?;
@@ -150,24 +151,22 @@ impl Issuing<'_> {
     fn warn_of_ca(&self) -> Result<()> {
         let ca = self.demands.authority.current()?;
         if ca.not_after - self.demands.now <= self.demands.renew_before {
-            let message = format!("CA expires {}: replace it", ca.expiry(self.demands.now));
+            let message = format!("CA expires {}: {REPLACE}", ca.expiry(self.demands.now));
             self.run.report(ToolResult::warning(Code::CaDue, message));
         }
         Ok(())
     }
 
-    /// Issues what `subject` lacks, and reports it. Gives the certificates that
-    /// are in their place; nothing when that failed.
-    fn process<'a>(&self, subject: &'a Subject, ca_changed: bool) -> Option<Vec<&'a Leaf>> {
+    /// Issues what `subject` lacks, and reports it. Gives its certificates, each with
+    /// whether it is pending, as with `--check`; nothing when that failed.
+    fn process<'a>(&self, subject: &'a Subject, ca_changed: bool) -> Option<Vec<Placed<'a>>> {
         let mut in_place = Vec::new();
         let mut changed = ca_changed && subject.node.is_none();
         for leaf in &subject.leaves {
             match self.ensure_issued(leaf, subject.name()) {
                 Ok(step) => {
                     changed |= step != Step::Kept;
-                    if step != Step::Issued || !self.run.check() {
-                        in_place.push(leaf);
-                    }
+                    in_place.push((leaf, step == Step::Issued && self.run.check()));
                 }
                 Err(error) => {
                     let error = ToolResult::error(Code::Failed, format!("{error:#}"));
@@ -202,6 +201,9 @@ impl Issuing<'_> {
     }
 }
 
+/// A certificate, and whether it is pending.
+type Placed<'a> = (&'a Leaf, bool);
+
 /// What became of a certificate, or with `--check` would.
 #[derive(PartialEq)]
 enum Step {
@@ -210,12 +212,19 @@ enum Step {
     Issued,
 }
 
-/// Puts what belongs on the node at `at` into the document.
-fn place(document: &mut Document, at: usize, folder: &Folder, leaves: &[&Leaf]) -> Result<()> {
+/// Puts what belongs on the node at `at` into the document. With `check` a CA that is not
+/// there would have been made.
+fn place(
+    document: &mut Document,
+    at: usize,
+    folder: &Folder,
+    leaves: &[Placed],
+    check: bool,
+) -> Result<()> {
     let Some(node) = document.nodes.get(at) else { return Ok(()) };
     let settings = document.settings(node);
     let user = settings.user.as_str();
-    let file = |local: &Path, mode: &str, owner: &str| -> Result<File> {
+    let file = |local: &Path, mode: &str, owner: &str, pending: bool| -> Result<File> {
         let name = local.file_name().unwrap_or_default().to_string_lossy();
         Ok(File {
             path: format!("{}/{name}", settings.cert_dir),
@@ -224,18 +233,17 @@ fn place(document: &mut Document, at: usize, folder: &Folder, leaves: &[&Leaf]) 
             group: owner.into(),
             absent: false,
             content: None,
-            sha256: Some(disk::sha256_of(local)?),
+            sha256: if pending { None } else { Some(disk::sha256_of(local)?) },
             local: Some(folder.absolute(local)),
+            pending,
         })
     };
     let mut files = Vec::new();
     let ca = folder.ca().cert;
-    if ca.exists() {
-        files.push(file(&ca, "0644", "root")?);
-    }
-    for leaf in leaves {
-        files.push(file(&leaf.pair.cert, "0644", "root")?);
-        files.push(file(&leaf.pair.key, "0600", user)?);
+    files.push(file(&ca, "0644", "root", check && !ca.exists())?);
+    for (leaf, pending) in leaves {
+        files.push(file(&leaf.pair.cert, "0644", "root", *pending)?);
+        files.push(file(&leaf.pair.key, "0600", user, *pending)?);
     }
     let node = &mut document.nodes[at];
     node.set_user(settings.system_user());

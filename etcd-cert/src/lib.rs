@@ -53,6 +53,18 @@ enum Command {
     /// List when certificates expire; exit 1 when one is due for renewal
     Check(Check),
     /// Make the CA, or import your own, and issue nothing
+    ///
+    /// To replace a CA, in time: make another (`etcd-cert ca --pki new`), and put its
+    /// certificate before the old one's in pki/ca.crt (`cat new/ca.crt pki/ca.crt`). Run the
+    /// pipeline, so that every member trusts both, and give ca.crt to kube-apiserver. Copy
+    /// new/ca.key over pki/ca.key, and run the pipeline again: all certificates are issued
+    /// again. Take the old certificate out of pki/ca.crt, and run it once more, with
+    /// `etcd-push --replace-ca`.
+    ///
+    /// One that has expired is trusted by nobody: move pki away, and run the pipeline with
+    /// the version that the cluster runs, as `etcd-fetch v3.5.16`, with
+    /// `etcd-push --replace-ca`, and with `etcd-unit stop --lose-quorum` before
+    /// `etcd-unit start`.
     Ca(Ca),
 }
 

@@ -34,8 +34,8 @@ pub(crate) enum Fetched {
     Cached(Package),
     /// It is in the cache now.
     New(Package),
-    /// `--check`: it would be fetched; its size, where the mirror tells it.
-    Would(Option<u64>),
+    /// `--check`: it would be fetched; its size is 0 where the mirror does not tell it.
+    Would(Package),
 }
 
 /// An archive in the cache, found to be right.
@@ -50,6 +50,8 @@ pub(crate) struct Package {
     pub(crate) size_bytes: u64,
     /// The binaries in it.
     pub(crate) binaries: Vec<Binary>,
+    /// Whether it is not there yet, nor what is in it known.
+    pub(crate) pending: bool,
 }
 
 /// What is asked for.
@@ -124,7 +126,14 @@ impl Fetcher<'_> {
         let version = self.version.to_string();
         let remote = Remote { mirror: self.mirror, version: &version, file: &target.file };
         if self.run.check() {
-            return remote.size().map(Fetched::Would);
+            return Ok(Fetched::Would(Package {
+                arch: target.arch,
+                path,
+                sha256: expected,
+                size_bytes: remote.size()?.unwrap_or(0),
+                binaries: Vec::new(),
+                pending: true,
+            }));
         }
         let partial = disk::beside(&path);
         remote.bring(&partial, &expected)?;
@@ -162,7 +171,14 @@ impl Fetcher<'_> {
     fn package(&self, target: &Target, sha256: &str, binaries: Vec<Binary>) -> Result<Package> {
         let path = self.cache.path(&target.file);
         let size_bytes = size(&path)?;
-        Ok(Package { arch: target.arch, path, sha256: sha256.into(), size_bytes, binaries })
+        Ok(Package {
+            arch: target.arch,
+            path,
+            sha256: sha256.into(),
+            size_bytes,
+            binaries,
+            pending: false,
+        })
     }
 
     /// The SHA-256 that the archive in the cache must have: the pin, else what
@@ -236,6 +252,7 @@ impl Package {
             sha256: self.sha256.clone(),
             size_bytes: self.size_bytes,
             binaries: self.binaries.clone(),
+            pending: self.pending,
         })
     }
 }

@@ -50,6 +50,10 @@ pub struct Fetch {
     /// Use the newest release known to go with this Kubernetes, e.g. 1.33
     #[arg(long, value_name = "VERSION")]
     for_kubernetes: Option<Kubernetes>,
+    /// Without a version of the command line, the document or the cluster, fail instead
+    /// of using the newest 3.6
+    #[arg(long)]
+    no_default: bool,
     /// Fetch from here: a folder, or a URL of http, https or file, that holds
     /// vX.Y.Z/SHA256SUMS and vX.Y.Z/etcd-vX.Y.Z-linux-ARCH.tar.gz
     #[arg(
@@ -133,7 +137,7 @@ impl Tool for Fetch {
         let mut failed = false;
         for arch in &archs {
             match fetcher.fetch(*arch, pins.get(arch).map(String::as_str)) {
-                Ok(fetched) => packages.extend(report(&fetcher, *arch, fetched, reason)),
+                Ok(fetched) => packages.push(report(&fetcher, *arch, fetched, reason)),
                 // The other archives would find the mirror no better.
                 Err(error) if is_unreachable(&error) => return Err(error),
                 Err(error) => {
@@ -172,27 +176,30 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Error>().is_some_and(|error| error.exit == Exit::Unreachable)
 }
 
-/// Says what became of an archive, and gives it if it is in the cache.
-fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: Reason) -> Option<Package> {
+/// Says what became of an archive, and gives it.
+fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: Reason) -> Package {
     let Fetcher { run, version, mirror, .. } = fetcher;
     match fetched {
         Fetched::New(package) => {
             let size = DecimalBytes(package.size_bytes);
             let message = format!("{version} for {arch}: fetched {size} from {mirror}{reason}");
             run.report(ToolResult::changed(Code::Fetched, message));
-            Some(package)
+            package
         }
         Fetched::Cached(package) => {
             let size = DecimalBytes(package.size_bytes);
             let message = format!("{version} for {arch}: in the cache, {size}{reason}");
             run.report(ToolResult::unchanged(Code::Cached, message));
-            Some(package)
+            package
         }
-        Fetched::Would(size) => {
-            let size = size.map(|size| format!("{} ", DecimalBytes(size))).unwrap_or_default();
+        Fetched::Would(package) => {
+            let size = match package.size_bytes {
+                0 => String::new(),
+                size => format!("{} ", DecimalBytes(size)),
+            };
             let message = format!("{version} for {arch}: would fetch {size}from {mirror}{reason}");
             run.report(ToolResult::would_change(message));
-            None
+            package
         }
     }
 }

@@ -583,7 +583,7 @@ fn where_the_endpoints_come_from() {
             "ETCDCTL_COMMAND_TIMEOUT: \"5\": expected a duration, e.g. 5s",
         ),
         (
-            "ETCD_TOOLS_TIMEOUT",
+            "ETCD_TOOLS_HEALTH_TIMEOUT",
             "0",
             "invalid value '0' for '--timeout <SECONDS>': expected at least 1 second: \
              see etcd-health --help",
@@ -720,4 +720,28 @@ fn what_is_not_etcd() {
     assert!((1.0..2.0).contains(&start.elapsed().as_secs_f32()), "{:?}", start.elapsed());
     assert_eq!(stderr(&output), [format!("etcd-health: {slow}: no answer within 1.0 s")]);
     assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn a_variable_that_means_another_thing_to_each_tool_has_the_name_of_its_own() {
+    let asked = |variable: &str, value: &str| {
+        let mut command = tool(&["--endpoints", "ftp://x"]);
+        stderr(&command.env(variable, value).output().unwrap())
+    };
+    let refused = "etcd-health: \"ftp://x\": expected https://HOST:PORT".to_owned();
+    assert_eq!(
+        asked("ETCD_TOOLS_TIMEOUT", "0"),
+        [
+            "etcd-health: warning: ETCD_TOOLS_TIMEOUT: it meant another thing to each tool, and \
+             is not read any more: set ETCD_TOOLS_HEALTH_TIMEOUT"
+                .to_owned(),
+            refused.clone()
+        ]
+    );
+    // Of no other tool, and the one of all for what means the same to all.
+    assert_eq!(asked("ETCD_TOOLS_UNIT_TIMEOUT", "0"), [refused]);
+    for variable in ["ETCD_TOOLS_OUTPUT", "ETCD_TOOLS_HEALTH_OUTPUT"] {
+        let said = asked(variable, "yaml").concat();
+        assert!(said.starts_with("etcd-health: invalid value 'yaml' for '--output"), "{said}");
+    }
 }

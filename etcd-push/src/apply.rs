@@ -1,13 +1,11 @@
 //! What has to be done on a node, and the script that does it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
 use cluster::fit::Facts;
 use pipeline::document::{Binary, Directory, File, User};
 use pipeline::{Run, ToolResult};
 use remote::{Error, Input};
-use similar::TextDiff;
 
 use crate::manifest::{Manifest, WantedFile, WantedRelease, counted};
 use crate::stage::{Lines, Staged, grouped, split};
@@ -15,9 +13,6 @@ use crate::state::{Found, LARGE, State};
 
 /// Does what the plan on its stdin says.
 pub(crate) const SCRIPT: &str = include_str!("apply.sh");
-
-/// How long it may take to find the shortest difference between two texts.
-const DIFF_TIME: Duration = Duration::from_secs(1);
 
 /// The difference between what a node is to have and what it has.
 #[derive(Default)]
@@ -65,7 +60,7 @@ impl<'a> Plan<'a> {
                         plan.removed.push(&file.path);
                     }
                 }
-                Some(found) if found.sha256 == wanted.sha256 => {
+                Some(found) if !file.pending && found.sha256 == wanted.sha256 => {
                     if !found.has(&file.mode, &file.owner, &file.group) {
                         plan.files.push(wanted);
                         plan.attributes.insert(&file.path);
@@ -239,7 +234,7 @@ impl<'a> Plan<'a> {
             let verb = if state.found.contains_key(path) { "replace" } else { "write" };
             would(format!("would {verb} {path}"));
             if let (Some(new), Some(_)) = (&wanted.file.content, state.found.get(path)) {
-                run.detail(&diff(wanted.file, new, texts.get(path)));
+                run.detail(&diff(name, wanted.file, new, texts.get(path)));
             }
         }
         for path in &self.removed {
@@ -251,21 +246,15 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What is shown of a file that differs: `new` is to replace `old`, which the node gives
-/// only of a small file that others may read.
-fn diff(file: &File, new: &str, old: Option<&String>) -> String {
+/// What is shown of a file of `node` that differs: `new` is to replace `old`, which the node
+/// gives only of a small file that others may read.
+fn diff(node: &str, file: &File, new: &str, old: Option<&String>) -> String {
     let others_may_read = u32::from_str_radix(&file.mode, 8).is_ok_and(|mode| mode & 0o004 != 0);
-    let is_key = |text: &str| text.contains("PRIVATE KEY");
-    let old = match old {
-        _ if !others_may_read => return "(not shown: others may not read it)".into(),
-        Some(old) if !old.contains('\0') && !is_key(old) && !is_key(new) => old,
-        _ => return "(not shown: not a small text that others may read)".into(),
-    };
-    if new.len() as u64 > LARGE {
-        return "(too large to show)".into();
+    match old {
+        _ if !others_may_read => "(not shown: others may not read it)".into(),
+        Some(old) if new.len() as u64 <= LARGE => pipeline::diff(node, &file.path, old, new),
+        _ => "(not shown: not a small text that others may read)".into(),
     }
-    let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(old.as_str(), new);
-    diff.unified_diff().header(&file.path, &file.path).to_string()
 }
 
 impl WantedRelease<'_> {

@@ -73,7 +73,10 @@ impl Tool for Push {
                 "One file to all nodes, from a script:",
                 "etcd-push --file motd:/etc/motd:0644 nodes.txt > /dev/null",
             ),
-            ("What would change, as diffs:", "etcd-push --check cluster.json > /dev/null"),
+            (
+                "What would change, as diffs:",
+                "etcd-render cluster.json | etcd-push --check > /dev/null",
+            ),
         ]
     }
 
@@ -122,6 +125,7 @@ fn local_file(text: &str) -> Result<File, String> {
         content: None,
         local: Some(local),
         sha256: None,
+        pending: false,
     })
 }
 
@@ -140,6 +144,9 @@ fn refuses(run: &Run, lease: &Lease, of: &HashMap<&str, &Manifest<'_>>) -> bool 
     }
     refused
 }
+
+/// What would be done on a node, and the texts that are there.
+type Shown<'a> = (&'a Manifest<'a>, Plan<'a>, state::State, HashMap<String, String>);
 
 impl Push {
     async fn push(&self, run: &Run, manifests: &[Manifest<'_>]) -> Result<()> {
@@ -164,38 +171,50 @@ impl Push {
             return Ok(());
         };
         progress.label(format!("writing to {} nodes", manifests.len()));
-        fan_out(fleet.jobs(), lease.selected.iter().collect(), async |held: &Held| {
-            if let Some(manifest) = of.get(held.node.name.as_str()) {
-                self.finish(run, manifest, held, &fit).await;
-            }
+        let shown = fan_out(fleet.jobs(), lease.selected.iter().collect(), async |held: &Held| {
+            let manifest = of.get(held.node.name.as_str())?;
+            self.finish(run, manifest, held, &fit).await
         })
         .await;
         lease.release().await;
+        // Node by node, whichever was the first to answer.
+        for (manifest, plan, state, texts) in shown.into_iter().flatten() {
+            plan.show(run, manifest, &state, &texts);
+        }
         Ok(())
     }
 
-    async fn finish(&self, run: &Run, manifest: &Manifest<'_>, held: &Held<'_>, fit: &Allowed) {
+    /// Does what is to be done on a node. With `--check` nothing is done, and what there
+    /// would be is given, to be shown.
+    async fn finish<'a>(
+        &self,
+        run: &Run,
+        manifest: &'a Manifest<'a>,
+        held: &Held<'_>,
+        fit: &Allowed,
+    ) -> Option<Shown<'a>> {
         let name = &manifest.node.name;
         let done = async {
             let state = state::State::read(held.answers.get(1).map_or(&[], Vec::as_slice))?;
             let plan = Plan::new(manifest, &state, fit.facts(name))?;
+            let mut texts = HashMap::new();
             if self.common.check {
-                let texts = state.texts(&held.host, plan.differing()).await?;
-                plan.show(run, manifest, &state, &texts);
+                texts = state.texts(&held.host, plan.differing()).await?;
             } else if !plan.is_empty() {
                 let (size, input) = plan.input()?;
                 held.host.change(apply::SCRIPT, &[&size], &input, SILENCE).await?;
                 run.report(ToolResult::changed(Code::Pushed, plan.summary()).on(name));
             }
-            Ok(plan)
+            Ok((manifest, plan, state, texts))
         };
         match done.await {
-            Ok(plan) if plan.is_empty() => {
+            Ok((_, plan, ..)) if plan.is_empty() => {
                 let message = format!("{} already in place", manifest.count());
                 run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
-            Ok(_) => {}
+            Ok(shown) => return Some(shown).filter(|_| self.common.check),
             Err(error) => run.report(Error::on(&error, name)),
         }
+        None
     }
 }

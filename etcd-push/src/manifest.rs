@@ -6,7 +6,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd::layout;
-use pipeline::document::{Arch, Archive, Binary, Directory, File, Node, NodeSettings, Release};
+use pipeline::document::{
+    Arch, Archive, Binary, Directory, File, Node, NodeSettings, PENDING, Release,
+};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
@@ -47,6 +49,13 @@ pub(crate) struct WantedRelease<'a> {
 /// machine is found here, before any host is touched.
 pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
     let document = &run.document;
+    document.check_release()?;
+    let mut archives = document.release.iter().flat_map(|release| &release.archives);
+    let mut files = document.nodes.iter().flat_map(|node| &node.files);
+    if !run.check() && (archives.any(|a| a.pending) || files.any(|file| file.pending)) {
+        let what = format!("what is to be pushed was only {PENDING}");
+        return Err(Error::bad_input(what).into());
+    }
     let mut manifests = Vec::new();
     let mut problems = Vec::new();
     for node in run.nodes() {
@@ -79,7 +88,11 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
         manifests.push(Manifest { node, files, release });
     }
     if manifests.iter().all(|m| m.count_items() == 0) && problems.is_empty() {
-        problems.push("nodes: no files, folders, users or release to push".to_owned());
+        problems.push(
+            "nodes: no files, folders, users or release to push: put etcd-fetch, etcd-cert issue \
+             and etcd-render before this tool, or pass --file"
+                .to_owned(),
+        );
     }
     match problems.is_empty() {
         true => Ok(manifests),
@@ -127,12 +140,18 @@ fn wanted<'a>(file: &'a File, settings: &NodeSettings) -> Result<WantedFile<'a>,
     if let Some(why) = keeper(file, settings) {
         return Err(format!("{why}: leave it out"));
     }
-    let (sha256, size) = match (&file.content, &file.local) {
-        (Some(content), _) => (disk::sha256(content.as_bytes()), content.len() as u64),
-        (None, Some(local)) => of_local(file, Path::new(local))?,
-        (None, None) => (String::new(), 0),
+    let (sha256, size) = match &file.local {
+        // Whatever it will be, it is another than what is on the node.
+        Some(_) if file.pending => (String::new(), 0),
+        Some(local) => of_local(file, Path::new(local))?,
+        None => (sha256_of(file)?, file.content.as_ref().map_or(0, String::len) as u64),
     };
     Ok(WantedFile { file, sha256, size })
+}
+
+/// The SHA-256 of what `file` is to hold; empty where there is to be no file.
+fn sha256_of(file: &File) -> Result<String, String> {
+    file.wanted_sha256().map(Option::unwrap_or_default).map_err(|error| format!("{error:#}"))
 }
 
 /// The SHA-256 and the size in bytes of what `local` names for `file`. What is not what the
@@ -141,8 +160,7 @@ fn of_local(file: &File, local: &Path) -> Result<(String, u64), String> {
     let failed = |what: &str, error| format!("{}: {what}: {error}", local.display());
     let size = regular(local)?;
     if size > SMALL_BYTES {
-        let hashed = || disk::sha256_of(local).map_err(|error| format!("{error:#}"));
-        return Ok((file.sha256.clone().map_or_else(hashed, Ok)?, size));
+        return Ok((sha256_of(file)?, size));
     }
     let bytes = disk::read(local, SMALL_BYTES).map_err(|error| failed("reading", error))?;
     let sha256 = disk::sha256(&bytes);
@@ -179,9 +197,12 @@ fn release_of<'a>(
                 release.version
             )
         })?;
-    let size = regular(Path::new(&archive.local));
-    if size.map_err(|problem| format!("{problem}: run etcd-fetch again"))? != archive.size_bytes {
-        return Err(format!("{}: {OTHER}", archive.local));
+    if !archive.pending {
+        let size = regular(Path::new(&archive.local));
+        let size = size.map_err(|problem| format!("{problem}: run etcd-fetch again"))?;
+        if size != archive.size_bytes {
+            return Err(format!("{}: {OTHER}", archive.local));
+        }
     }
     let dir = layout::release_dir(&release.version, &archive.sha256);
     Ok(WantedRelease { version: &release.version, archive, dir, bin_dir })
@@ -298,7 +319,17 @@ mod tests {
             let content = (!absent).then(String::new);
             let (mode, owner) = ("0644".to_owned(), "root".to_owned());
             let (group, path) = (owner.clone(), path.to_owned());
-            File { path, mode, owner, group, absent, content, local: None, sha256: None }
+            File {
+                path,
+                mode,
+                owner,
+                group,
+                absent,
+                content,
+                local: None,
+                sha256: None,
+                pending: false,
+            }
         };
         let data = "it is in the folder of etcd's data, which is etcd's alone";
         for (path, why) in [

@@ -77,6 +77,8 @@ while read -r kind a b c; do
         at "$b/etcd"
         [ ! -e "$a" ] || [ -d "$a" ] || die "$a: a file is in the place of the folder: move it away"
         good=1
+        # Of an archive that is only announced no name is known.
+        if [ ! -x "$a/etcd" ]; then good=0; fi
         IFS=' '
         for name in $c; do
             if [ ! -x "$a/$name" ]; then good=0; fi

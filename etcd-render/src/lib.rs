@@ -117,15 +117,7 @@ fn version_of(document: &Document, given: Option<Version>) -> Result<Version> {
     };
     let cluster = known("cluster.version", cluster)?;
     let release = known("release.version", release)?;
-    if let (Some(cluster), Some(release)) = (cluster, release)
-        && cluster != release
-    {
-        return Err(Error::bad_input(format!(
-            "cluster.version: {cluster}, but the release that was fetched is {release}: \
-             run etcd-fetch again"
-        ))
-        .into());
-    }
+    document.check_release()?;
     match (cluster.or(release), given) {
         (Some(found), Some(given)) if found != given => Err(Error::usage(format!(
             "--etcd-version {given}: the document is for {found}: leave the flag out"
@@ -202,6 +194,7 @@ impl Rendered {
             content: Some(self.config),
             local: None,
             sha256: None,
+            pending: false,
         });
         node.set_unit(Unit {
             name: layout::UNIT.into(),

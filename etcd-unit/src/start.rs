@@ -1,6 +1,6 @@
 //! `install`, `start` and `restart`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use cluster::fit::Allowed;
@@ -11,7 +11,6 @@ use cluster::units::{
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
-use similar::TextDiff;
 
 use crate::{Unit, rolling};
 
@@ -247,6 +246,8 @@ struct Work {
     jobs: Changes,
     /// What is done to which unit, in the past tense and as it is said with `--check`.
     done: Vec<(&'static str, &'static str, String)>,
+    /// What would be changed in the text of which unit.
+    diffs: BTreeMap<String, String>,
 }
 
 impl Work {
@@ -304,16 +305,22 @@ impl Work {
         if state.file != right {
             self.changes.write(name, &unit.content);
             self.note("installed", "install", name);
-            if run.check() {
-                let (old, new) = (state.text(), &unit.content);
-                let diff = TextDiff::from_lines(&old, new);
-                let header = format!("{}: {name}", node.node.name);
-                run.detail(&diff.unified_diff().header(&header, &header).to_string());
+            if run.check() && state.file.is_some() && other_text {
+                let old = state.text() + "\n";
+                let diff = pipeline::diff(&node.node.name, &state.path(), &old, &unit.content);
+                self.diffs.insert(name.clone(), diff);
             }
         }
         let enablement = unit.enabled.filter(|enabled| *enabled != state.is_enabled());
         // Nothing becomes of enabling a unit without this section.
         let can_be = has_install_section(&unit.content);
+        if unit.enabled == Some(true) && !can_be {
+            let message = format!(
+                "{name}: enabled has no effect: the unit has no section [Install]: add one, e.g. \
+                 with WantedBy=multi-user.target, or leave enabled out"
+            );
+            run.report(ToolResult::warning(Code::NoEffect, message).on(&node.node.name));
+        }
         let enablement = enablement.filter(|enabled| !enabled || can_be);
         match enablement {
             Some(true) => {
@@ -354,6 +361,9 @@ impl Work {
         if run.check() {
             for (_, present, unit) in self.done {
                 run.report(ToolResult::would_change(format!("would {present} {unit}")).on(name));
+                if present == "install" {
+                    run.detail(self.diffs.get(&unit).map_or("", String::as_str));
+                }
             }
             return true;
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use clap::{ArgAction, Command, ValueEnum};
+use clap::{Arg, ArgAction, Command, ValueEnum};
 use etcd::Minor;
 use pipeline::{Code, Document, IN_WORDS, command};
 use tests::man::pages;
@@ -168,13 +168,18 @@ fn the_examples_are_command_lines_that_the_tools_take() {
 fn every_flag_has_its_environment_variable_but_those_that_accept_a_risk() {
     let mut count = 0;
     let mut in_words = BTreeSet::new();
-    for_each_command(commands(), &mut |command| {
+    let mut meanings = BTreeMap::new();
+    for_each_command_of(&mut |tool, command| {
         for arg in command.get_arguments() {
             let Some(long) = arg.get_long() else { continue };
             if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
                 continue;
             }
-            let name = format!("ETCD_TOOLS_{}", long.replace('-', "_").to_uppercase());
+            let flag = long.replace('-', "_").to_uppercase();
+            let names = [
+                format!("ETCD_TOOLS_{flag}"),
+                format!("ETCD_TOOLS_{}_{flag}", tool.trim_start_matches("etcd-").to_uppercase()),
+            ];
             let env = arg.get_env().map(|env| env.to_string_lossy().into_owned());
             if arg.get_help_heading() == Some(IN_WORDS) {
                 assert_eq!(env, None, "{} --{long}", command.get_name());
@@ -184,8 +189,12 @@ fn every_flag_has_its_environment_variable_but_those_that_accept_a_risk() {
             let risk =
                 ["accept-", "allow-", "discard-", "force", "lose-", "purge", "replace-", "skip-"];
             assert!(!risk.iter().any(|risk| long.starts_with(risk)), "--{long} has a variable");
-            assert_eq!(env, Some(name), "{} --{long}", command.get_name());
+            let env = env.unwrap_or_default();
+            assert!(names.contains(&env), "{} --{long}: {env}", command.get_name());
             count += 1;
+            let meaning = meaning(arg);
+            let known = meanings.entry(env.clone()).or_insert_with(|| meaning.clone());
+            assert_eq!(*known, meaning, "{env} means another thing to {}", command.get_name());
         }
     });
     for risk in ["allow-unsafe-version", "lose-quorum", "purge", "skip"] {
@@ -207,6 +216,54 @@ fn the_help_fits_80_columns_and_tells_the_exit_codes() {
     for mut command in commands() {
         let help = command.render_help().to_string();
         assert!(help.contains("  65  the input is not a valid document"), "{help}");
+    }
+}
+
+/// What a variable of the flag may be set to; where that are no words, what it does when it
+/// is not set, and without a value what it does when it is.
+fn meaning(arg: &Arg) -> String {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    if !arg.get_action().takes_values() {
+        return help;
+    }
+    let possible = arg.get_possible_values();
+    if !possible.is_empty() {
+        return possible.iter().map(|value| value.get_name()).collect::<Vec<_>>().join(" ");
+    }
+    let default = help.split_once("[default").map_or("", |(_, default)| default);
+    format!("{:?} {:?} {default}", arg.get_value_names(), arg.get_default_values())
+}
+
+#[test]
+fn every_variable_is_listed() {
+    let mut variables: BTreeMap<String, (String, BTreeSet<String>, String)> = BTreeMap::new();
+    for_each_command_of(&mut |tool, command| {
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let (Some(long), Some(env)) = (arg.get_long(), arg.get_env()) else { continue };
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let name = env.to_string_lossy().into_owned();
+            let row = variables.entry(name).or_insert((long.into(), BTreeSet::new(), help));
+            row.1.insert(tool.to_owned());
+        }
+    });
+    let mut table = String::from("| variable | flag | of | meaning |\n| --- | --- | --- | --- |\n");
+    let all = commands().len();
+    for (name, (long, tools, help)) in variables {
+        let of = match tools.len() == all {
+            true => "all".to_owned(),
+            false => tools.into_iter().collect::<Vec<_>>().join(", "),
+        };
+        let help = help.replace('\n', " ").replace('|', "\\|");
+        table += &format!("| `{name}` | `--{long}` | {of} | {help} |\n");
+    }
+    same_as_between("docs/variables.md", "variables", &table);
+}
+
+/// Calls `look` for each command of each tool, with the tool's name.
+fn for_each_command_of(look: &mut impl FnMut(&str, &mut Command)) {
+    for tool in commands() {
+        let name = tool.get_name().to_owned();
+        for_each_command(vec![tool], &mut |command| look(&name, command));
     }
 }
 

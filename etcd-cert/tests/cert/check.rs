@@ -1,3 +1,6 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::{Lab, NODES};
 
 /// The lines about the certificates of `NODES`, with `states` for those that
@@ -67,10 +70,15 @@ fn certificates_are_due_before_they_expire() {
 fn a_ca_is_due_before_it_expires() {
     let lab = Lab::issued();
     let expiry = lab.expiry("pki/ca.crt");
-    let line = format!("etcd-cert: CA: expires {expiry}, 3649 days left: replace it");
+    let line = format!(
+        "etcd-cert: CA: expires {expiry}, 3649 days left: replace it: see etcd-cert ca --help"
+    );
     lab.run(&["check", "--within", "4000d"], NODES).expect_line(1, &line);
     lab.expired_ca("pki/ca");
-    let line = format!("etcd-cert: CA: expired {}: replace it", lab.expiry("pki/ca.crt"));
+    let line = format!(
+        "etcd-cert: CA: expired {}: replace it: see etcd-cert ca --help",
+        lab.expiry("pki/ca.crt")
+    );
     lab.run(&["check"], NODES).expect_line(1, &line);
 }
 
@@ -123,4 +131,19 @@ fn an_empty_folder_has_nothing_to_check() {
         ],
     );
     assert!(!lab.path("pki").exists());
+}
+
+#[test]
+fn a_key_that_others_can_use_is_a_problem() {
+    let lab = Lab::issued();
+    for key in ["pki/ca.key", "pki/nodes/etcd-02/peer.key"] {
+        std::fs::set_permissions(lab.path(key), Permissions::from_mode(0o644)).unwrap();
+    }
+    let lets = "mode 0644 lets others use it: run etcd-cert issue";
+    let ca = format!("pki/ca.key: {lets}");
+    let peer = format!("pki/nodes/etcd-02/peer.key: {lets}");
+    let states = [("CA", ca.as_str()), ("etcd-02: peer certificate", &peer)];
+    assert_says(&lab, &[], 1, &lines(&lab, 364, &states));
+    assert_eq!(lab.issue(&[]).code, 0);
+    assert_says(&lab, &[], 0, &lines(&lab, 364, &[]));
 }

@@ -156,7 +156,7 @@ fn an_expired_ca_is_refused() {
     lab.copy("own.key", "pki/ca.key");
     lab.issue(&[]).expect_line(
         3,
-        &format!("etcd-cert: pki/ca.crt: expired {expired}: move pki away to start with a new CA"),
+        &format!("etcd-cert: pki/ca.crt: expired {expired}: replace it: see etcd-cert ca --help"),
     );
 }
 
@@ -194,7 +194,10 @@ fn an_adoption_that_was_cut_off_is_finished() {
 fn the_ca_key_is_only_missed_when_something_must_be_issued() {
     let lab = Lab::issued();
     lab.remove("pki/ca.key");
-    lab.issue(&[]).expect(0, &UNCHANGED);
+    let warning = "etcd-cert: warning: pki/ca.key: missing: restore it, or pass --ca-cert and \
+                   --ca-key: without it no certificate can be renewed";
+    lab.issue(&[]).expect(0, &[&[warning], &UNCHANGED[..]].concat());
+    lab.run(&["check"], NODES).expect_line(0, warning);
     lab.remove("pki/nodes/etcd-02/peer.crt");
     let before = lab.tree();
     let message = "etcd-cert: etcd-02: peer certificate cannot be issued: \
@@ -332,7 +335,7 @@ fn a_ca_that_is_soon_to_expire_is_warned_of() {
     let lab = Lab::new();
     let ran = lab.issue(&["--ca-validity", "20d"]);
     let line = format!(
-        "etcd-cert: warning: CA expires {}, 19 days left: replace it",
+        "etcd-cert: warning: CA expires {}, 19 days left: replace it: see etcd-cert ca --help",
         lab.expiry("pki/ca.crt")
     );
     ran.expect_line(0, &line);

@@ -4,9 +4,8 @@
 mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use pipeline::disk;
+use etcd::layout::UNIT_DIR;
 use pipeline::document::{File, Node, Unit, UnitStatus};
 use remote::{Error, Host, Query};
 
@@ -16,9 +15,6 @@ pub use etcd::layout::UNIT as ETCD;
 /// Says what a node has of the units that its stdin names, one a line; an empty
 /// line ends the list.
 const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
-
-/// Where the unit files are, and the folders of their drop-ins.
-const FOLDER: &str = "/etc/systemd/system";
 
 /// The clock readings are this exact, in seconds: /proc has hundredths.
 const CLOCK: f64 = 0.02;
@@ -301,26 +297,25 @@ impl UnitState {
             && !self.needs_reload()
     }
 
-    /// Whether it does one job, and has done it well since boot, whoever started it.
+    /// Whether it does one job and ends, and has not failed at it, whoever started it: of a
+    /// run that went well systemd need not know any more.
     pub fn has_succeeded(&self) -> bool {
-        let started = self.show("ExecMainStartTimestampMonotonic");
         self.show("Type") == "oneshot"
             && self.show("Result") == "success"
-            && !["", "0"].contains(&started)
+            && self.show("RemainAfterExit") != "yes"
     }
 
     /// Whether `files` hold drop-ins of it that are not on the node yet, or others there.
     pub fn drop_ins_differ(&self, files: &[File]) -> bool {
-        let folder = format!("{FOLDER}/{}.d/", self.name);
+        let folder = format!("{}.d/", self.path());
         let is_drop_in = |file: &&File| {
             let name = file.path.strip_prefix(&folder);
             name.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
         };
         files.iter().filter(is_drop_in).any(|file| {
-            let local = || disk::sha256_of(Path::new(file.local.as_deref()?)).ok();
-            let content = || Some(disk::sha256(file.content.as_deref()?.as_bytes()));
-            let wanted = content().or_else(local).filter(|_| !file.absent);
-            self.drop_ins.get(&file.path) != wanted.as_ref()
+            // What cannot be read here was an error of whoever would have put it there.
+            file.wanted_sha256()
+                .is_ok_and(|wanted| self.drop_ins.get(&file.path) != wanted.as_ref())
         })
     }
 
@@ -350,6 +345,11 @@ impl UnitState {
     /// The `ETCD_*` variables that the running process was started with.
     pub fn running(&self) -> &BTreeMap<String, String> {
         &self.running
+    }
+
+    /// The path of the unit file, whether there is one or not.
+    pub fn path(&self) -> String {
+        format!("{UNIT_DIR}/{}", self.name)
     }
 
     /// The text of the unit file; empty without one.

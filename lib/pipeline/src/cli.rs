@@ -47,13 +47,18 @@ pub struct Common {
     pub verbose: bool,
 }
 
+/// The flags that mean one thing to one tool and another to the next, each with whether the
+/// variable without the tool's name is read, too: what it says fits all of them.
+const PER_TOOL: [(&str, bool); 3] = [("offline", false), ("output", true), ("timeout", false)];
+
 /// The command line of a tool as it is parsed and documented: every long flag
 /// but those [`IN_WORDS`] has an environment variable `ETCD_TOOLS_…`, and the help
 /// ends with examples and, for the tool as a whole, the exit codes.
 pub fn command<T: Tool>() -> Command {
     let footer = format!(
         "Every flag that accepts no risk has an environment variable: ETCD_TOOLS_ and\n\
-         its name in capitals, e.g. ETCD_TOOLS_KEEP_GOING=1 for --keep-going.\n\n\
+         its name in capitals, e.g. ETCD_TOOLS_KEEP_GOING=1 for --keep-going. Of flags\n\
+         that differ between the tools it has the tool's name: ETCD_TOOLS_UNIT_TIMEOUT.\n\n\
          Exit codes:\n{}",
         exit::TABLE
     );
@@ -62,7 +67,35 @@ pub fn command<T: Tool>() -> Command {
     let global: Vec<_> = global.collect();
     let command = with_document::<T>(command, &global)
         .mut_arg("check", |check| check.visible_alias("dry-run").visible_short_alias('n'));
-    with_environment(command).term_width(80)
+    let tool = command.get_name().trim_start_matches("etcd-").to_owned();
+    with_environment(command, &tool).term_width(80)
+}
+
+/// The variables that are set and were once those of flags of `command`, and are not read
+/// any more; with those to set instead.
+pub(crate) fn retired(command: &Command) -> Vec<(String, String)> {
+    let tool = command.get_name().trim_start_matches("etcd-");
+    let retired = PER_TOOL.iter().filter(|(long, kept)| !kept && has_flag(command, long));
+    let names = retired.map(|(long, _)| (variable("", long), variable(tool, long)));
+    names.filter(|(old, _)| is_set(old)).collect()
+}
+
+fn has_flag(command: &Command, long: &str) -> bool {
+    command.get_arguments().any(|arg| arg.get_long() == Some(long))
+        || command.get_subcommands().any(|command| has_flag(command, long))
+}
+
+/// The variable of the flag `long`, where it differs between the tools that of `tool`.
+fn variable(tool: &str, long: &str) -> String {
+    let words = ["ETCD_TOOLS", tool, long];
+    let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    words.join("_").replace('-', "_").to_uppercase()
+}
+
+/// Whether the variable `name` is set. A Makefile exports variables that it leaves empty:
+/// the same as not set.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
 /// Ends the help of each command with its examples, and that of the tool with `footer` too.
@@ -123,21 +156,29 @@ pub(crate) fn document(mut matches: &ArgMatches) -> Option<&Path> {
     Some(path.as_path()).filter(|path| *path != Path::new("-"))
 }
 
-fn with_environment(command: Command) -> Command {
-    command.mut_args(environment_variable).mut_subcommands(with_environment)
+fn with_environment(command: Command, tool: &str) -> Command {
+    command
+        .mut_args(|arg| environment_variable(arg, tool))
+        .mut_subcommands(|command| with_environment(command, tool))
 }
 
-fn environment_variable(arg: Arg) -> Arg {
+fn environment_variable(arg: Arg, tool: &str) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
     let asks = matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
     if asks || arg.get_help_heading() == Some(IN_WORDS) {
         return arg;
     }
-    let name = OsString::from(format!("ETCD_TOOLS_{}", long.replace('-', "_").to_uppercase()));
-    // A Makefile exports variables that it leaves empty: the same as not set.
+    let plain = variable("", long);
+    let name = match PER_TOOL.iter().find(|(flag, _)| *flag == long) {
+        None => plain,
+        Some((_, kept)) => {
+            let own = variable(tool, long);
+            if *kept && is_set(&plain) && !is_set(&own) { plain } else { own }
+        }
+    };
     let arg = match std::env::var_os(&name) {
         Some(value) if value.is_empty() => arg,
-        _ => arg.env(name).hide_env(true),
+        _ => arg.env(OsString::from(name)).hide_env(true),
     };
     match arg.get_action() {
         ArgAction::SetTrue => arg.value_parser(FalseyValueParser::new()),

@@ -12,13 +12,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ToolResult;
+use crate::{Error, ToolResult, disk};
 
 /// The `apiVersion` of the documents that these tools read and write.
 pub const API_VERSION: &str = "etcd-tools/v1";
@@ -287,6 +288,28 @@ pub struct File {
     /// The SHA-256 that the file `local` must have, in hex. Without it, it is pushed as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Whether `local` is only announced: a run of an earlier stage without `--check` would
+    /// write it, and what will be in it is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+}
+
+/// What is said of what is pending where it would be needed.
+pub const PENDING: &str =
+    "announced by a run with --check: run the stages before this one without it, too";
+
+impl File {
+    /// The SHA-256, in hex, of what the node is to have; nothing where there is to be no
+    /// file. Without one in the document the file of this machine is read, and an error is
+    /// one of that.
+    pub fn wanted_sha256(&self) -> anyhow::Result<Option<String>> {
+        match (&self.content, &self.local, &self.sha256) {
+            (Some(content), ..) => Ok(Some(disk::sha256(content.as_bytes()))),
+            (None, Some(_), Some(sha256)) => Ok(Some(sha256.clone())),
+            (None, Some(local), None) => disk::sha256_of(Path::new(local)).map(Some),
+            (None, None, _) => Ok(None),
+        }
+    }
 }
 
 /// A systemd unit, in `/etc/systemd/system`.
@@ -351,6 +374,10 @@ pub struct Archive {
     pub size_bytes: u64,
     /// The binaries in it, keyed by `name`.
     pub binaries: Vec<Binary>,
+    /// Whether it is only announced: a run of etcd-fetch without `--check` would download
+    /// it, and what is in it is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
 }
 
 /// A binary of a release.
@@ -599,6 +626,22 @@ impl Document {
     /// The cluster's token.
     pub fn token(&self) -> &str {
         self.cluster.as_ref().and_then(|c| c.token.as_deref()).unwrap_or("k8s-etcd-cluster")
+    }
+
+    /// An error where the release that was fetched is not the version of the cluster.
+    pub fn check_release(&self) -> Result<(), Error> {
+        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
+        let release = self.release.as_ref().map(|release| release.version.as_str());
+        let number = |version: &str| version.trim_start_matches('v').to_owned();
+        match (cluster, release) {
+            (Some(cluster), Some(release)) if number(cluster) != number(release) => {
+                Err(Error::bad_input(format!(
+                    "cluster.version: {cluster}, but the release that was fetched is {release}: \
+                     run etcd-fetch again"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The settings of `node`: its own, else the cluster's, else the defaults.

@@ -8,6 +8,7 @@
 mod cli;
 #[cfg(test)]
 mod damaged;
+mod diff;
 pub mod disk;
 pub mod document;
 mod error;
@@ -28,6 +29,7 @@ mod units;
 mod validate;
 
 pub use cli::{Common, IN_WORDS, command};
+pub use diff::diff;
 pub use document::Document;
 pub use error::Error;
 pub use exit::{Exit, TABLE as EXIT_CODES};

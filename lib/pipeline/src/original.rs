@@ -207,6 +207,7 @@ mod tests {
             sha256: "1".repeat(64),
             size_bytes: 7,
             binaries: document.release.as_ref().unwrap().archives[0].binaries.clone(),
+            pending: false,
         };
         document.release = Some(Release {
             version: "v3.6.14".into(),
@@ -230,6 +231,7 @@ mod tests {
                 content: None,
                 local: Some("/key".into()),
                 sha256: Some("2".repeat(64)),
+                pending: false,
             };
             node.set_file(file("/new"));
             node.set_file(file("/etc/etcd/etcd.conf"));

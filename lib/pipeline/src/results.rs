@@ -69,7 +69,7 @@ pub enum Code {
     NoMemberList,
     /// a certificate is due for renewal
     Due,
-    /// a certificate is missing
+    /// a certificate, or the key of the CA, is missing
     Missing,
     // Errors: snapshots
     /// a snapshot is damaged, truncated or not one at all
@@ -181,7 +181,7 @@ pub enum Code {
     RevisionsGoBack,
     /// a member is not a node of the document
     UnknownMember,
-    /// a setting has no effect on a member that has data
+    /// a setting has no effect, as on a member that has data
     NoEffect,
     /// something of an earlier deployment stays on a node
     LeftBehind,
@@ -322,7 +322,7 @@ pub struct ToolResult {
 }
 
 /// Codes of errors that are an answer, not a failure.
-const ANSWERS: [Code; 3] = [Code::Due, Code::Unhealthy, Code::BrokenSnapshot];
+const ANSWERS: [Code; 4] = [Code::Due, Code::Exposed, Code::Unhealthy, Code::BrokenSnapshot];
 
 impl ToolResult {
     fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {

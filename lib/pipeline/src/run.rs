@@ -239,6 +239,10 @@ fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
             return Exit::Usage;
         }
     };
+    for (old, new) in cli::retired(&command) {
+        let why = "it meant another thing to each tool, and is not read any more";
+        terminal::say(&format!("{name}: warning: {old}: {why}: set {new}"));
+    }
     let mut run = match start(name, &tool, cli::document(&matches)) {
         Ok(run) => run,
         Err(error) => {

@@ -313,6 +313,9 @@ impl Problems {
             (None, None, _) => self.add(path, "neither content, local nor absent: expected one"),
             (Some(_), None, Some(_)) => self.add(path, "sha256 belongs to local, not to content"),
         }
+        if file.pending && (file.local.is_none() || file.sha256.is_some()) {
+            self.add(path, "pending belongs to local without sha256");
+        }
         if let Some(sum) = &file.sha256 {
             self.sha256(path, sum);
         }

@@ -3,9 +3,12 @@
 
 mod access;
 mod backup;
+mod ca;
+mod check;
 mod deploy;
 mod faults;
 mod fit;
+mod guide;
 mod health;
 mod killed;
 mod member;

@@ -203,6 +203,24 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
     )
     .ok();
 
+    // A group of the user's name that is there is the user's.
+    lab.on("etcd-01", "groupadd --gid 4242 kv");
+    lab.bash("jq '.nodes[].users = [{name: \"kv\", home: \"/srv\"}] | del(.results)' owner.json | etcd-push")
+        .ok();
+    assert_eq!(lab.on("etcd-01", "id -gn kv; id -g kv"), "kv\n4242\n");
+
+    // Nothing is put in the place of what is mounted.
+    lab.on("etcd-01", "touch /etc/mounted; mount --bind /etc/hostname /etc/mounted");
+    let files = json!([{"path": "/etc/mounted", "mode": "0644", "content": "x"}]);
+    lab.write("mounted.json", &document(1, &files, &json!([])));
+    for command in ["etcd-push --check", "etcd-push"] {
+        lab.bash(&format!("{command} < mounted.json")).exits(3).says(
+            "etcd-push: etcd-01: /etc/mounted: a mount point, which no file can be put in place \
+             of: unmount it, or leave the file out",
+        );
+    }
+    lab.on("etcd-01", "umount /etc/mounted");
+
     // What is no regular file is not read.
     lab.bash("mkfifo pipe").ok();
     for local in ["pipe", "/dev/zero"] {

@@ -151,7 +151,11 @@ fn deploy_asks_and_teardown_asks_twice() {
 #[test]
 fn make_has_a_target_for_each_job() {
     let lab = Lab::with_nodes(3);
-    let fragment = script("etcd.mk");
+    // Where the tools were checked out to, with what make and a shell may trip over.
+    let folder = lab.folder.path().join("check it's out");
+    fs::create_dir(&folder).unwrap();
+    lab.run("cp", &["-r", &script(""), &folder.display().to_string()]).ok();
+    let fragment = "check\\ it's\\ out/scripts/etcd.mk";
     let own = "own:\n\t@echo own\nETCD_TOOLS_JOBS = no number\n";
     let makefile = |rest: &str| {
         let list = "ETCD_NODES = list of nodes.txt";
@@ -169,11 +173,23 @@ fn make_has_a_target_for_each_job() {
     );
     lab.write("Makefile", &makefile(""));
 
+    // Without a version nothing new is made of fresh hosts.
+    let ran = make("etcd-deploy ETCD_VERSION=").exits(2);
+    assert!(
+        ran.stderr.starts_with(
+            "etcd-fetch: no version is given, and no member says which one runs: pass one, in a \
+             Makefile as ETCD_VERSION, e.g. v3."
+        ),
+        "{}",
+        ran.stderr
+    );
     // A fresh host is a difference; so is one that only an early stage sees.
     make("etcd-check").exits(2).says("etcd-push: etcd-01: would write /etc/etcd/etcd.conf");
     assert_eq!(on_hosts(&lab, "/usr/local/lib"), vec![""; 3]);
-    assert_eq!(make("etcd-deploy").ok().stdout.matches(" healthy ").count(), 3);
-    make("etcd-check").ok();
+    // With -j, too, one after the other.
+    let ran = make("-j8 etcd-deploy etcd-health etcd-cert-check").ok();
+    assert_eq!(ran.stdout.matches(" healthy ").count(), 6, "{}", ran.stdout);
+    make("etcd-check ETCD_VERSION=").ok();
     lab.on("etcd-02", "chmod 600 /etc/etcd/etcd.conf");
     let would = "etcd-push: etcd-02: would set /etc/etcd/etcd.conf to mode 0644, owner root:root";
     make("etcd-check").exits(2).says(would);

@@ -138,14 +138,32 @@ fn any_units_converge() {
     let before = lab.on(HOST, state);
     let expected = "x\nactive active active active active enabled\nMainPID=";
     assert!(before.starts_with(expected), "{before}");
-    let as_it_is = "etcd-unit: web: job.service, other.service, once.service, nap@.service, \
+    let as_it_is = "etcd-unit: web: warning: static.service: enabled has no effect: the unit has no \
+                    section [Install]: add one, e.g. with WantedBy=multi-user.target, or leave \
+                    enabled out\n\
+                    etcd-unit: web: job.service, other.service, once.service, nap@.service, \
                     hand.service installed as configured; job.timer, night.timer, \
                     nap@1000.service, static.service, own.service running as configured\n";
     assert_eq!(lab.bash("etcd-unit start < document.json").ok().stderr, as_it_is);
     lab.bash("etcd-unit restart --unit hand.service < document.json").ok();
     assert_eq!(lab.on(HOST, state), before);
     let ran = lab.bash("etcd-unit status -o table < document.json").ok();
-    ran.says("etcd-unit: web: hand.service is inactive (dead): it need not run all the time");
+    let ran =
+        ran.says("etcd-unit: web: hand.service is inactive (dead): it need not run all the time");
+    ran.says("etcd-unit: web: once.service is inactive (dead): it need not run all the time");
+    // One that does a job is well if its last run was, whoever started it.
+    let seldom = |command: &str| {
+        let unit = service("Type=oneshot\n", command);
+        let path = "/etc/systemd/system/seldom.service";
+        let run = "systemctl daemon-reload; systemctl start seldom 2>/dev/null || true";
+        lab.on(HOST, &format!("printf '{}' > {path}; {run}", unit.replace('\n', "\\n")));
+        lab.bash("etcd-unit status --unit seldom.service < document.json")
+    };
+    seldom("/bin/true")
+        .ok()
+        .says("etcd-unit: web: seldom.service is inactive (dead): it need not run all the time");
+    seldom("/bin/false").exits(1).says("etcd-unit: web: seldom.service is failed (failed)");
+    lab.on(HOST, "rm /etc/systemd/system/seldom.service; systemctl daemon-reload");
     // One that is at work goes on with what it was started with.
     lab.on(HOST, "systemctl start hand");
     let pid = lab.on(HOST, "systemctl show hand -p MainPID");
@@ -184,7 +202,7 @@ fn any_units_converge() {
     let environment = "tr '\\0' '\\n' < /proc/$(systemctl show own -p MainPID --value)/environ | grep ^A=; \
                        cat /root/once; wc -l < /root/job";
     assert_eq!(lab.on(HOST, environment), "A=1\nx\nx\n1\n");
-    assert_eq!(lab.bash("etcd-unit start < files.json").ok().stderr.lines().count(), 1);
+    assert_eq!(lab.bash("etcd-unit start < files.json").ok().stderr.lines().count(), 2);
 
     // One that ends at once, or a moment after, has not been started.
     let broken = |more: &str, command: &str| {

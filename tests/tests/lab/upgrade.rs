@@ -153,7 +153,7 @@ fn through_all_minor_versions_and_back_under_a_client_that_writes() {
                   /run/systemd/system/etcd.service.d/broken.conf; systemctl daemon-reload";
     lab.on_all(&HOSTS, &broken.replace("NEW", v3_5));
     let failed = lab.bash(&format!(
-        "ETCD_TOOLS_TIMEOUT=10 {}/scripts/upgrade --yes nodes.txt {v3_5}",
+        "ETCD_TOOLS_UNIT_TIMEOUT=10 {}/scripts/upgrade --yes nodes.txt {v3_5}",
         repository().display()
     ));
     let line = |start: &str| {

@@ -63,6 +63,8 @@ impl Fit<'_> {
             results.extend(self.version());
         }
         if concerned && results.is_empty() && matches!(self.purpose, Purpose::Push { .. }) {
+            let nodes = self.document.nodes.iter().filter(|node| selected(node));
+            results.extend(nodes.flat_map(|node| self.unknown_variables(node)));
             results.extend(self.warnings());
         }
         results
@@ -87,13 +89,18 @@ impl Fit<'_> {
         self.document.nodes.iter().find(|node| !answered(node))
     }
 
-    /// What keeps the members from the version that is wanted: steps between versions that
-    /// etcd does not support, and alarms, which a step would not clear.
-    fn version(&self) -> Vec<ToolResult> {
+    /// The version that the document says the cluster is to run.
+    fn wanted_version(&self) -> Option<Version> {
         let document = self.document;
         let cluster = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
         let wanted = document.release.as_ref().map(|release| release.version.as_str()).or(cluster);
-        let Some(Ok(wanted)) = wanted.map(str::parse::<Version>) else { return Vec::new() };
+        wanted?.parse().ok()
+    }
+
+    /// What keeps the members from the version that is wanted: steps between versions that
+    /// etcd does not support, and alarms, which a step would not clear.
+    fn version(&self) -> Vec<ToolResult> {
+        let Some(wanted) = self.wanted_version() else { return Vec::new() };
         let running: Vec<_> = self
             .facts
             .iter()
@@ -153,6 +160,26 @@ impl Fit<'_> {
         let said = facts.binaries.get(&format!("{}/etcd", settings.bin_dir))?;
         let version = said.strip_prefix(SAYS_VERSION)?.parse().ok();
         version.filter(|_| facts.has_data(&self.place(node, facts)))
+    }
+
+    /// The variables of the configuration that the document brings for `node` of which etcd
+    /// takes no notice, besides those of its settings, of which etcd-render has warned.
+    fn unknown_variables(&self, node: &Node) -> Vec<ToolResult> {
+        let minor = self.wanted_version().map(Version::minor).filter(|minor| minor.is_known());
+        let Some(minor) = minor else { return Vec::new() };
+        let own = self.document.settings(node).env;
+        let wanted = environment::wanted(self.document, node).into_iter();
+        let wanted =
+            wanted.filter(|(name, _)| name.starts_with("ETCD_") && !own.contains_key(name));
+        let unknown = wanted.filter_map(|(name, set)| {
+            let advice = etcd::settings::instead_of_unknown(&name, minor)?;
+            let message = format!(
+                "{}: {name}: unknown to etcd {minor}, which ignores it: {advice}",
+                set.source
+            );
+            Some(ToolResult::warning(Code::UnknownVariable, message).on(&node.name))
+        });
+        unknown.collect()
     }
 
     fn warnings(&self) -> Vec<ToolResult> {
@@ -305,12 +332,21 @@ impl<'a> NodeFit<'a> {
             ("ETCD_DATA_DIR", Some(&settings.data_dir)),
             ("ETCD_WAL_DIR", wal.as_ref()),
         ];
+        // Read at the first start only, and then of all members the same.
+        let members = settings.initial_cluster.clone();
+        let members = members.unwrap_or_else(|| self.fit.document.initial_cluster());
+        let token = self.fit.document.token().to_owned();
+        let first = [("ETCD_INITIAL_CLUSTER", &members), ("ETCD_INITIAL_CLUSTER_TOKEN", &token)];
+        let first = first.into_iter().filter(|(name, _)| wanted.contains_key(*name));
+        let first = first.filter(|_| !self.has_log()).map(|(name, value)| (name, Some(value)));
         let config = layout::config_file(&settings.config_dir);
-        let differs = own.into_iter().filter_map(|(name, value)| {
+        let in_order =
+            |value: &String| value.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
+        let differs = own.into_iter().chain(first).filter_map(|(name, value)| {
             let set = wanted.get(name).map(|set| &set.value);
             let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
             let (is, expected) = (shown(set), shown(value));
-            (set != value).then(|| {
+            (set.map(in_order) != value.map(in_order)).then(|| {
                 format!(
                     "{config}: the document's own has {is} for {name}, and must have {expected}: \
                      run etcd-render again, with a template that sets it so"
@@ -718,6 +754,8 @@ impl<'a> NodeFit<'a> {
         let file = self.node.files.iter().find(|file| file.path == path)?;
         let new = match (&file.content, &file.local) {
             (Some(content), _) => content.clone().into_bytes(),
+            // A new one, of which nothing is known but that it is new.
+            (None, Some(_)) if file.pending => Vec::new(),
             (None, Some(local)) => std::fs::read(local).ok()?,
             (None, None) => Vec::new(),
         };

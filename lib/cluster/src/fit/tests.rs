@@ -33,6 +33,7 @@ fn text_file(path: &str, content: String) -> pipeline::document::File {
         content: Some(content),
         local: None,
         sha256: None,
+        pending: false,
     }
 }
 
@@ -967,5 +968,43 @@ fn a_configuration_of_another_member_is_not_pushed() {
             &why("nothing", "ETCD_NAME", "etcd-02"),
             &why("nothing", "ETCD_DATA_DIR", "/var/lib/etcd"),
         ],
+    );
+    // What is read at the first start only matters before it.
+    let others = "ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\n\
+                  ETCD_INITIAL_CLUSTER=etcd-02=https://192.168.1.101:2380\n\
+                  ETCD_INITIAL_CLUSTER_TOKEN=k8s-etcd-cluster\n";
+    found(config(others), &[]);
+    let members = "etcd-01=https://192.168.1.100:2380,etcd-02=https://192.168.1.101:2380,\
+                   etcd-03=https://192.168.1.102:2380";
+    found(
+        |w| {
+            w.wipe(1);
+            config(others)(w);
+        },
+        &[&why("etcd-02=https://192.168.1.101:2380", "ETCD_INITIAL_CLUSTER", members)],
+    );
+}
+
+#[test]
+fn what_etcd_would_ignore_of_a_configuration_is_said() {
+    let version = |w: &mut World, version: &str| {
+        let cluster = pipeline::document::Cluster::default();
+        w.document.cluster =
+            Some(pipeline::document::Cluster { version: Some(version.into()), ..cluster });
+        let text = "ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\nETCD_QUOTA_BACKEND_BYTE=1\n\
+                    ETCD_ENABLE_V2=true\nHOME=/\n";
+        w.node(1).set_file(text_file("/etc/etcd/etcd.conf", text.into()));
+    };
+    let line = "etcd-02: warning: /etc/etcd/etcd.conf: ETCD_QUOTA_BACKEND_BYTE: unknown to etcd \
+                3.5, which ignores it: check the name";
+    found(|w| version(w, "v3.5.33"), &[line]);
+    // Of those of its settings etcd-render has warned.
+    found(
+        |w| {
+            version(w, "v3.5.33");
+            let name = "ETCD_QUOTA_BACKEND_BYTE".to_owned();
+            w.node(1).settings.env = [(name, "1".to_owned())].into();
+        },
+        &[],
     );
 }

@@ -4,7 +4,7 @@ echo "clock$tab$(date +%s.%N)$tab$(cut -d ' ' -f 1 /proc/uptime)$tab$(getconf CL
 # Every line of a file, with or without a newline at its end.
 lines() { { cat -- "$2"; echo; } | sed "s/^/$1$tab/"; }
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
+full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit
