@@ -80,7 +80,7 @@ impl<'a> Plan<'a> {
         if let Some(release) = &manifest.release {
             if !state.release
                 || release.is_damaged(state)
-                || facts.is_some_and(|facts| facts.is_broken(&release.etcd()))
+                || facts.is_some_and(|facts| facts.is_broken(&release.etcd(), release.version))
             {
                 plan.release = Some(release);
             }

@@ -5,13 +5,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-use etcd::Version;
 use etcd::quorum::quorum;
 use futures::future::join_all;
 use pipeline::document::{self, Health, Member};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Alarm, Endpoint, Error, compare};
+use crate::{Alarm, Endpoint, Error, compare, wire};
 
 /// How long [`wait_healthy`] waits between two probes.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -150,13 +149,7 @@ impl ClusterProbe {
     /// when it is not.
     pub fn downgrade(&self) -> Option<String> {
         let mut endpoints = self.health.endpoints.iter();
-        let target = endpoints.find_map(|endpoint| endpoint.downgrade_target.as_deref())?;
-        let target =
-            target.parse().map_or_else(|_| target.into(), |v: Version| v.minor().to_string());
-        Some(format!(
-            "a downgrade to {target} is enabled: complete it with scripts/upgrade, or take it back: \
-             `etcd-maintain downgrade cancel`"
-        ))
+        endpoints.find_map(|endpoint| endpoint.downgrade_target.as_deref()).map(wire::downgrade)
     }
 
     /// In one line, why it cannot be told who the members are, and what to do.

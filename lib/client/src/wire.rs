@@ -45,6 +45,23 @@ pub struct Status {
     pub alarms: Vec<Alarm>,
 }
 
+impl Status {
+    /// In one line, to which version the cluster is being downgraded, and what to do; absent
+    /// when it is not, and where a member of 3.5 or older cannot tell.
+    pub fn downgrade(&self) -> Option<String> {
+        self.downgrade_target.as_deref().map(downgrade)
+    }
+}
+
+/// What is said of a downgrade to `target` that is enabled.
+pub(crate) fn downgrade(target: &str) -> String {
+    let target = target.parse().map_or_else(|_| target.into(), |v: Version| v.minor().to_string());
+    format!(
+        "a downgrade to {target} is enabled: complete it with scripts/upgrade, or take it back: \
+         `etcd-maintain downgrade cancel`"
+    )
+}
+
 /// The minor version that a member's data is ready for after etcd's own downgrade to it was
 /// enabled: the `target` of the downgrade, when the version of the data's format, `storage`,
 /// is down to it.

@@ -113,8 +113,20 @@ impl Fit<'_> {
             let result = ToolResult::error(Code::Mismatch, refusal.to_string());
             return from.map(|(node, _)| result.on(&node.name)).into_iter().collect();
         }
-        let other = running.iter().map(|(_, version)| *version).find(|from| *from != wanted);
-        other.map(|from| self.alarms(from, wanted)).unwrap_or_default()
+        let mut versions = running.iter().map(|(_, version)| *version);
+        let older = versions.clone().find(|from| from.minor() < wanted.minor());
+        let other = versions.find(|from| *from != wanted);
+        let refusals = older.and_then(|from| self.downgrading(from, wanted)).into_iter();
+        refusals.chain(other.iter().flat_map(|from| self.alarms(*from, wanted))).collect()
+    }
+
+    /// That the cluster is being downgraded, a reason not to go up from one minor version to
+    /// another.
+    fn downgrading(&self, from: Version, to: Version) -> Option<ToolResult> {
+        self.cluster.replies.iter().find_map(|(node, reply)| {
+            let message = format!("{from} → {to}: {}", reply.downgrade()?);
+            Some(ToolResult::error(Code::Mismatch, message).on(node))
+        })
     }
 
     /// The alarms that are raised, each a reason not to go from one version to another.
@@ -805,8 +817,11 @@ impl<'a> NodeFit<'a> {
         }
         let path = format!("{}/etcd", self.settings.bin_dir);
         let said = self.facts.binaries.get(&path)?;
-        if said.starts_with(SAYS_VERSION) {
-            return None;
+        if let Some(version) = said.strip_prefix(SAYS_VERSION) {
+            let release = &self.fit.document.release.as_ref()?.version;
+            let says = format!("v{version}");
+            let other = (says != *release).then_some(says)?;
+            return Some(format!("{path} is {other}, not {release}: run etcd-push again"));
         }
         // The shell that the C library tries on what the kernel refuses prints its bytes.
         let plain = said.chars().all(|c| c == ' ' || c.is_ascii_graphic());

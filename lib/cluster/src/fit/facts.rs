@@ -165,10 +165,11 @@ impl Facts {
         Some(())
     }
 
-    /// Whether the binary `path` is there and does not run as etcd: it is damaged,
-    /// or of another architecture.
-    pub fn is_broken(&self, path: &str) -> bool {
-        self.binaries.get(path).is_some_and(|said| !said.starts_with(SAYS_VERSION))
+    /// Whether the binary `path` is there and does not run as etcd of `version`, e.g.
+    /// `v3.6.16`: it is damaged, of another architecture, or that of another release.
+    pub fn is_broken(&self, path: &str, version: &str) -> bool {
+        let is = |said: &String| said.strip_prefix(SAYS_VERSION) == version.strip_prefix('v');
+        self.binaries.get(path).is_some_and(|said| !is(said))
     }
 
     /// The version that etcd's unit runs, where it runs and its version is known.

@@ -211,6 +211,10 @@ fn no_other_version_while_an_alarm_is_raised() {
     let release = |w: &mut World, version: &str| {
         let release = format!(r#"{{"version": "{version}", "archives": []}}"#);
         w.document.release = serde_json::from_str(&release).unwrap();
+        for at in 0..3 {
+            let says = version.replace('v', "etcd Version: ");
+            w.facts(at).binaries.insert("/usr/local/bin/etcd".into(), says);
+        }
     };
     let line = "alarm CORRUPT: its data differs from that of the other members: remove the member \
                 and add it again: v3.5.33 → v3.5.32 only after that";
@@ -719,7 +723,7 @@ fn an_etcd_of_others_is_left_alone() {
 
 #[test]
 fn versions_go_in_steps() {
-    let to = |version: &'static str| {
+    let wanted = |version: &'static str| {
         move |w: &mut World| {
             w.document.cluster = Some(pipeline::document::Cluster {
                 version: Some(version.into()),
@@ -727,21 +731,21 @@ fn versions_go_in_steps() {
             });
         }
     };
-    found(to("v3.6.16"), &[]);
+    found(wanted("v3.6.16"), &[]);
     let refused = "etcd-01: v3.5.33 → v3.4.23: etcd 3.4 cannot read the data of 3.5: keep 3.5, \
                    or restore a snapshot that etcd 3.4 took";
-    found(to("v3.4.23"), &[refused]);
+    found(wanted("v3.4.23"), &[refused]);
     // Nobody runs: what lies there was written by the binary that is installed.
     found(
         |w| {
             w.down();
-            to("v3.4.23")(w);
+            wanted("v3.4.23")(w);
         },
         &[refused],
     );
     found(
         |w| {
-            to("v3.6.16")(w);
+            wanted("v3.6.16")(w);
             w.cluster.replies.get_mut("etcd-02").unwrap().version = "3.5.16".into();
         },
         &["etcd-02: v3.5.16 → v3.6.16: every member must run v3.5.32 or later first: upgrade \
@@ -756,6 +760,30 @@ fn versions_go_in_steps() {
         &["etcd-02: /usr/local/bin/etcd does not run on this host (timeout: failed to run \
            command): run etcd-push again"],
     );
+    let release = |w: &mut World| {
+        w.purpose = START;
+        let binary = "/usr/local/bin/etcd";
+        w.facts(1).binaries.insert(binary.into(), "etcd Version: 3.5.16".into());
+        w.document.release =
+            Some(pipeline::document::Release { version: "v3.5.33".into(), archives: Vec::new() });
+        assert!(w.facts(1).is_broken(binary, "v3.5.33"));
+        assert!(!w.facts(1).is_broken(binary, "v3.5.16"));
+    };
+    found(release, &["etcd-02: /usr/local/bin/etcd is v3.5.16, not v3.5.33: run etcd-push again"]);
+    // Nobody goes up while the cluster is being brought down; within a minor version one may.
+    let downgrading = |to: &'static str| {
+        move |w: &mut World| {
+            w.cluster.replies.values_mut().for_each(|reply| reply.version = "3.6.16".into());
+            w.cluster.replies.get_mut("etcd-02").unwrap().downgrade_target = Some("3.5.0".into());
+            wanted(to)(w);
+        }
+    };
+    found(
+        downgrading("v3.7.3"),
+        &["etcd-02: v3.6.16 → v3.7.3: a downgrade to 3.5 is enabled: complete it with \
+           scripts/upgrade, or take it back: `etcd-maintain downgrade cancel`"],
+    );
+    found(downgrading("v3.6.12"), &[]);
 }
 
 #[test]
