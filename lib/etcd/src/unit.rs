@@ -22,6 +22,9 @@ pub struct Setting {
     pub value: String,
     /// The path of the file that sets it.
     pub source: String,
+    /// Where it is a flag, the path of the file that sets the variable of its name, too.
+    /// With both, etcd does not start (`verifyEnv` in its pkg/flags).
+    pub shadowed: Option<String>,
 }
 
 /// The `ETCD_*` variables that the unit of the `parts` gives to etcd: the unit file, and
@@ -29,8 +32,8 @@ pub struct Setting {
 /// pattern of `EnvironmentFile=` stands for, as far as they exist.
 ///
 /// A later assignment replaces an earlier one of its name, an environment file those of
-/// the unit, and an empty list all before it. A flag of `ExecStart=` replaces the variable
-/// of its name (`SetFlagsFromEnv` in etcd's pkg/flags). Specifiers are left as they are.
+/// the unit, and an empty list all before it. A flag of `ExecStart=` goes before the
+/// variable of its name, which it shadows. Specifiers are left as they are.
 pub fn environment<'a>(
     parts: &[Text],
     files: impl Fn(&str) -> Vec<&'a Text>,
@@ -59,7 +62,7 @@ pub fn environment<'a>(
     }
     let mut found = BTreeMap::new();
     let mut set = |name: &str, value: &str, source: &str| {
-        let setting = Setting { value: value.into(), source: source.into() };
+        let setting = Setting { value: value.into(), source: source.into(), shadowed: None };
         found.insert(name.to_owned(), setting);
     };
     for (word, source) in &of_unit {
@@ -83,7 +86,8 @@ pub fn environment<'a>(
             let named = value.strip_prefix('$').map(|name| name.trim_matches(['{', '}']));
             let of_variable = named.and_then(|name| found.get(name)).map(|set| set.value.clone());
             let value = of_variable.unwrap_or(value);
-            found.insert(name, Setting { value, source: source.clone() });
+            let shadowed = found.get(&name).map(|set| set.source.clone());
+            found.insert(name, Setting { value, source: source.clone(), shadowed });
         }
     }
     found.retain(|name, _| name.starts_with("ETCD_"));
@@ -261,7 +265,8 @@ mod tests {
         Text { path: path.into(), content: content.into() }
     }
 
-    /// The variables, each as `NAME=VALUE SOURCE`, of a unit with `drop_ins`.
+    /// The variables, each as `NAME=VALUE SOURCE`, of a unit with `drop_ins`; of one that a
+    /// flag shadows, the source too.
     fn of(drop_ins: &[&str]) -> Vec<String> {
         let mut parts = vec![text(
             "unit",
@@ -277,7 +282,11 @@ mod tests {
             _ => Vec::new(),
         };
         let found = environment(&parts, files);
-        found.iter().map(|(name, set)| format!("{name}={} {}", set.value, set.source)).collect()
+        let shown = |(name, set): (&String, &Setting)| {
+            let shadowed = set.shadowed.iter().map(|source| format!(" over {source}"));
+            format!("{name}={} {}", set.value, set.source) + &shadowed.collect::<String>()
+        };
+        found.iter().map(shown).collect()
     }
 
     #[test]
@@ -298,7 +307,12 @@ mod tests {
             ("UnsetEnvironment=ETCD_NAME ETCD_DATA_DIR=/x", vec![data]),
             (
                 "ExecStart=\nExecStart=+/usr/local/bin/etcd --name=c --wal-dir /w -pre-vote",
-                vec![data, "ETCD_NAME=c drop", "ETCD_PRE_VOTE= drop", "ETCD_WAL_DIR=/w drop"],
+                vec![
+                    data,
+                    "ETCD_NAME=c drop over /conf",
+                    "ETCD_PRE_VOTE= drop",
+                    "ETCD_WAL_DIR=/w drop",
+                ],
             ),
             ("ExecStart=/usr/bin/env etcd --wal-dir ${ETCD_DATA_DIR}", {
                 vec![data, name, "ETCD_WAL_DIR=/var/lib/etcd drop"]

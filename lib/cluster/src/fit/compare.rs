@@ -405,6 +405,15 @@ impl<'a> NodeFit<'a> {
             ));
         }
         let next = environment::next_start(fit.document, node, facts);
+        let shadowing =
+            next.iter().find_map(|(name, set)| Some((name, set, set.shadowed.as_ref()?)));
+        if let Some((name, flag, variable)) = shadowing {
+            return Some(format!(
+                "{} gives etcd a flag for {name}, which {variable} sets, and with both etcd does \
+                 not start: remove the flag",
+                flag.source
+            ));
+        }
         let listens = next.iter().filter(|(name, _)| {
             name.starts_with("ETCD_LISTEN_")
                 && name.ends_with("_URLS")
@@ -743,13 +752,26 @@ impl<'a> NodeFit<'a> {
         ))
     }
 
-    /// Data that the user cannot read.
+    /// Data that the user cannot read, and a member that could not read its certificates any
+    /// more, for it runs as another user.
     fn stranger(&self) -> Option<String> {
+        let stop = format!("`etcd-unit stop --only {}`", self.node.name);
+        let running = self.facts.process().map(|process| &process.user);
+        let other = running.filter(|user| !user.is_empty() && **user != self.settings.user);
+        if let Some(user) = other.filter(|_| matches!(self.fit.purpose, Purpose::Push { .. })) {
+            return Some(format!(
+                "etcd runs as {user}, and the document says {}, who alone could read its \
+                 certificates then: change the document back, or stop the member first: {stop}",
+                self.settings.user
+            ));
+        }
         let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
+        let stopped = other.map(|_| format!("{stop}, then "));
         Some(format!(
-            "{path} belongs to {owner}, and etcd runs as {user}: `chown -R {user}:{user} {}`",
+            "{path} belongs to {owner}, and etcd runs as {user}: {}`chown -R {user}:{user} {}`",
+            stopped.unwrap_or_default(),
             folders.as_ref().unwrap_or(data_dir)
         ))
     }

@@ -181,7 +181,8 @@ impl Definition {
         let mut variables = unit::environment(&parts, of_pattern);
         for (name, value) in &facts.manager {
             let source = "systemctl set-environment".to_owned();
-            variables.entry(name.clone()).or_insert(Setting { value: value.clone(), source });
+            let set = Setting { value: value.clone(), source, shadowed: None };
+            variables.entry(name.clone()).or_insert(set);
         }
         variables
     }

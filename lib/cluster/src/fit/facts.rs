@@ -55,6 +55,8 @@ pub(super) struct Process {
     pub(super) exe: String,
     /// The unit that it belongs to; something else outside of systemd.
     pub(super) unit: String,
+    /// The user as whom it runs.
+    pub(super) user: String,
     pub(super) version: Option<Version>,
     pub(super) variables: BTreeMap<String, String>,
 }
@@ -111,9 +113,9 @@ impl Facts {
         let (kind, value) = line.split_once('\t')?;
         match kind {
             "process" => {
-                let [pid, exe, unit, version] = fields(value)?;
+                let [pid, exe, unit, user, version] = fields(value)?;
                 let version = version.parse().ok();
-                let process = Process { pid, exe, unit, version, ..Process::default() };
+                let process = Process { pid, exe, unit, user, version, ..Process::default() };
                 self.processes.push(process);
             }
             "variable" => {

@@ -114,7 +114,7 @@ for process in /proc/[0-9]*; do
         ;;
     *) running=$(version "$process/exe" | sed -n 's/^etcd Version: //p') ;;
     esac
-    say "process$tab${process#/proc/}$tab$exe$tab$unit$tab$running"
+    say "process$tab${process#/proc/}$tab$exe$tab$unit$tab$(stat -c %U "$process")$tab$running"
     variables=$(tr '\0' '\n' < "$process/environ" | grep '^ETCD_')
     printf '%s\n' "$variables" | sed "s/^/fit${tab}variable$tab/"
     folder "$(printf '%s\n' "$variables" | sed -n 's/^ETCD_DATA_DIR=//p')" \

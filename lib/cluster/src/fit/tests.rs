@@ -56,7 +56,7 @@ impl World {
             let url = world.document.peer_url(node);
             let lines = [
                 "unit\t/etc/systemd/system/etcd.service",
-                "process\t7\t/usr/local/lib/etcd-tools/v3.5.33-0a/etcd\tetcd.service\tv3.5.33",
+                "process\t7\t/usr/local/lib/etcd-tools/v3.5.33-0a/etcd\tetcd.service\tetcd\tv3.5.33",
                 &format!("variable\tETCD_NAME={}", node.name),
                 "variable\tETCD_DATA_DIR=/var/lib/etcd",
                 &format!("variable\tETCD_INITIAL_ADVERTISE_PEER_URLS={url}"),
@@ -292,6 +292,13 @@ fn what_would_keep_etcd_from_starting_is_refused() {
         ];
     };
     found(|w| drop_in(w, "MemoryMax=4G"), &[]);
+    let command = |flag| format!("ExecStart=\nExecStart=/usr/local/bin/etcd {flag}");
+    found(|w| drop_in(w, &command("--snapshot-count 500")), &[]);
+    found(
+        |w| drop_in(w, &command("--name etcd-02")),
+        &["etcd-02: /etc/systemd/system/etcd.service.d/x.conf gives etcd a flag for ETCD_NAME, \
+           which /etc/etcd/etcd.conf sets, and with both etcd does not start: remove the flag"],
+    );
     found(
         |w| drop_in(w, "ReadOnlyPaths=/var/lib/etcd"),
         &["etcd-02: /etc/systemd/system/etcd.service.d/x.conf sets ReadOnlyPaths=/var/lib/etcd, \
@@ -496,6 +503,28 @@ fn data_stay_where_they_are() {
         },
         &["etcd-01: /var/lib/etcd/member/snap/db belongs to root, and etcd runs as etcd: \
            `chown -R etcd:etcd /var/lib/etcd`"],
+    );
+    // Another user takes the certificates from the member that runs.
+    let other_user = |purpose| {
+        move |w: &mut World| {
+            w.purpose = purpose;
+            w.facts(0).processes[0].user = "kv".into();
+            let path = "/var/lib/etcd/member/snap/db".to_owned();
+            w.facts(0).folders[0].stranger = Some((path, "kv".into()));
+        }
+    };
+    found(
+        other_user(PUSH),
+        &["etcd-01: etcd runs as kv, and the document says etcd, who alone could read its \
+           certificates then: change the document back, or stop the member first: `etcd-unit stop \
+           --only etcd-01`"],
+    );
+    found(
+        other_user(START),
+        &[
+            "etcd-01: /var/lib/etcd/member/snap/db belongs to kv, and etcd runs as etcd: `etcd-unit \
+           stop --only etcd-01`, then `chown -R etcd:etcd /var/lib/etcd`",
+        ],
     );
 }
 
