@@ -39,6 +39,14 @@ typed() {
   [[ $answer == "$1" ]]
 }
 
+# whole_cluster: for a script that asks and changes all members of its list. What is set for
+# other uses of the tools would have them ask others, answer otherwise, or go on.
+whole_cluster() {
+  unset ETCD_TOOLS_ENDPOINTS ETCD_TOOLS_VIA ETCD_TOOLS_OUTPUT ETCD_TOOLS_KEEP_GOING ETCDCTL_ENDPOINTS
+  [[ ! ${ETCD_TOOLS_ONLY:-} ]] ||
+    die 2 "ETCD_TOOLS_ONLY is set, and this concerns all members: unset it"
+}
+
 # read_nodes FILE: prints it, "-" being stdin.
 read_nodes() { cat -- "$1" || die 66 "$1: cannot be read"; }
 

@@ -482,9 +482,8 @@ fn faults_of_tls() {
     assert_eq!(lines(&mut of_machine(&cluster.path("ca.crt").display().to_string())).0, 0);
     assert_eq!(
         lines(&mut of_machine(&foreign)),
-        tls(
-            "the server's certificate is not signed by a CA that this machine trusts: pass --cacert"
-        )
+        tls("the server's certificate is not signed by a CA that this machine trusts: run \
+             this in the folder that has pki/, or pass --cacert")
     );
     // Unless it is not to be verified; a CA that is given always counts.
     let skip = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";

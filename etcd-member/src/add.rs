@@ -179,19 +179,18 @@ fn is_waiting(document: &Document, node: &Node, members: &[Member]) -> bool {
     members.iter().any(|m| m.client_urls.is_empty() && m.is_learner && is_member(document, node, m))
 }
 
-/// `ETCD_INITIAL_CLUSTER` of a member that joins `members`: in the order of the nodes,
-/// those that are no nodes at the end. etcd compares the peer URLs only
+/// `ETCD_INITIAL_CLUSTER` of a member that joins `members`: in the order of the names, which
+/// are the IDs of those that are no nodes. etcd compares the peer URLs only
 /// (`ValidateClusterAndAssignIDs` in its server/etcdserver/api/membership).
 fn initial_cluster(document: &Document, members: &[Member]) -> String {
-    let place =
-        |member: &Member| document.nodes.iter().position(|node| is_member(document, node, member));
-    let mut placed: Vec<_> = members.iter().map(|member| (place(member), member)).collect();
-    placed.sort_by_key(|(place, _)| place.unwrap_or(usize::MAX));
-    let entries = placed.into_iter().flat_map(|(place, member)| {
-        let name = place.map_or(&member.id, |at| &document.nodes[at].name);
+    let entries = members.iter().flat_map(|member| {
+        let node = document.nodes.iter().find(|node| is_member(document, node, member));
+        let name = node.map_or(&member.id, |node| &node.name);
         member.peer_urls.iter().map(move |url| format!("{name}={url}"))
     });
-    entries.collect::<Vec<_>>().join(",")
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_unstable();
+    entries.join(",")
 }
 
 /// The `promote` command.

@@ -17,7 +17,7 @@ use rustls::{
 use crate::Error;
 
 const NOT_OF_SYSTEM: &str = "the server's certificate is not signed by a CA that this machine \
-                             trusts: pass --cacert";
+                             trusts: run this in the folder that has pki/, or pass --cacert";
 
 /// What a server's certificate is judged by.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +125,8 @@ fn verifier(trust: Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {
         Trust::System => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
-                let why = "no CA certificate is given, and this machine trusts none: pass --cacert";
+                let why = "no CA certificate is given, and this machine trusts none: run this in \
+                           the folder that has pki/, or pass --cacert";
                 return Err(Error::Tls(why.into()));
             }
         }

@@ -698,10 +698,13 @@ impl Document {
         format!("https://{}:{}", node.url_host(), self.settings(node).peer_port)
     }
 
-    /// The member list, as `ETCD_INITIAL_CLUSTER` has it.
+    /// The member list, as `ETCD_INITIAL_CLUSTER` has it: in the order of the names, so that
+    /// a list of nodes in another order changes nothing.
     pub fn initial_cluster(&self) -> String {
         let member = |node: &Node| format!("{}={}", node.name, self.peer_url(node));
-        self.nodes.iter().map(member).collect::<Vec<_>>().join(",")
+        let mut members: Vec<_> = self.nodes.iter().map(member).collect();
+        members.sort_unstable();
+        members.join(",")
     }
 }
 

@@ -49,8 +49,8 @@ fn a_timer_takes_them_and_a_failure_is_loud() {
     assert_eq!(
         refused,
         "etcd-snapshot: etcd-01: https://192.168.1.100:2379: TLS: the server's certificate is not \
-         signed by a CA that this machine trusts: pass --cacert\netcd-snapshot: no healthy voting \
-         member to save from: to save what one member has, pass --from NODE\nbackup: nothing is installed: the backup would fail, as reported: run this in the \
+         signed by a CA that this machine trusts: run this in the folder that has pki/, or pass \
+         --cacert\netcd-snapshot: no healthy voting member to save from: to save what one member has, pass --from NODE\nbackup: nothing is installed: the backup would fail, as reported: run this in the \
          folder that has pki/, or name the certificates in /etc/default/etcd-backup \
          (ETCD_TOOLS_CACERT, _CERT and _KEY)\n3\n"
     );

@@ -134,8 +134,14 @@ fn through_all_minor_versions_and_back_under_a_client_that_writes() {
     assert_eq!(traces(), before);
     alarm("DEACTIVATE");
 
+    // What is set for other uses of the tools does not count; for one member only there is
+    // no upgrade.
+    let script = format!("{}/scripts/upgrade --yes nodes.txt {guide}", repository().display());
+    let only = "upgrade: ETCD_TOOLS_ONLY is set, and this concerns all members: unset it";
+    lab.bash(&format!("ETCD_TOOLS_ONLY=etcd-01 {script}")).exits(2).says(only);
     let writer = Writer::start(&lab, 2_000_000);
-    upgrade(&lab, &format!("nodes.txt {guide}")).ok();
+    let others = "ETCD_TOOLS_OUTPUT=table ETCD_TOOLS_ENDPOINTS=https://192.168.1.9:2379";
+    lab.bash(&format!("{others} {script}")).ok();
     all_run(guide);
     refused(
         v3_6,
@@ -250,6 +256,17 @@ fn through_all_minor_versions_and_back_under_a_client_that_writes() {
     lab.bash(&on).ok();
     all_run(v3_6);
     let stall = stall.max(writer.stop());
+
+    // Nobody goes up while a downgrade is enabled.
+    maintain(&format!("downgrade enable {v3_5}")).ok();
+    refused(
+        v3_7,
+        &format!(
+            "{v3_6} → {v3_7}: a downgrade to 3.5 is enabled: complete it with scripts/upgrade, or \
+             take it back: `etcd-maintain downgrade cancel`"
+        ),
+    );
+    maintain("downgrade cancel").ok();
 
     all_is_kept(&lab);
     writeln!(
