@@ -150,7 +150,8 @@ impl Tool for Fetch {
             return Ok(());
         }
         if let (Some(folder), Some(own)) = (&self.unpack, own) {
-            let package = packages.iter().find(|package| package.arch == own);
+            let there = |package: &&Package| package.arch == own && !package.pending;
+            let package = packages.iter().find(there);
             unpack::unpack(run, &cache, version, package, folder)?;
         }
         packages.retain(|package| of_nodes.contains(&package.arch));

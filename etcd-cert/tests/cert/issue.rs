@@ -199,9 +199,13 @@ fn check_says_what_would_be_done_and_does_nothing() {
         .expect_line(1, "etcd-cert: etcd-03: peer certificate would be issued")
         .document();
     assert_eq!(lab.tree(), before);
-    // What is not there cannot be pushed.
-    let files = |node: usize| document["nodes"][node]["files"].as_array().unwrap().len();
-    assert_eq!([files(0), files(1), files(2)], [1, 5, 3]);
+    // What is not there yet is announced.
+    let pending = |node: usize| {
+        let files = document["nodes"][node]["files"].as_array().unwrap();
+        assert_eq!(files.len(), 5);
+        files.iter().filter(|file| file["pending"] == true && file.get("sha256").is_none()).count()
+    };
+    assert_eq!([pending(0), pending(1), pending(2)], [4, 0, 2]);
 }
 
 #[test]

@@ -46,7 +46,11 @@ fn check_writes_nothing() {
         ],
     );
     assert_eq!(ran.document()["cluster"]["version"], VERSION);
-    assert!(ran.document().get("release").is_none());
+    // What it would be is announced.
+    let archive = &ran.document()["release"]["archives"][0];
+    let sha256 = pipeline::disk::sha256(&release(VERSION, "amd64"));
+    assert_eq!((&archive["pending"], &archive["sha256"]), (&true.into(), &sha256.into()));
+    assert_eq!(archive["binaries"], serde_json::json!([]));
     assert!(!sandbox.path("cache").exists() && !sandbox.path("bin").exists());
     sandbox.run(&sandbox.mirror(), &["v3.5.99", "--check"]).prints(
         3,
