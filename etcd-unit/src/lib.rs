@@ -8,6 +8,7 @@ mod rolling;
 mod start;
 mod status;
 mod stop;
+mod turn;
 
 use std::path::PathBuf;
 
@@ -62,12 +63,16 @@ enum Command {
     /// restart, one by one, members that are running something outdated
     ///
     /// Members that are stopped are started all at once, whatever --jobs says, and
-    /// each is waited for until it is ready. A member that is running an outdated
+    /// each is waited for until it is ready; one that has data, only when the one before
+    /// answers, since etcd first compares its data with that of the others. A member that is running an outdated
     /// configuration, unit, CA or binary is restarted: followers first, leadership
     /// moved away before the leader goes, the next only when the one before is back
     /// and the whole cluster is healthy. Other units are restarted as they are.
     Start,
     /// Stop the units; refuses if the cluster would lose quorum
+    ///
+    /// Where quorum is lost for certain, all are stopped at once: there is nothing more
+    /// to lose.
     Stop,
     /// Restart all members one by one, whether they need it or not
     Restart,

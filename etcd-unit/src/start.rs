@@ -12,6 +12,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::{Fleet, fan_out};
 
+use crate::turn::Turns;
 use crate::{Unit, rolling};
 
 /// The `install` command.
@@ -76,10 +77,19 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     // No member of a new cluster is ready before most of them have started.
     let starting = plans.iter().filter(|plan| plan.starts_member).count();
     let jobs = fleet.jobs().max(if starting > 0 { plans.len() } else { 0 });
+    let has_data =
+        |plan: &Plan| plan.starts_member && allowed.has_data(&run.document, plan.state.node);
+    let access = tool.credentials.access(&run.document, None).ok();
+    let turns = access.filter(|_| !run.check()).map(Turns::new);
     let outdated = fan_out(jobs, plans, async |plan: Plan| {
+        let turns = turns.as_ref().filter(|_| has_data(&plan));
         let Plan { state, work, outdated, well, .. } = plan;
         let nothing = (outdated.is_empty() && well).then(|| as_configured(state));
-        let done = work.finish(tool, run, state, nothing).await;
+        let job = work.finish(tool, run, state, nothing);
+        let done = match turns {
+            Some(turns) => turns.take(&run.document, state, job).await,
+            None => job.await,
+        };
         Some(rolling::Target { state, units: outdated }).filter(|t| done && !t.units.is_empty())
     })
     .await;

@@ -18,6 +18,7 @@ use remote::{Host, Input};
 use crate::{Held, Lease};
 use cluster::Cluster;
 use compare::Fit;
+use environment::Place;
 
 pub use facts::{Facts, query};
 pub use replace::{Elsewhere, Replaced, replaced};
@@ -84,6 +85,12 @@ impl Allowed {
     pub fn pending(&self, document: &Document, node: &Node) -> Vec<&'static str> {
         let facts = self.facts(&node.name);
         facts.map(|facts| environment::pending(document, node, facts)).unwrap_or_default()
+    }
+
+    /// Whether the member of `node` would start with data.
+    pub fn has_data(&self, document: &Document, node: &Node) -> bool {
+        let has = |facts: &Facts| facts.has_log(&Place::wanted(document, node, facts));
+        self.facts(&node.name).is_some_and(has)
     }
 
     /// Removes the marks of members that were given up, where a new member is about to

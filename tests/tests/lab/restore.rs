@@ -319,6 +319,10 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     lab.bash(&format!("{program} --yes {args}")).ok();
     // No revision that the cluster may have reached meanwhile comes again.
     assert_eq!(content(&lab), (keys.clone(), revision + 2 * BUMP));
+    // Each member has found those before it, to compare its data with theirs.
+    let not_found = "journalctl --sync; journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show \
+                     -p InvocationID etcd | cut -d = -f 2) | grep -c 'failed hash kv request'; true";
+    assert_eq!(lab.on_all(&NODES, not_found), ["2\n", "1\n", "0\n"]);
     let kept = lab.on("etcd-01", "cd /var/lib/etcd; echo before-restore-*");
     assert_eq!(kept, "before-restore-1\n");
     // Cut off when two of the members have been ready and one has not: the same run goes on,
