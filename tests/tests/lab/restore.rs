@@ -471,10 +471,13 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     lab.bash(&format!("mkdir other && cd other && {elsewhere}"))
         .exits(3)
         .says("recover: nothing is done: whether quorum is lost has to be certain");
-    for variable in ["OUTPUT=table", "ENDPOINTS=https://192.168.1.109:2379", "ONLY=etcd-03"] {
+    for variable in ["OUTPUT=table", "ENDPOINTS=https://192.168.1.109:2379"] {
         let ran = lab.bash(&format!("ETCD_TOOLS_{variable} {recover}")).exits(1);
         assert_eq!(ran.stderr, line, "{variable}");
     }
+    let ran = lab.bash(&format!("ETCD_TOOLS_ONLY=etcd-03 {recover}")).exits(2);
+    let only = "recover: ETCD_TOOLS_ONLY is set, and this concerns all members: unset it\n";
+    assert_eq!(ran.stderr, only);
     assert_eq!(lab.on_all(&NODES, "systemctl show -p MainPID etcd"), pids);
     // A list of one whose member is stopped, while the others serve.
     lab.bash("grep etcd-03 nodes.txt > one.txt; etcd-unit stop --only etcd-03 nodes.txt").ok();
