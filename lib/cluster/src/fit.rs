@@ -131,7 +131,9 @@ pub async fn allows(
         }
     }
     let added = if run.check() { would_be_added(&run.document) } else { Vec::new() };
-    let look = Look { credentials, added: &added };
+    let pushed =
+        if run.check() { would_change(&run.document, "etcd-push") } else { BTreeSet::new() };
+    let look = Look { credentials, added: &added, pushed: &pushed };
     let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose, look).await;
     if verdict.refuses() && !refused {
         // A member that is just starting may have made its log, and told the others of
@@ -153,7 +155,7 @@ pub async fn mismatches(
     credentials: &CredentialArgs,
 ) -> Vec<ToolResult> {
     let selected: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
-    let look = Look { credentials, added: &[] };
+    let look = Look { credentials, added: &[], pushed: &BTreeSet::new() };
     check(document, &selected, nodes, Purpose::Preflight, look).await.results
 }
 
@@ -163,6 +165,9 @@ struct Look<'a> {
     credentials: &'a CredentialArgs,
     /// Taken for members of a cluster that runs.
     added: &'a [Member],
+    /// The nodes whose files are not those that an earlier stage with `--check` would have
+    /// put there.
+    pushed: &'a BTreeSet<&'a str>,
 }
 
 #[derive(Debug, Default)]
@@ -180,13 +185,16 @@ impl Verdict {
 
 /// The members that an earlier stage with `--check` would have added.
 fn would_be_added(document: &Document) -> Vec<Member> {
-    let by_member =
-        |result: &&ToolResult| result.tool == "etcd-member" && result.code == Code::WouldChange;
-    let names: BTreeSet<_> =
-        document.results.iter().filter(by_member).filter_map(|r| r.node.as_deref()).collect();
+    let names = would_change(document, "etcd-member");
     let nodes = document.nodes.iter().filter(|node| names.contains(node.name.as_str()));
     let member = |node| Member { peer_urls: vec![document.peer_url(node)], ..Member::default() };
     nodes.map(member).collect()
+}
+
+/// The nodes on which `tool`, an earlier stage with `--check`, would have changed something.
+fn would_change<'a>(document: &'a Document, tool: &str) -> BTreeSet<&'a str> {
+    let by_tool = |result: &&ToolResult| result.tool == tool && result.code == Code::WouldChange;
+    document.results.iter().filter(by_tool).filter_map(|r| r.node.as_deref()).collect()
 }
 
 /// Reads again what of etcd is on `nodes`, but for the binaries. A node that does not
@@ -224,7 +232,8 @@ async fn check(
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
     let own_ca = look.credentials.ca(document);
     let own_ca = own_ca.and_then(|path| disk::read_text(&path, CA_BYTES).ok()).unwrap_or_default();
-    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: &own_ca };
+    let fit =
+        Fit { document, facts, cluster: &cluster, purpose, own_ca: &own_ca, pushed: look.pushed };
     let results = fit.compare(is_selected);
     let void = nodes.iter().filter(|(node, _, facts)| {
         is_selected(node) && concerns(document, node, purpose) && fit.mark_is_void(node, facts)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# etcd runs as root here, and so do its files belong to root.
+# etcd runs as root here, and its files belong to root.
 set -euo pipefail
 . ./settings.sh
 

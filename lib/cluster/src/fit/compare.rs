@@ -28,6 +28,8 @@ pub(super) struct Fit<'a> {
     pub(super) purpose: Purpose,
     /// The CA certificates that whoever does it trusts, in PEM.
     pub(super) own_ca: &'a str,
+    /// The nodes that are looked at before their files are put there.
+    pub(super) pushed: &'a BTreeSet<&'a str>,
 }
 
 impl Fit<'_> {
@@ -757,7 +759,9 @@ impl<'a> NodeFit<'a> {
     fn stranger(&self) -> Option<String> {
         let stop = format!("`etcd-unit stop --only {}`", self.node.name);
         let running = self.facts.process().map(|process| &process.user);
-        let other = running.filter(|user| !user.is_empty() && **user != self.settings.user);
+        // root reads what belongs to others, too.
+        let own = ["", "root", self.settings.user.as_str()];
+        let other = running.filter(|user| !own.contains(&user.as_str()));
         if let Some(user) = other.filter(|_| matches!(self.fit.purpose, Purpose::Push { .. })) {
             return Some(format!(
                 "etcd runs as {user}, and the document says {}, who alone could read its \
@@ -834,7 +838,8 @@ impl<'a> NodeFit<'a> {
 
     /// A binary that would not start.
     fn binary(&self) -> Option<String> {
-        if !matches!(self.fit.purpose, Purpose::Start { .. }) {
+        let is_old = self.fit.pushed.contains(self.node.name.as_str());
+        if is_old || !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
         let path = format!("{}/etcd", self.settings.bin_dir);

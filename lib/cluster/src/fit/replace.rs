@@ -51,7 +51,9 @@ pub async fn replaced(
 ) -> Replaced {
     let cluster = Cluster::ask(document, nodes, credentials).await;
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
-    let fit = Fit { document, facts, cluster: &cluster, purpose: Purpose::Preflight, own_ca: "" };
+    let purpose = Purpose::Preflight;
+    let pushed = &BTreeSet::new();
+    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: "", pushed };
     let old: Vec<_> = fit.facts.iter().filter(|(node, _)| !is_new(node)).collect();
     let mut ids = BTreeMap::new();
     let mut results = Vec::new();
