@@ -46,15 +46,6 @@ pub(crate) async fn restart(
     cluster: &Cluster<'_>,
     targets: Vec<Target<'_>>,
 ) {
-    if run.check() {
-        for target in &targets {
-            for (unit, why) in &target.units {
-                let message = format!("would restart {unit}: {why}");
-                run.report(ToolResult::would_change(message).on(&target.state.node.name));
-            }
-        }
-        return;
-    }
     let progress = Progress::wait("waiting until the cluster is healthy");
     let journal = RefCell::new(Vec::new());
     let name = |target: &Target| target.state.node.name.clone();
@@ -76,8 +67,11 @@ pub(crate) async fn restart(
     };
     let done = |target: &Target| {
         for (unit, why) in &target.units {
-            let message = format!("restarted {unit}: {why}");
-            run.report(ToolResult::changed(Code::Restarted, message).on(&target.state.node.name));
+            let result = match run.check() {
+                true => ToolResult::would_change(format!("would restart {unit}: {why}")),
+                false => ToolResult::changed(Code::Restarted, format!("restarted {unit}: {why}")),
+            };
+            run.report(result.on(&target.state.node.name));
         }
     };
     let policy = tool.policy(Then::Back);

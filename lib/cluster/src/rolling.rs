@@ -54,6 +54,9 @@ pub struct Interrupted<T> {
 /// and all to be healthy that were before; then `done` is called. Stops at the first
 /// that fails.
 ///
+/// With `--check` nothing is done: whether the first one may go is all that can be known, and
+/// then `done` is called for all.
+///
 /// Where quorum is lost for certain, nothing more can be lost, and one alone would
 /// not be ready: all that do not serve are taken at once.
 pub async fn one_by_one<T>(
@@ -76,6 +79,10 @@ pub async fn one_by_one<T>(
             warn_of_alarms(run, &view);
             view.alarms.clone()
         });
+        if run.check() {
+            targets.iter().for_each(&done);
+            return Ok(());
+        }
         let mut taken = Vec::new();
         for at in (0..targets.len()).rev().filter(|at| next.contains(at)) {
             taken.insert(0, targets.remove(at));

@@ -201,7 +201,10 @@ fn members_are_stopped_started_and_restarted() {
 
     // A restart leaves a quorum, too; which of the two goes last is the leader.
     let leading = leader(&lab.bash("etcd-health < document.json").exits(1).document());
-    let ran = unit("restart --only etcd-01,etcd-03").exits(3);
+    let restart = "restart --only etcd-01,etcd-03";
+    let checked = unit(&format!("{restart} --check")).exits(3).stderr;
+    let ran = unit(restart).exits(3);
+    assert_eq!(checked, ran.stderr, "a look says what the run would say");
     let refused = |host| {
         format!(
             "etcd-unit: {host}: etcd.service not restarted: only {leading} would be left of 3 \
