@@ -13,6 +13,9 @@ unknown_option() { die 2 "$1: no such option: see $script --help"; }
 # installed TOOL: ends the script where it is not.
 installed() { command -v "$1" >/dev/null || die 2 "$1: not on the PATH: run scripts/install"; }
 
+# has_jq: ends the script without it.
+has_jq() { command -v jq >/dev/null || die 2 "jq: not on the PATH: install it"; }
+
 # can_ask OPTIONS: ends the script without a terminal, naming the OPTIONS that answer for
 # it. Answers are not read from stdin, which may be the list of nodes.
 can_ask() {
@@ -56,13 +59,14 @@ fit() {
   [[ ! $1 ]] || etcd-preflight -q -o json --only "$1" --skip mismatch <<<"${list:?}" >/dev/null
 }
 
-# The client URLs of the members of $list, as kube-apiserver takes them.
-servers() { etcd-member list -q -o endpoints <<<"${list:?}" 2>/dev/null; }
+# The client URLs of the members of $list, as kube-apiserver takes them. Where nobody tells
+# them, the exit code is etcd-member's: 69 where nobody answers.
+servers() { etcd-member list -q -o endpoints <<<"${list:?}"; }
 
 # say_servers BEFORE: what a Kubernetes operator changes next.
 say_servers() {
   local now
-  now=$(servers) || die 3 "nobody tells who the members are now"
-  say "--etcd-servers of kube-apiserver before: $1"
-  say "--etcd-servers of kube-apiserver now:    $now"
+  now=$(servers)
+  say "--etcd-servers of kube-apiserver before this run: $1"
+  say "--etcd-servers of kube-apiserver now:             $now"
 }

@@ -118,12 +118,13 @@ impl Tool for Health {
         // A name server that does not answer must not hold up the end.
         runtime.shutdown_background();
         let (probe, not_compared) = probed?;
+        let wait = self.wait.filter(|_| !probe.is_final());
         match self.format() {
             Format::Json => {}
             Format::Table => terminal::print(&table::render(&probe.health))?,
             Format::Prometheus => terminal::print(&prometheus::render(&probe))?,
         }
-        report::report(run, &probe, &not_compared, self.wait);
+        report::report(run, &probe, &not_compared, wait);
         run.document.health = Some(probe.health);
         Ok(())
     }

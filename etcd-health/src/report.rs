@@ -11,7 +11,7 @@ use pipeline::{Code, Run, ToolResult};
 const LAGGING: u64 = 1000;
 
 /// Reports what `probe` found and what could not be compared; `wait` is how long
-/// was waited for better.
+/// was waited for better in vain.
 pub(crate) fn report(
     run: &Run,
     probe: &ClusterProbe,

@@ -1,6 +1,9 @@
 //! `add` and `promote`: nodes become members.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use cluster::fit::{self, Facts};
 use cluster::guard::View;
 use cluster::members::{Accepted, Policy};
 use pipeline::document::{ClusterState, Member, Node};
@@ -100,8 +103,10 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
         run.report(ToolResult::error(code, format!("not added: {why}")).on(&node.name));
         None
     };
-    if let Err((code, why)) = may_join(change, node) {
-        return refused(code, why);
+    let obstacles = obstacles(change, node, &view.members);
+    if !obstacles.is_empty() {
+        obstacles.into_iter().for_each(|why| report(run, "not added", why));
+        return None;
     }
     let learner = view.members.iter().find(|member| member.is_learner);
     if let Some(learner) = learner.filter(|_| !args.allow_second_learner) {
@@ -140,25 +145,46 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
     Some(Member { peer_urls: vec![url], is_learner: true, ..Member::default() })
 }
 
-/// Whether a new member can be started on `node`; if not, why, and its code.
-pub(crate) fn may_join(change: &Change<'_>, node: &Node) -> Result<(), (Code, String)> {
+/// Reports one of the [`obstacles`] that are the reason for `what`.
+pub(crate) fn report(run: &Run, what: &str, why: ToolResult) {
+    let message = format!("{what}: {}", why.message);
+    run.report(ToolResult { message, ..why });
+}
+
+/// What keeps a new member from being started on `node`, beside `members`.
+pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) -> Vec<ToolResult> {
+    let no = |code: Code, why: String| vec![ToolResult::error(code, why).on(&node.name)];
     if let Some(error) = change.unknown(node) {
-        return Err((error.code(), error.to_string()));
+        return no(error.code(), error.to_string());
     }
     let document = &change.run.document;
-    match change.facts.get(&node.name) {
+    let Some(facts) = change.facts.get(&node.name) else {
         // What it said could not be read, which was reported.
-        None => Err((Code::CommandFailed, "its state is not known".into())),
-        Some(facts) if facts.is_vacant(document, node) => Ok(()),
-        Some(_) => Err((
+        return no(Code::CommandFailed, "its state is not known".into());
+    };
+    let data_of = facts.member(document, node);
+    if let Some(member) = members.iter().find(|member| data_of == Some(&member.id)) {
+        let name = member.label();
+        return no(
+            Code::Mismatch,
+            format!(
+                "its host has the data of member {name}, and a member keeps its name: change the \
+                 document back, or take {name} out of the cluster and its data away first: \
+                 `scripts/shrink NODES {name}`"
+            ),
+        );
+    }
+    if !facts.is_vacant(document, node) {
+        return no(
             Code::Mismatch,
             format!(
                 "it is no member, and an etcd runs there, or there is data in {}: stop it, and \
                  move the data away",
                 document.settings(node).data_dir
             ),
-        )),
+        );
     }
+    fit::obstacles(document, node, facts)
 }
 
 /// Whether `node` is `member`, exactly.
@@ -198,14 +224,20 @@ pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let progress = Progress::wait("looking at the members");
     let Some(change) = Change::begin(tool, run, &fleet, args).await? else { return Ok(()) };
-    let policy = Policy { accepted: Accepted::default(), limit: args.timeout };
+    // A cluster that a run without --check would make first has no learner.
+    let idle = run.check() && !change.facts.values().any(Facts::runs_etcd);
+    let limit = if idle { Duration::ZERO } else { args.timeout };
+    let policy = Policy { accepted: Accepted::default(), limit };
     match change.view(policy).await {
         Ok(view) => {
             progress.label("waiting until the learner has caught up");
             promote_all(&change, policy, &view.members).await;
         }
-        Err(why) if !run.check() => change.refuse(None, "nothing promoted", &why),
-        Err(_) => {}
+        Err(_) if idle => {
+            let message = "no member is running: nothing to promote";
+            run.report(ToolResult::unchanged(Code::UpToDate, message));
+        }
+        Err(why) => change.refuse(None, "nothing promoted", &why),
     }
     change.lease.release().await;
     Ok(())

@@ -70,7 +70,9 @@ enum Command {
     Replace(RemoveArgs),
     /// Tell the cluster that a node has another address, or another port for peers
     ///
-    /// For a member that keeps its data, and for one in each run.
+    /// For a member that is on that host, with its data, and for one in each run. Where it
+    /// listens at that address already, the others find it again, and nothing speaks
+    /// against that.
     Update(UpdateArgs),
 }
 

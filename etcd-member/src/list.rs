@@ -7,7 +7,7 @@ use client::{EndpointArgs, is_of};
 use cluster::route::{Route, Via};
 use etcd::url::parts;
 use pipeline::document::{Endpoint, Health, Member};
-use pipeline::{Code, Document, Error, Run, ToolResult, terminal};
+use pipeline::{Code, Document, Error, IN_WORDS, Run, ToolResult, terminal};
 use remote::Fleet;
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// How to reach the endpoints; ssh goes to their client port on the hosts' loopback
     #[arg(long, value_enum, default_value = "direct")]
     via: Via,
+    /// Do not verify the servers' certificates: whoever answers is taken for etcd
+    #[arg(long, help_heading = IN_WORDS)]
+    insecure_skip_tls_verify: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -57,7 +60,7 @@ pub(crate) async fn list(tool: &crate::Member, run: &mut Run, args: &Args) -> Re
     let endpoints = EndpointArgs {
         endpoints: args.endpoints.clone(),
         credentials: tool.credentials.clone(),
-        unverified: false,
+        unverified: args.insecure_skip_tls_verify,
     };
     let targets = endpoints.resolve(&run.document, &run.nodes(), None)?;
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
@@ -79,9 +82,9 @@ pub(crate) async fn list(tool: &crate::Member, run: &mut Run, args: &Args) -> Re
             None => result,
         });
     }
-    if probe.health.members.is_empty() {
-        if let Some(message) = probe.cannot_tell() {
-            run.report(ToolResult::error(Code::NoMemberList, message));
+    if let Some((why, _)) = probe.why_no_members() {
+        if !probe.unreachable {
+            run.report(ToolResult::error(Code::NoMemberList, why));
         }
         return Ok(());
     }

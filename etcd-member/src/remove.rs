@@ -7,7 +7,7 @@ use pipeline::{Code, Error, Run, ToolResult};
 use remote::Fleet;
 
 use crate::RemoveArgs;
-use crate::add::{is_known, may_join};
+use crate::add::{is_known, obstacles, report};
 use crate::change::Change;
 
 /// The `remove` command.
@@ -95,9 +95,8 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     let others: Vec<_> = view.members.iter().filter(|m| m.id != member.id).cloned().collect();
     let mut well = true;
     for node in document.nodes.iter().filter(|node| !is_known(document, node, &others)) {
-        if let Err((code, why)) = may_join(change, node) {
-            let message = format!("nothing replaced: {why}");
-            run.report(ToolResult::error(code, message).on(&node.name));
+        for why in obstacles(change, node, &view.members) {
+            report(run, "nothing replaced", why);
             well = false;
         }
     }

@@ -1,7 +1,7 @@
 //! `update`: a member has another peer URL.
 
 use anyhow::Result;
-use cluster::guard::View;
+use cluster::guard::{Standing, View};
 use cluster::members::{Accepted, Policy};
 use pipeline::document::{Member, Node};
 use pipeline::terminal::Progress;
@@ -19,7 +19,7 @@ pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -
     let accepted = Accepted { quorum: args.lose_quorum, margin: true };
     let policy = Policy { accepted, limit: args.change.timeout };
     match change.view(policy).await {
-        Ok(view) => update_one(&change, policy, &view.members).await,
+        Ok(view) => update_one(&change, policy, &view).await,
         Err(why) => change.refuse(None, "nothing updated", &why),
     }
     change.lease.release().await;
@@ -27,8 +27,8 @@ pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -
 }
 
 /// Updates the first node to work on whose peer URL the cluster does not know.
-async fn update_one(change: &Change<'_>, policy: Policy, members: &[Member]) {
-    let (run, document) = (change.run, &change.run.document);
+async fn update_one(change: &Change<'_>, policy: Policy, view: &View) {
+    let (run, document, members) = (change.run, &change.run.document, &view.members);
     let moved = |node: &&Node| -> Option<(&Member, String)> {
         let url = document.peer_url(node);
         let member = members.iter().find(|member| member.name == node.name)?;
@@ -42,26 +42,35 @@ async fn update_one(change: &Change<'_>, policy: Policy, members: &[Member]) {
         return;
     };
     let what = format!("peer URL {} → {url}", member.peer_urls.join(","));
-    let refuse = |code, why: String| {
+    let refuse = |(code, why): (Code, String)| {
         let message = format!("{what} not updated: {why}");
         run.report(ToolResult::error(code, message).on(&node.name));
     };
     if let Some(other) = members.iter().find(|member| member.peer_urls.contains(&url)) {
-        refuse(Code::Mismatch, format!("it is that of member {}", other.name));
+        refuse((Code::Mismatch, format!("it is that of member {}", other.name)));
         return;
     }
-    if let Some((next, _)) = moved.next() {
-        refuse(
-            Code::Mismatch,
-            format!(
-                "{} has another address, too: one member at a time: pass --only {}",
-                next.name, node.name
-            ),
+    if let Err(why) = is_there(change, view, node, member) {
+        refuse(why);
+        return;
+    }
+    let listens = change.facts.get(&node.name).and_then(|facts| facts.listens_at(&url));
+    // Where it listens already, the others find it again: nothing speaks against that.
+    let restores = listens == Some(true);
+    if let Some((next, _)) = moved.next().filter(|_| !restores) {
+        let why = format!(
+            "{} has another address, too: one member at a time: pass --only {}",
+            next.name, node.name
         );
+        refuse((Code::Mismatch, why));
+        return;
+    }
+    if let Some(why) = unsettled(change, members, member).filter(|_| !restores) {
+        refuse((Code::Mismatch, why));
         return;
     }
     // Until it is restarted, the others do not find it at its new address.
-    let may_go = |view: &View| view.may_go(&[&node.name]);
+    let may_go = |view: &View| if restores { Ok(()) } else { view.member_may_go(&member.id) };
     let done = match run.check() {
         true => change.cluster.view_when(policy, may_go).await.map(drop),
         false => change.cluster.update(policy, &member.id, &url, may_go).await,
@@ -76,4 +85,58 @@ async fn update_one(change: &Change<'_>, policy: Policy, members: &[Member]) {
         }
         Err(why) => change.refuse(Some(node), &format!("{what} not updated"), &why),
     }
+}
+
+/// Whether `member` is on the host of `node`: its data lies there, or it answers there.
+fn is_there(
+    change: &Change<'_>,
+    view: &View,
+    node: &Node,
+    member: &Member,
+) -> Result<(), (Code, String)> {
+    let (id, address) = (&member.id, &node.address);
+    let voter = view.of_node(&node.name);
+    if voter.is_some_and(|voter| voter.id == *id && voter.standing == Standing::Up) {
+        return Ok(());
+    }
+    if let Some(error) = change.unknown(node) {
+        return Err((error.code(), format!("whether it is there is not known: {error}")));
+    }
+    let document = &change.run.document;
+    let data = |node: &Node| change.facts.get(&node.name)?.member(document, node);
+    let found = match data(node) {
+        Some(there) if there == id => return Ok(()),
+        Some(other) => format!("is of member {other}"),
+        None => "has no write-ahead log".to_owned(),
+    };
+    let elsewhere = document.nodes.iter().find(|other| data(other) == Some(id));
+    let elsewhere = elsewhere.map(|other| format!(", and is on the host of {}", other.name));
+    Err((
+        Code::Mismatch,
+        format!(
+            "member {id} is not there: {} on {address} {found}{}: change the document back, move \
+             its data there, or replace the member: `scripts/replace-member NODES {}`",
+            document.settings(node).data_dir,
+            elsewhere.unwrap_or_default(),
+            node.name
+        ),
+    ))
+}
+
+/// Why another member than `member` is not yet where the cluster looks for it: until it is,
+/// its connections to the others are those of before, and the next restart ends them.
+fn unsettled(change: &Change<'_>, members: &[Member], member: &Member) -> Option<String> {
+    let document = &change.run.document;
+    members.iter().filter(|other| other.id != member.id).find_map(|other| {
+        let node = document.nodes.iter().find(|node| node.name == other.name)?;
+        let facts = change.facts.get(&node.name)?;
+        let is_its = facts.member(document, node) == Some(&other.id);
+        let astray = |url: &&String| is_its && facts.listens_at(url) == Some(false);
+        let url = other.peer_urls.iter().find(astray)?;
+        Some(format!(
+            "{} does not listen at {url} yet, where the cluster looks for it: bring it there first: \
+             `etcd-render | etcd-push | etcd-unit start`",
+            node.name
+        ))
+    })
 }

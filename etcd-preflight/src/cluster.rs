@@ -1,22 +1,18 @@
 //! What is judged of the cluster that runs.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use client::{ClusterProbe, CredentialArgs, Target, name};
+use client::{ClusterProbe, CredentialArgs, name};
 use cluster::guard::{Cluster, Standing, View};
-use cluster::route::Route;
 use etcd::Version;
 use etcd::quorum::quorum;
-use pipeline::document::{Endpoint, Node};
+use pipeline::document::Endpoint;
 use pipeline::{Code, Document, Run, Severity};
 use remote::Fleet;
 
 use crate::Seen;
 use crate::finding::Finding;
 
-/// How long one member may take to answer.
-const LIMIT: Duration = Duration::from_secs(5);
 /// How full the database may be, in percent of its quota.
 const FULL_PERCENT: u64 = 80;
 /// A file of which at least this much is unused is named, in percent of the file ...
@@ -36,16 +32,12 @@ pub(crate) async fn judge(
     }
     let document = &run.document;
     let probed = async {
-        let access = credentials.access(document, Some(LIMIT)).map_err(|e| e.to_string())?;
+        let access = credentials.access(document, None).map_err(|e| e.to_string())?;
         // All of them, whatever --only says: the margin is that of the whole cluster.
-        let target =
-            |node: &Node| Target { url: document.client_url(node), node: Some(node.clone()) };
-        let targets = document.nodes.iter().map(target).collect();
-        let route = Route::new(targets, access, Some(fleet));
-        let probe = route.probe(LIMIT).await.map_err(|e| e.to_string())?;
-        let access = credentials.access(document, Some(LIMIT)).map_err(|e| e.to_string())?;
-        let view = Cluster::new(document, fleet, access, &[]).view().await;
-        Ok::<_, String>((probe, margin(&view.map_err(|e| e.to_string())?)))
+        let cluster = Cluster::new(document, fleet, access, &[]);
+        let probe = cluster.probe().await.map_err(|e| e.to_string())?;
+        let margin = margin(&cluster.view_of(probe.clone()).await);
+        Ok::<_, String>((probe, margin))
     };
     match probed.await {
         Ok((probe, margin)) => {

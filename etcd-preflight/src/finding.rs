@@ -47,9 +47,11 @@ impl Finding {
 
     /// What the comparison of the document with the cluster reported.
     pub fn of_result(result: ToolResult) -> Self {
-        let code = if result.code == Code::Alarm { Code::Alarm } else { Code::Mismatch };
+        let own = [(Code::Alarm, "no"), (Code::Masked, "masked")];
+        let own = own.into_iter().find(|(code, _)| result.code == *code);
+        let (code, measured) = own.unwrap_or((Code::Mismatch, "no"));
         let ToolResult { node, severity, message, .. } = result;
-        Self { code, node, measured: "no".into(), problem: Some((severity, message)) }
+        Self { code, node, measured: measured.into(), problem: Some((severity, message)) }
     }
 
     /// The result that reports it; nothing where all is well.

@@ -27,7 +27,7 @@ use crate::finding::Finding;
 use crate::peers::Attempt;
 
 /// The checks, in the order of the table.
-pub const CHECKS: [Code; 27] = [
+pub const CHECKS: [Code; 28] = [
     Code::Systemd,
     Code::Kernel,
     Code::Arch,
@@ -45,6 +45,7 @@ pub const CHECKS: [Code; 27] = [
     Code::NameResolution,
     Code::PortBlocked,
     Code::RoundTrip,
+    Code::Masked,
     Code::Mismatch,
     Code::Due,
     Code::Unhealthy,
@@ -285,11 +286,11 @@ async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) 
     for Seen { node, unreadable, .. } in seen {
         let result = unreadable.clone().map(|result| result.on(&node.name));
         findings.extend(result.map(Finding::of_result));
-        let of_node = |finding: &Finding| {
-            finding.code == Code::Mismatch && finding.node.as_ref() == Some(&node.name)
-        };
-        if !findings.iter().any(of_node) {
-            findings.push(Finding::ok(Code::Mismatch, &node.name, "fits"));
+        for (code, measured) in [(Code::Mismatch, "fits"), (Code::Masked, "no")] {
+            let of_node = |f: &Finding| f.code == code && f.node.as_ref() == Some(&node.name);
+            if !findings.iter().any(of_node) {
+                findings.push(Finding::ok(code, &node.name, measured));
+            }
         }
     }
     findings

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
 use cluster::units::{
-    Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, is_member,
+    Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, is_member, masked,
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
@@ -194,10 +194,7 @@ fn as_configured(node: &NodeState) -> String {
 /// Reports a masked unit, which is left as it is; says whether it is one.
 fn refuse_masked(run: &Run, node: &NodeState, state: &UnitState) -> bool {
     if state.is_masked() {
-        let unit = &state.name;
-        let message =
-            format!("{unit} is masked on the node: run systemctl unmask {unit} there first");
-        run.report(ToolResult::error(Code::Masked, message).on(&node.node.name));
+        run.report(masked(&state.name).on(&node.node.name));
     }
     state.is_masked()
 }

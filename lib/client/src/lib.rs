@@ -24,7 +24,7 @@ pub use compare::compare_hashes;
 pub use endpoint::{Access, Downgrade, Endpoint, User};
 pub use error::Error;
 pub use probe::{
-    ClusterProbe, Problem, ProblemKind, is_of, name, probe, probe_within, wait_healthy,
+    ClusterProbe, Problem, ProblemKind, is_of, is_tls, name, probe, probe_within, wait_healthy,
     wait_healthy_with,
 };
 pub use snapshot::SnapshotStream;

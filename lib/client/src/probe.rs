@@ -18,6 +18,9 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// The limit of the last probe that [`wait_healthy`] begins: less would fail the healthy.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// What to do about TLS that failed.
+const CHECK_FILES: &str = ": check --pki, --cacert, --cert and --key";
+
 /// What one probe found.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterProbe {
@@ -164,9 +167,35 @@ impl ClusterProbe {
         self.problems.push(problem);
     }
 
-    fn is_final(&self) -> bool {
+    /// Why no endpoint gives the member list, and whether that may pass; absent where one does.
+    pub fn why_no_members(&self) -> Option<(String, bool)> {
+        let of_endpoint = |endpoint: &document::Endpoint| {
+            let why = endpoint.error.as_ref()?;
+            Some(format!("{}: {why}", endpoint.node.as_ref().unwrap_or(&endpoint.endpoint)))
+        };
+        let mut endpoints = self.health.endpoints.iter();
+        if !self.health.members.is_empty() {
+            return None;
+        }
+        Some(match (self.cannot_tell(), &self.unknown, endpoints.find(|e| refuses_tls(e))) {
+            (Some(why), Some(error), _) => (why, !error.is_lasting()),
+            (_, _, Some(refusing)) => {
+                let why = of_endpoint(refusing).unwrap_or_default();
+                // Some say by themselves what to pass.
+                let advice = if why.contains(": pass ") { "" } else { CHECK_FILES };
+                (why + advice, false)
+            }
+            _ => (self.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default(), true),
+        })
+    }
+
+    /// Whether to ask again is of no use: all is well, or what is wrong stays so.
+    pub fn is_final(&self) -> bool {
+        let mut endpoints = self.health.endpoints.iter();
         let unknown_for_good = self.unknown.as_ref().is_some_and(Error::is_lasting);
-        self.health.healthy || (self.problems.is_empty() && unknown_for_good)
+        let tls = self.health.endpoints.iter().any(refuses_tls)
+            && (self.health.members.is_empty() || endpoints.all(|e| e.healthy || refuses_tls(e)));
+        self.health.healthy || tls || (self.problems.is_empty() && unknown_for_good)
     }
 }
 
@@ -174,6 +203,17 @@ impl Problem {
     pub(crate) fn difference(message: String) -> Self {
         Self { kind: ProblemKind::Difference, node: None, message }
     }
+}
+
+/// Whether the endpoint answers, and not with TLS that both sides accept: that stays so.
+fn refuses_tls(endpoint: &document::Endpoint) -> bool {
+    endpoint.error.as_deref().is_some_and(is_tls)
+}
+
+/// Whether the error of an endpoint, as the document has it, is one of TLS, which does not
+/// pass.
+pub fn is_tls(error: &str) -> bool {
+    error.starts_with("TLS: ")
 }
 
 /// The name of an endpoint for people: the node's, else the member's, else the URL.

@@ -17,7 +17,7 @@ use remote::{Host, Input};
 
 use crate::{Held, Lease};
 use cluster::Cluster;
-use compare::Fit;
+use compare::{Fit, NodeFit};
 use environment::Place;
 
 pub use facts::{Facts, query};
@@ -65,6 +65,8 @@ pub enum Purpose {
     /// Nothing yet: to learn whether the document fits, even one that says nothing but
     /// which nodes there are.
     Preflight,
+    /// Make a node without a member one of the cluster.
+    Join,
 }
 
 /// What [`allows`] found where nothing is refused.
@@ -157,6 +159,17 @@ pub async fn mismatches(
     let selected: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
     let look = Look { credentials, added: &[], pushed: &BTreeSet::new() };
     check(document, &selected, nodes, Purpose::Preflight, look).await.results
+}
+
+/// What on the host of `node`, which answered a [`query`] with `facts` and has no member,
+/// would keep one from being put there and started: to be known before the cluster is
+/// changed for it.
+pub fn obstacles(document: &Document, node: &Node, facts: &Facts) -> Vec<ToolResult> {
+    let cluster = Cluster::default();
+    let facts = vec![(node, facts)];
+    let fit = Fit { document, facts, cluster: &cluster, purpose: Purpose::Join, own_ca: "" };
+    let of_node = fit.facts.iter().map(|(node, facts)| NodeFit::new(&fit, node, facts));
+    of_node.flat_map(|node| node.obstacles()).collect()
 }
 
 /// How the cluster is looked at.

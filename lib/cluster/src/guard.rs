@@ -4,6 +4,7 @@
 //! Only what etcd says of itself, just now, makes a voter count as healthy.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use client::{Access, ClusterProbe, Problem, ProblemKind, Target};
@@ -182,20 +183,31 @@ impl<'a> Cluster<'a> {
 
     /// Asks all members, those outside of the document among them.
     pub async fn view(&self) -> Result<View, client::Error> {
+        let probe = self.probe().await?;
+        Ok(self.view_of(probe).await)
+    }
+
+    /// What all members answer, after those of the document those outside of it.
+    pub async fn probe(&self) -> Result<ClusterProbe, client::Error> {
         let mut probe = self.route.probe(PROBE).await?;
         self.probe_others(&mut probe).await?;
+        Ok(probe)
+    }
+
+    /// What `probe` and the hosts say of the cluster.
+    pub async fn view_of(&self, probe: ClusterProbe) -> View {
         let voters = self.voters(&probe).await;
-        Ok(View {
+        View {
             alarms: probe
                 .problems
                 .iter()
                 .filter(|p| p.kind == ProblemKind::Alarm)
                 .cloned()
                 .collect(),
-            members_error: probe.health.members.is_empty().then(|| why_no_members(&probe)),
+            members_error: probe.why_no_members(),
             voters,
             members: probe.health.members,
-        })
+        }
     }
 
     /// Adds to `probe` the endpoints of members that it does not have: those of no
@@ -249,10 +261,11 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// The node of the document that `member` is: by its name, else by its peer URL.
+    /// The node of the document on whose host `member` is, as far as the cluster knows: that
+    /// of its name, if it is at that address, else that of its peer URL.
     pub(crate) fn node_of(&self, member: &Member) -> Option<&'a Node> {
         let nodes = &self.document.nodes;
-        let named = nodes.iter().find(|node| node.name == member.name);
+        let named = nodes.iter().find(|node| node.name == member.name && is_at(member, node));
         named.or_else(|| {
             nodes.iter().find(|node| member.peer_urls.contains(&self.document.peer_url(node)))
         })
@@ -400,26 +413,15 @@ fn running_client_port(state: &NodeState<'_>) -> Option<u16> {
     urls.split(',').find_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
 }
 
-/// Whether all endpoints answer, and none with TLS that both sides accept.
-fn refuse_tls(probe: &ClusterProbe) -> bool {
-    let endpoints = &probe.health.endpoints;
-    let refuses = |e: &Endpoint| e.error.as_ref().is_some_and(|why| why.starts_with("TLS: "));
-    !endpoints.is_empty() && endpoints.iter().all(refuses)
-}
-
-fn why_no_members(probe: &ClusterProbe) -> (String, bool) {
-    let of_endpoint = |endpoint: &Endpoint| {
-        let why = endpoint.error.as_ref()?;
-        Some(format!("{}: {why}", endpoint.node.as_ref().unwrap_or(&endpoint.endpoint)))
-    };
-    match (probe.cannot_tell(), &probe.unknown) {
-        (Some(why), Some(error)) => (why, !error.is_lasting()),
-        _ if refuse_tls(probe) => {
-            let why = probe.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default();
-            (format!("{why}: check --pki, --cacert, --cert and --key"), false)
-        }
-        _ => (probe.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default(), true),
-    }
+/// Whether the cluster knows `member` at the address of `node`.
+fn is_at(member: &Member, node: &Node) -> bool {
+    let mut urls = member.peer_urls.iter().chain(&member.client_urls);
+    urls.any(|url| {
+        etcd::url::parts(url).is_some_and(|(_, host, _)| {
+            let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+            host == node.url_host() || (ip.is_some() && ip == node.ip())
+        })
+    })
 }
 
 impl View {
@@ -427,7 +429,15 @@ impl View {
     /// that remain and are known to be healthy are a quorum; and where none of them
     /// serves, and quorum is lost for certain, so that nothing more can be lost.
     pub fn may_go(&self, going: &[&str]) -> Result<(), Refusal> {
-        let goes = |voter: &Voter| voter.node.as_deref().is_some_and(|node| going.contains(&node));
+        self.may_leave(|voter| voter.node.as_deref().is_some_and(|node| going.contains(&node)))
+    }
+
+    /// The same of the member `id`, wherever it is.
+    pub fn member_may_go(&self, id: &str) -> Result<(), Refusal> {
+        self.may_leave(|voter| voter.id == id)
+    }
+
+    fn may_leave(&self, goes: impl Fn(&Voter) -> bool) -> Result<(), Refusal> {
         let (leaving, staying): (Vec<_>, Vec<_>) = self.voters.iter().partition(|v| goes(v));
         if leaving.iter().all(|voter| voter.standing == Standing::Down) {
             return Ok(());
@@ -463,8 +473,7 @@ impl View {
             true => String::new(),
             false => format!(" ({})", others.join("; ")),
         };
-        let may_pass =
-            staying.iter().any(|v| matches!(v.standing, Standing::Sick(_) | Standing::Unknown(_)));
+        let may_pass = staying.iter().any(|voter| voter.may_recover());
         let advice = match staying.iter().find(|voter| voter.standing != Standing::Up) {
             Some(sick) => format!("repair {} first, or", sick.name),
             None => String::new(),
@@ -484,7 +493,7 @@ impl View {
             return Ok(());
         }
         let complaints: Vec<_> = self.voters.iter().filter_map(Voter::complaint).collect();
-        let may_pass = self.voters.iter().any(|voter| voter.standing != Standing::Down);
+        let may_pass = self.voters.iter().any(Voter::may_recover);
         Err(Refusal::NoQuorum(format!("{}{}", self.lost(), complaints.join("; ")), may_pass))
     }
 
@@ -520,7 +529,7 @@ impl View {
         if up < self.voters.len() && up == quorum(self.voters.len()) {
             let message =
                 format!("{up} of {} voters are healthy, no other may fail", self.voters.len());
-            let may_pass = self.voters.iter().any(|voter| voter.standing != Standing::Down);
+            let may_pass = self.voters.iter().any(Voter::may_recover);
             return Err(Refusal::Margin(self.with_complaints(message, ""), may_pass));
         }
         Ok(())
@@ -561,7 +570,7 @@ impl View {
             .filter_map(|voter| Some((voter, voter.complaint()?)))
             .collect();
         let Some((_, why)) = sick.first() else { return Ok(()) };
-        let may_pass = sick.iter().any(|(voter, _)| voter.standing != Standing::Down);
+        let may_pass = sick.iter().any(|(voter, _)| voter.may_recover());
         Err(Refusal::Unhealthy(format!("{}{why}", self.lost()), may_pass))
     }
 
@@ -580,6 +589,15 @@ impl Voter {
     /// Whether it serves as far as anybody knows.
     fn may_serve(&self) -> bool {
         matches!(self.standing, Standing::Up | Standing::Unknown(_))
+    }
+
+    /// Whether it may be healthy a moment later, by itself.
+    fn may_recover(&self) -> bool {
+        match &self.standing {
+            Standing::Up | Standing::Down => false,
+            Standing::Sick(_) => true,
+            Standing::Unknown(why) => !client::is_tls(why),
+        }
     }
 
     /// What is wrong with it, after its name.
@@ -643,6 +661,38 @@ mod tests {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             assert_eq!(view(standings).may_go(&names).is_ok(), may, "{standings} {going}");
         }
+    }
+
+    #[test]
+    fn a_member_is_where_the_cluster_knows_it() {
+        let node = |address: &str| {
+            let list = format!("host:{address}:name");
+            let document = pipeline::parse(list.as_bytes()).unwrap().document;
+            document.nodes.into_iter().next().unwrap()
+        };
+        let member = Member {
+            peer_urls: vec!["https://192.168.1.101:2380".into(), "https://[fd00:0::1]:1".into()],
+            client_urls: vec!["https://db.example:2379".into()],
+            ..Member::default()
+        };
+        for (address, there) in [
+            ("192.168.1.101", true),
+            ("[fd00::1]", true),
+            ("db.example", true),
+            ("192.168.1.10", false),
+            ("192.168.1.103", false),
+        ] {
+            assert_eq!(is_at(&member, &node(address)), there, "{address}");
+        }
+        // Whoever is on no node of the document is a voter all the same.
+        let mut view = view("uud");
+        view.voters[1].node = None;
+        assert_eq!(view.may_go(&["n1"]), Ok(()));
+        assert!(matches!(view.member_may_go("1"), Err(Refusal::Quorum(_, false))));
+        view.voters[2].standing = Standing::Unknown("TLS: expired".into());
+        assert!(matches!(view.member_may_go("1"), Err(Refusal::Quorum(_, false))));
+        view.voters[2].standing = Standing::Unknown("ssh".into());
+        assert!(matches!(view.member_may_go("1"), Err(Refusal::Quorum(_, true))));
     }
 
     #[test]

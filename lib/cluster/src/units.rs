@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use etcd::layout::UNIT_DIR;
 use pipeline::document::{File, Node, Unit, UnitStatus};
+use pipeline::{Code, ToolResult, disk};
 use remote::{Error, Host, Query};
 
 pub use change::{Changes, JobResult};
@@ -94,6 +95,12 @@ fn is_etcd(binary: &str) -> bool {
 /// Whether a unit with this text can be enabled.
 pub fn has_install_section(content: &str) -> bool {
     content.lines().any(|line| line.trim() == "[Install]")
+}
+
+/// That `unit` is masked on a node, and what to do.
+pub fn masked(unit: &str) -> ToolResult {
+    let message = format!("{unit} is masked on the node: run systemctl unmask {unit} there first");
+    ToolResult::error(Code::Masked, message)
 }
 
 /// A node that answered, and its units as they are to be and as they are.
@@ -268,7 +275,7 @@ impl UnitState {
         ["enabled", "indirect", "alias"].contains(&self.show("UnitFileState"))
     }
 
-    /// Whether the unit is masked, and so kept from starting.
+    /// Whether the unit is masked, and so kept from starting: see [`masked`].
     pub fn is_masked(&self) -> bool {
         self.show("UnitFileState").starts_with("masked") || self.show("LoadState") == "masked"
     }

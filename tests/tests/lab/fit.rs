@@ -38,6 +38,17 @@ fn id(lab: &Lab, name: &str) -> String {
     line.split(',').next().expect("an ID").to_owned()
 }
 
+/// That the member on the host with this number is in no line.
+fn extra(at: usize) -> String {
+    let name = HOSTS[at];
+    format!(
+        "member {name} of the cluster (https://192.168.1.{}:2380) is not in the document: add it \
+         there, or remove it: `etcd-member remove {name}`, or, where a new node takes its place: \
+         `scripts/replace-member NODES {name}`",
+        100 + at
+    )
+}
+
 fn errors(ran: &Ran) -> Vec<&str> {
     ran.stderr.lines().filter(|line| !line.contains("warning: ")).collect()
 }
@@ -201,7 +212,10 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     overridden_on_the_node(&lab);
     of_a_list_of_nodes(&lab);
 
-    // What is allowed restarts nothing: another order, another token, a line removed.
+    let refused = lab.bash(&edited("del(.nodes[2])", "etcd-push")).exits(3);
+    assert_eq!(errors(&refused), [format!("etcd-push: {}", extra(2))]);
+
+    // What is allowed restarts nothing: another order, another token.
     let pids = lab.on_all(&HOSTS, "systemctl show etcd -p MainPID");
     for (edit, warning) in [
         (".nodes |= reverse", String::new()),
@@ -211,19 +225,11 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
              \"k8s-etcd-cluster\", which stays: \"other\" has no effect on it"
                 .into(),
         ),
-        (
-            "del(.nodes[2])",
-            "etcd-push: warning: member etcd-03 of the cluster is not in the document: add it \
-             there, or remove it: `etcd-member remove etcd-03`"
-                .into(),
-        ),
     ] {
         let ran = lab.bash(&edited(edit, "etcd-push | etcd-unit start")).ok();
-        assert!(
-            warning.is_empty() || ran.stderr.lines().any(|line| line == warning),
-            "{}",
-            ran.stderr
-        );
+        for line in [warning.clone(), warning.replace("etcd-push", "etcd-unit")] {
+            assert!(line.is_empty() || ran.stderr.lines().any(|l| l == line), "{}", ran.stderr);
+        }
         assert_eq!(lab.on_all(&HOSTS, "systemctl show etcd -p MainPID"), pids, "{edit}");
     }
     // The client port is rolled out, one member at a time.
@@ -345,7 +351,8 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
     let Some(version) = release("guide") else { return };
     let lab = Lab::with_nodes(3);
     deployed(&lab, &version);
-    // A cluster of others is on the fourth host; the fifth has nothing.
+    // A cluster of others is on the fourth host; the fifth has what is left of another member.
+    lab.on("etcd-05", "mkdir /etc/etcd; echo ETCD_NAME=etcd-09 > /etc/etcd/etcd.conf");
     let hosts = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
     let four = "k8s-node-02:192.168.1.103:etcd-04";
     let stages = deploy(&version).replace("nodes.txt", "../four.txt");
@@ -384,7 +391,9 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
     };
     let seven: Vec<_> =
         (5..8).map(|at| format!("absent-{at}:192.168.1.{}:etcd-0{}", 100 + at, at + 1)).collect();
-    let cases: [(&str, Vec<&str>, Vec<String>); 6] = [
+    let cases: [(&str, Vec<&str>, Vec<String>); 8] = [
+        ("3 → 2", vec![one, two], vec![extra(2)]),
+        ("3 → 1", vec![one], vec![extra(1), extra(2)]),
         ("3 → 4", vec![one, two, three, &*new], vec![stranger("etcd-05")]),
         (
             "3 → 7",
@@ -410,7 +419,7 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
                     .into(),
             ],
         ),
-        ("another name and address", vec![one, two, &*new], vec![stranger("etcd-05")]),
+        ("another name and address", vec![one, two, &*new], vec![stranger("etcd-05"), extra(2)]),
         (
             "another name",
             vec![one, two, "k8s-master-02:192.168.1.102:etcd-09"],
@@ -429,9 +438,13 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
     for (edit, lines, mut expected) in cases {
         lab.write("edited.txt", &(lines.join("\n") + "\n"));
         expected.sort_unstable();
-        for (tool, stages) in
-            [("etcd-push", &*push), ("etcd-unit", "etcd-unit start --pki case < edited.txt")]
-        {
+        let preflight = "etcd-preflight -q --skip disk-latency --skip disk-space --skip port-blocked \
+                         < edited.txt";
+        for (tool, stages) in [
+            ("etcd-preflight", preflight),
+            ("etcd-push", &*push),
+            ("etcd-unit", "etcd-unit start --pki case < edited.txt"),
+        ] {
             let ran = lab.bash(stages).exits(3);
             let prefix = format!("{tool}: ");
             let mut said: Vec<_> = errors(&ran)
@@ -442,6 +455,8 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
                 .collect();
             said.sort_unstable();
             assert_eq!(said, expected, "{edit}: {tool}");
+            // All three are healthy, wherever the list has them.
+            assert!(!ran.stderr.contains("known to be healthy"), "{edit}: {}", ran.stderr);
         }
         assert_eq!((lab.on_all(&hosts, TRACES), members(&lab)), before, "{edit}");
     }
@@ -456,24 +471,17 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
         let ran = lab.bash("etcd-unit start < edited.txt").exits(65);
         assert_eq!(ran.stderr, format!("etcd-unit: {error}\n"));
     }
-    // Two lines less: the members stay members, and are named.
-    lab.bash("head -n 1 nodes.txt > edited.txt").ok();
-    let ran = lab.bash(&format!("{push} | etcd-unit start")).ok();
-    for name in ["etcd-02", "etcd-03"] {
-        let line = format!(
-            "etcd-push: warning: member {name} of the cluster is not in the document: add it \
-             there, or remove it: `etcd-member remove {name}`"
-        );
-        assert!(ran.stderr.lines().any(|said| said == line), "{}", ran.stderr);
-    }
-    let after = (lab.on_all(&hosts, "systemctl show etcd -p MainPID"), members(&lab));
-    let pids = before.0.iter().map(|traces| {
-        traces.lines().find(|line| line.starts_with("MainPID=")).map(|line| format!("{line}\n"))
-    });
-    assert_eq!(
-        (after.0.into_iter().map(Some).collect::<Vec<_>>(), after.1),
-        (pids.collect(), before.1)
+
+    // One wrong line keeps a stopped member from being started with it, and not without it.
+    lab.on("etcd-03", "systemctl stop etcd");
+    lab.write("edited.txt", &format!("{one}\n{}\n{three}\n", two.replace("etcd-02", "etcd-99")));
+    lab.bash("etcd-unit start < edited.txt").exits(3).says(
+        "etcd-unit: etcd-99: its data is of member etcd-02, the document calls it etcd-99: a member \
+         keeps its name: change the document back",
     );
+    assert_eq!(lab.on("etcd-03", "systemctl is-active etcd || true"), "inactive\n");
+    let start = "etcd-unit start --only etcd-03 < edited.txt";
+    lab.bash(start).ok().says("etcd-unit: etcd-03: started etcd.service");
 }
 
 #[test]

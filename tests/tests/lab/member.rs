@@ -76,7 +76,7 @@ fn converged(lab: &Lab, nodes: &str, version: &str) {
 
 #[track_caller]
 fn says_servers(ran: &Ran, script: &str, before: usize, now: usize) {
-    for (when, count) in [("before: ", before), ("now:    ", now)] {
+    for (when, count) in [("before this run: ", before), ("now:             ", now)] {
         let servers = urls(count).join(",");
         let line = format!("{script}: --etcd-servers of kube-apiserver {when}{servers}");
         assert!(ran.stderr.lines().any(|said| said == line), "no {line:?} in {}", ran.stderr);
@@ -192,7 +192,7 @@ fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
             _ => log.exists(),
         });
         let ran = lab.bash(&replace).ok();
-        let now = "replace-member: --etcd-servers of kube-apiserver now:    ";
+        let now = "replace-member: --etcd-servers of kube-apiserver now:             ";
         ran.says(&format!("{now}{}", urls(3).join(",")));
         assert_eq!(members(&lab, &[url(other)]), all_voters(3));
         assert_eq!(lab.on_all(&others, PID), before);
@@ -207,6 +207,7 @@ fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
     let before = lab.on_all(&HOSTS[..2], PID);
     let line = "k8s-node-09:192.168.1.103:etcd-09";
     let replace = script(&format!("replace-member --yes nodes.txt etcd-03 {line}"));
+    lab.bash(&format!("head -n 2 nodes.txt > new.txt; echo {line} >> new.txt")).ok();
     killed_at(&lab, &replace, "it is added", || votes(0, "103").is_some());
     lab.bash(&replace)
         .ok()
@@ -214,11 +215,30 @@ fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
     let mut expected = all_voters(2);
     expected.push(("etcd-09".into(), "103".into(), true));
     assert_eq!(members(&lab, &urls(1)), expected);
+    it_comes_back(&lab);
+    assert_eq!(members(&lab, &urls(1)), expected);
     assert_eq!(lab.on_all(&HOSTS[..2], PID), before);
-    lab.bash(&format!("head -n 2 nodes.txt > new.txt; echo {line} >> new.txt")).ok();
     converged(&lab, "new.txt", &version);
     writer.stop();
     all_is_kept(&lab);
+}
+
+/// The host of a member that was replaced by another host is found again, with its data:
+/// it does no harm, and is told what it is.
+fn it_comes_back(lab: &Lab) {
+    lab.command(&["power", "on", "etcd-03"]);
+    let tried = "journalctl -u etcd -o cat | grep -c 'been permanently removed' || true";
+    wait_until("the old member learns that it is none", MINUTE, || {
+        lab.on("etcd-03", tried) != "0\n"
+    });
+    let ran = lab.bash("etcd-unit start --only etcd-03 < nodes.txt").exits(3);
+    let begin = "etcd-unit: etcd-03: its data is of member ";
+    let end = ", which the cluster has removed: move /var/lib/etcd/member away, then add the node: \
+               `scripts/grow NODES`, or `etcd-member add` before etcd-render";
+    let line = ran.stderr.lines().find(|line| line.starts_with(begin));
+    assert!(line.is_some_and(|line| line.ends_with(end)), "{}", ran.stderr);
+    lab.bash("etcd-health --wait < new.txt").ok();
+    lab.command(&["power", "off", "etcd-03"]);
 }
 
 /// The lines of `etcd-member`, without its name.
@@ -296,6 +316,9 @@ fn quorum_decides_who_may_come_and_go() {
     lab.bash("etcd-health --wait < nodes.txt").ok();
 
     one_learner_at_a_time(&lab);
+    what_never_passes_is_not_waited_for(&lab);
+    nothing_is_removed_for_a_host_that_is_not_fit(&lab);
+    a_member_is_known_where_it_is(&lab);
     another_address(&lab);
     the_leader_leaves(&lab);
 }
@@ -337,6 +360,140 @@ fn one_learner_at_a_time(lab: &Lab) {
     let ran = with("nodes-5.txt", "remove https://192.168.1.103:2380").ok();
     assert_eq!(lines(&ran), [format!("etcd-04: removed member {id} (https://192.168.1.103:2380)")]);
     assert_eq!(ran.document().nodes.len(), 4);
+}
+
+/// Another CA, no pki at all: the cause is named, and at once.
+fn what_never_passes_is_not_waited_for(lab: &Lab) {
+    lab.bash(
+        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=other -days 9 -keyout key -out ca",
+    )
+    .ok();
+    let tls = "TLS: the server's certificate is not signed by the given CA";
+    let why = format!("etcd-01: {tls}: check --pki, --cacert, --cert and --key");
+    for output in ["table", "nodes", "json"] {
+        let ran = lab.bash(&format!("etcd-member list --cacert ca -o {output} < nodes.txt"));
+        let ran = ran.exits(3).says(&format!("etcd-member: {why}"));
+        assert!(output == "json" || ran.stdout.is_empty(), "{}", ran.stdout);
+    }
+    let anyone = "etcd-member list --cacert ca --insecure-skip-tls-verify -o nodes < nodes.txt";
+    assert_eq!(lab.bash(anyone).ok().stdout, lab.read("nodes.txt"));
+    let wait = "--timeout 3600 --cacert ca < nodes.txt";
+    for check in ["", "--check"] {
+        let ran = lab.bash(&format!("etcd-member promote {check} {wait}")).exits(3);
+        let line = format!("nothing promoted: the cluster is not healthy: {why}");
+        assert_eq!(lines(&ran), [line], "{check}");
+    }
+    lab.bash("etcd-health --wait=3600 --cacert ca < nodes.txt")
+        .exits(1)
+        .says("etcd-health: unhealthy: 0 of 3 endpoints healthy");
+
+    let grow = script("grow --yes ../nodes.txt");
+    let ran = lab.bash(&format!("mkdir none; cd none; SSL_CERT_FILE=$PWD/../ca {grow}")).exits(3);
+    let ran = ran.says(
+        "etcd-member: etcd-01: TLS: the server's certificate is not signed by a CA that this \
+         machine trusts: pass --cacert",
+    );
+    assert!(!ran.stderr.contains("scripts/deploy"), "{}", ran.stderr);
+}
+
+/// All that can be known of the host of a new member is known before the old one goes.
+fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
+    let before = (members(lab, &urls(1)), lab.on_all(&HOSTS[..3], PID));
+    let replace = |args: &str| lab.bash(&script(&format!("replace-member --yes {args}")));
+    let masked =
+        "etcd.service is masked on the node: run systemctl unmask etcd.service there first";
+    let line = "k8s-node-09:192.168.1.103:etcd-09";
+    lab.on("etcd-04", "systemctl mask etcd");
+    replace(&format!("nodes.txt etcd-03 {line}"))
+        .exits(3)
+        .says(&format!("etcd-preflight: etcd-09: {masked}"));
+    lab.bash(&format!("head -n 2 nodes.txt > new.txt; echo {line} >> new.txt")).ok();
+    let lose = "etcd-member replace --lose-margin etcd-03 < new.txt";
+    let not_replaced = format!("etcd-member: etcd-09: nothing replaced: {masked}");
+    lab.bash(lose).exits(3).says(&not_replaced);
+    lab.on("etcd-04", "systemctl unmask etcd");
+
+    // The host of the member itself, under another name.
+    let line = "k8s-node-01:192.168.1.101:etcd-99";
+    replace(&format!("--lose-margin nodes.txt etcd-02 {line}")).exits(66).says(
+        "etcd-member: etcd-99: nothing replaced: its host has the data of member etcd-02, and a \
+         member keeps its name: change the document back, or take etcd-02 out of the cluster and \
+         its data away first: `scripts/shrink NODES etcd-02`",
+    );
+    // A part of a name is none.
+    replace("nodes.txt etcd-0")
+        .ok()
+        .says("etcd-member: etcd-0: not a member of the cluster: nothing to replace");
+    assert_eq!((members(lab, &urls(1)), lab.on_all(&HOSTS[..3], PID)), before);
+}
+
+/// The cluster looks for a member only where it is, and the way back is always open.
+fn a_member_is_known_where_it_is(lab: &Lab) {
+    let before = members(lab, &urls(1));
+    let list = lab.bash(&lab.etcdctl(&urls(1), "member list | grep etcd-02 | cut -d , -f 1")).ok();
+    let second = list.stdout.trim();
+    let there = |at: usize| format!("https://192.168.1.{}:2380", 100 + at);
+    // A host without a member, and one that does not answer.
+    lab.bash("sed s/192.168.1.101/192.168.1.103/ nodes.txt > moved.txt").ok();
+    for risk in ["", "--check", "--lose-quorum"] {
+        let ran = lab.bash(&format!("etcd-member update {risk} < moved.txt")).exits(3);
+        assert_eq!(
+            lines(&ran),
+            [format!(
+                "etcd-02: peer URL {} → {} not updated: member {second} is not there: \
+                 /var/lib/etcd on 192.168.1.103 has no write-ahead log: change the document back, \
+                 move its data there, or replace the member: `scripts/replace-member NODES etcd-02`",
+                there(1),
+                there(3)
+            )]
+        );
+    }
+    let ran =
+        lab.bash("sed s/192.168.1.101/192.168.1.109/ nodes.txt | etcd-member update").exits(3);
+    assert_eq!(
+        lines(&ran),
+        [format!(
+            "etcd-02: peer URL {} → {} not updated: whether it is there is not known: cannot \
+             connect: connect to host 192.168.1.109 port 22: No route to host",
+            there(1),
+            there(9)
+        )]
+    );
+    assert_eq!(members(lab, &urls(1)), before);
+
+    // Somebody has done it all the same, and a voter is down.
+    let update = format!("member update {second} --peer-urls={}", there(3));
+    lab.bash(&lab.etcdctl(&urls(1), &update)).ok();
+    lab.on("etcd-03", "systemctl stop etcd");
+    let ran = lab.bash("etcd-member update < nodes.txt").ok();
+    assert_eq!(lines(&ran), [format!("etcd-02: updated peer URL {} → {}", there(3), there(1))]);
+    lab.on("etcd-03", "systemctl start etcd");
+    lab.bash("etcd-health --wait < nodes.txt").ok();
+    assert_eq!(members(lab, &urls(1)), before);
+
+    // One that has not followed its address yet is a voter that would be lost.
+    let ports = |ports: &str| {
+        let nodes = "{apiVersion, nodes: [.nodes[] | {name, hostname, address}]}";
+        lab.bash(&format!("jq '{nodes} | {ports}' document.json > ports.json")).ok();
+    };
+    ports(".nodes[0].settings.peerPort = 12380");
+    let ran = lab.bash("etcd-member update < ports.json").ok();
+    let other = "https://192.168.1.100:12380";
+    assert_eq!(lines(&ran), [format!("etcd-01: updated peer URL {} → {other}", there(0))]);
+    ports("(.nodes[0, 1].settings.peerPort = 12380)");
+    let ran = lab.bash("etcd-member update < ports.json").exits(3);
+    assert_eq!(
+        lines(&ran),
+        [format!(
+            "etcd-02: peer URL {} → https://192.168.1.101:12380 not updated: etcd-01 does not \
+             listen at {other} yet, where the cluster looks for it: bring it there first: \
+             `etcd-render | etcd-push | etcd-unit start`",
+            there(1)
+        )]
+    );
+    let ran = lab.bash("etcd-member update < nodes.txt").ok();
+    assert_eq!(lines(&ran), [format!("etcd-01: updated peer URL {other} → {}", there(0))]);
+    assert_eq!(members(lab, &urls(1)), before);
 }
 
 /// A member keeps its data, and has another peer URL.

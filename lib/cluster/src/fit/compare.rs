@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use client::Alarm;
 use etcd::{Minor, Version, layout};
 use pipeline::document::{ClusterState, Member, Node, NodeSettings};
-use pipeline::{Code, Document, ToolResult, disk};
+use pipeline::{Code, Document, Severity, ToolResult, disk};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -15,6 +15,7 @@ use super::environment::{self, Place, values};
 use super::facts::{Facts, Folder, Process, SAYS_VERSION};
 use super::identity::Identity;
 use super::{Purpose, concerns};
+use crate::units;
 
 /// All that is compared.
 pub(super) struct Fit<'a> {
@@ -44,6 +45,9 @@ impl Fit<'_> {
             let facts = self.facts.iter().find(|(other, _)| other.name == node.name);
             let of_node = |facts| NodeFit::new(self, node, facts);
             let concerned = concerns(self.document, node, self.purpose);
+            if concerned && let Some((_, facts)) = facts {
+                results.extend(of_node(facts).masked());
+            }
             let refusals = match facts {
                 Some((_, facts)) if concerned => of_node(facts).refusals(),
                 // The CA is the cluster's, whatever else the document says of it.
@@ -63,11 +67,14 @@ impl Fit<'_> {
             self.facts.iter().any(|(node, _)| concerns(self.document, node, self.purpose));
         if concerned {
             results.extend(self.version());
+            results.extend(self.extra_members());
+            results.extend(self.tokens());
         }
-        if concerned && results.is_empty() && matches!(self.purpose, Purpose::Push { .. }) {
+        let refused = results.iter().any(|result| result.severity == Severity::Error);
+        if concerned && !refused && matches!(self.purpose, Purpose::Push { .. }) {
             let nodes = self.document.nodes.iter().filter(|node| selected(node));
             results.extend(nodes.flat_map(|node| self.unknown_variables(node)));
-            results.extend(self.warnings());
+            results.extend(self.facts.iter().filter_map(|(node, facts)| self.old_links(node, facts)));
         }
         results
     }
@@ -196,34 +203,43 @@ impl Fit<'_> {
         unknown.collect()
     }
 
-    fn warnings(&self) -> Vec<ToolResult> {
-        let mut warnings = Vec::new();
-        for member in &self.cluster.members {
-            if self.document.node_of(member).is_none() {
-                let name = member.label();
-                warnings.push(ToolResult::warning(
-                    Code::UnknownMember,
-                    format!(
-                        "member {name} of the cluster is not in the document: add it there, or \
-                         remove it: `etcd-member remove {name}`"
-                    ),
-                ));
-            }
-        }
+    /// The members that are on no node of the document. Where the nodes run more than one
+    /// cluster, nobody knows whose they are.
+    fn extra_members(&self) -> Vec<ToolResult> {
+        let clusters: BTreeSet<_> =
+            self.cluster.replies.values().map(|reply| &reply.cluster_id).collect();
+        let is_extra = |member: &&Member| self.document.node_of(member).is_none();
+        let extra = self.cluster.members.iter().filter(is_extra).filter(|_| clusters.len() <= 1);
+        let refusal = |member: &Member| {
+            let name = member.label();
+            let message = format!(
+                "member {name} of the cluster ({}) is not in the document: add it there, or remove \
+                 it: `etcd-member remove {name}`, or, where a new node takes its place: \
+                 `scripts/replace-member NODES {name}`",
+                member.peer_urls.join(",")
+            );
+            ToolResult::error(Code::UnknownMember, message)
+        };
+        extra.map(refusal).collect()
+    }
+
+    /// The nodes whose member was started with another token than the document's own. That
+    /// of a cluster that was restored is another, too: no reason to refuse anything.
+    fn tokens(&self) -> Vec<ToolResult> {
         let wanted = self.document.token();
-        for (node, facts) in &self.facts {
-            warnings.extend(self.old_links(node, facts));
-            let variables = facts.process().map(|process| &process.variables);
-            let token = variables.and_then(|v| v.get("ETCD_INITIAL_CLUSTER_TOKEN"));
-            if let Some(token) = token.filter(|token| *token != wanted) {
+        let is_set = self.document.cluster.as_ref().is_some_and(|c| c.token.is_some());
+        let of_node = |(node, facts): &(&Node, &Facts)| {
+            let token = facts.process()?.variables.get("ETCD_INITIAL_CLUSTER_TOKEN")?;
+            let says = is_set || environment::is_brought(self.document, node);
+            (says && token != wanted).then(|| {
                 let message = format!(
                     "its cluster was made with the token {token:?}, which stays: {wanted:?} has \
                      no effect on it"
                 );
-                warnings.push(ToolResult::warning(Code::NoEffect, message).on(&node.name));
-            }
-        }
-        warnings
+                ToolResult::warning(Code::NoEffect, message).on(&node.name)
+            })
+        };
+        self.facts.iter().filter_map(of_node).collect()
     }
 
     /// The links to the release where an earlier deployment had them: the unit on the node
@@ -286,11 +302,33 @@ impl<'a> NodeFit<'a> {
         if !overridden.is_empty() {
             return overridden;
         }
-        let identity = self.moved().or_else(|| self.identity());
+        let identity = self.moved().or_else(|| self.identity()).or_else(|| self.leftover());
         [identity, self.obstacle(), self.stranger(), self.ca(), self.binary()]
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// What of the host itself keeps a member from being put there and started.
+    pub(super) fn obstacles(&self) -> Vec<ToolResult> {
+        let mut whys: Vec<_> = self.foreign().into_iter().collect();
+        if whys.is_empty() {
+            whys.extend(self.obstacle());
+            whys.extend(self.ca());
+        }
+        let error = |why| ToolResult::error(Code::Mismatch, why).on(&self.node.name);
+        self.masked().into_iter().chain(whys.into_iter().map(error)).collect()
+    }
+
+    /// A unit that would not start; etcd-unit itself says so of each of its units.
+    fn masked(&self) -> Option<ToolResult> {
+        let installs = self.node.units.iter().any(|unit| unit.name == layout::UNIT);
+        let starts = match self.fit.purpose {
+            Purpose::Push { .. } => installs,
+            Purpose::Start { .. } => false,
+            Purpose::Preflight | Purpose::Join => true,
+        };
+        (starts && self.facts.masked).then(|| units::masked(layout::UNIT).on(&self.node.name))
     }
 
     /// What on the node would tell the member at its next start to be something else
@@ -304,6 +342,7 @@ impl<'a> NodeFit<'a> {
             }
             let name = next.get("ETCD_NAME").filter(|name| name.value != node.name);
             let name = name.filter(|_| !fit.cluster.replies.contains_key(&node.name));
+            let name = name.filter(|_| self.has_log());
             return name.map(|name| self.renamed(&name.value)).into_iter().collect();
         }
         let wanted = environment::wanted(fit.document, node);
@@ -333,6 +372,25 @@ impl<'a> NodeFit<'a> {
         });
         let refused: Vec<_> = refused.collect();
         if refused.is_empty() { self.hidden(&next).into_iter().collect() } else { refused }
+    }
+
+    /// The configuration of another member, with which a node without data is about to be
+    /// started.
+    fn leftover(&self) -> Option<String> {
+        let Self { fit, node, facts, .. } = self;
+        if !matches!(fit.purpose, Purpose::Start { .. })
+            || environment::is_brought(fit.document, node)
+            || self.has_log()
+        {
+            return None;
+        }
+        let next = environment::next_start(fit.document, node, facts);
+        let name = next.get("ETCD_NAME").filter(|name| name.value != node.name)?;
+        Some(format!(
+            "{} sets ETCD_NAME to {}, the document calls it {}: put its own configuration there: \
+             `etcd-render | etcd-push`",
+            name.source, name.value, node.name
+        ))
     }
 
     /// What the configuration that the document brings makes of the member, where the
@@ -416,10 +474,15 @@ impl<'a> NodeFit<'a> {
                 flag.source
             ));
         }
-        let listens = next.iter().filter(|(name, _)| {
+        // The configuration that is there is yet to be overwritten.
+        let own = layout::config_file(&self.settings.config_dir);
+        let passes = matches!(fit.purpose, Purpose::Preflight | Purpose::Join)
+            && !environment::is_brought(fit.document, node);
+        let listens = next.iter().filter(|(name, set)| {
             name.starts_with("ETCD_LISTEN_")
                 && name.ends_with("_URLS")
                 && !facts.addresses.is_empty()
+                && !(passes && set.source == own)
         });
         let urls =
             listens.flat_map(|(name, set)| set.value.split(',').map(move |url| (name, set, url)));
@@ -785,9 +848,14 @@ impl<'a> NodeFit<'a> {
         if self.fit.purpose == Purpose::Preflight {
             return self.other_ca();
         }
-        if self.fit.purpose != (Purpose::Push { replace_ca: false }) {
-            return None;
-        }
+        let [overwrite, cut_off] = match self.fit.purpose {
+            Purpose::Push { replace_ca: false } => [
+                "pass --replace-ca to overwrite it",
+                "pass --replace-ca to cut off whoever trusts that CA only",
+            ],
+            Purpose::Join => ["remove it"; 2],
+            _ => return None,
+        };
         let path = format!("{}/{}", self.settings.cert_dir, layout::CA_CERT);
         let file = self.node.files.iter().find(|file| file.path == path)?;
         let new = match (&file.content, &file.local) {
@@ -800,7 +868,7 @@ impl<'a> NodeFit<'a> {
         if let Some(credential) = self.facts.credential.as_ref().filter(|_| self.is_strange()) {
             return Some(format!(
                 "{credential} is there, and no {} beside it: whose it is cannot be known: set \
-                 another certDir, or pass --replace-ca to overwrite it",
+                 another certDir, or {overwrite}",
                 layout::CA_CERT
             ));
         }
@@ -810,8 +878,7 @@ impl<'a> NodeFit<'a> {
         let from = file.local.as_deref().unwrap_or("the document");
         Some(format!(
             "{path} holds the CA with sha256 {lost}, which {from} does not contain: run this with \
-             the pki folder that this cluster was made with, or pass --replace-ca to cut off \
-             whoever trusts that CA only"
+             the pki folder that this cluster was made with, or {cut_off}"
         ))
     }
 

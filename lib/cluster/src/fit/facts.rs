@@ -33,6 +33,8 @@ pub struct Facts {
     pub(super) folders: Vec<Folder>,
     /// The unit file that systemd takes for etcd's.
     pub(super) unit: Option<String>,
+    /// Whether the unit is masked, and so kept from starting.
+    pub(super) masked: bool,
     /// The CA certificates, in PEM.
     pub(super) ca: String,
     /// A certificate or key of a member, where there is no CA beside it.
@@ -149,6 +151,7 @@ impl Facts {
                     stranger: Some((stranger, owner)).filter(|(path, _)| !path.is_empty()),
                 });
             }
+            "masked" => self.masked = true,
             "unit" => self.unit = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
@@ -190,6 +193,24 @@ impl Facts {
     /// and no etcd runs.
     pub fn is_vacant(&self, document: &Document, node: &Node) -> bool {
         self.processes.is_empty() && !self.has_data(&Place::wanted(document, node, self))
+    }
+
+    /// Whether the member listens for its peers at `url`; none where it does not run, or
+    /// does not tell.
+    pub fn listens_at(&self, url: &str) -> Option<bool> {
+        let listens = self.process()?.variables.get("ETCD_LISTEN_PEER_URLS")?;
+        let ip = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let (_, host, port) = etcd::url::parts(url)?;
+        Some(listens.split(',').filter_map(etcd::url::parts).any(|(_, at, its_port)| {
+            // A name is an address of the host, or etcd would not have started.
+            let same = at == host || ip(host).is_none_or(|host| ip(at) == Some(host));
+            its_port == port && (same || ip(at).is_some_and(|ip| ip.is_unspecified()))
+        }))
+    }
+
+    /// Whether any etcd runs on the node.
+    pub fn runs_etcd(&self) -> bool {
+        !self.processes.is_empty()
     }
 
     /// Whether etcd's unit runs.

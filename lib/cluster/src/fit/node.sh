@@ -62,7 +62,9 @@ drop_ins() {
         sed -n '/\.conf$/p' | LC_ALL=C sort -u | head -n 100
 }
 for at in $roots; do
-    if [ -e "$at/etcd.service" ] && ! [ "$at/etcd.service" -ef /dev/null ]; then
+    if [ "$at/etcd.service" -ef /dev/null ]; then
+        say "masked$tab$at/etcd.service"
+    elif [ -e "$at/etcd.service" ]; then
         say "unit$tab$at/etcd.service"
         break
     fi

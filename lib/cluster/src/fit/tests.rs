@@ -850,9 +850,116 @@ fn what_has_no_effect_is_said() {
             w.document.nodes.pop();
             w.facts.pop();
         },
-        &["warning: member etcd-03 of the cluster is not in the document: add it there, or \
-           remove it: `etcd-member remove etcd-03`"],
+        &[EXTRA],
     );
+    // Before it is rendered only what is said in so many words counts.
+    for (purpose, said) in [(START, 0), (Purpose::Preflight, 0)] {
+        let mut world = World::new();
+        world.purpose = purpose;
+        world.document.nodes.iter_mut().for_each(|node| node.files.clear());
+        world.facts(1).processes[0]
+            .variables
+            .insert("ETCD_INITIAL_CLUSTER_TOKEN".into(), "other".into());
+        assert_eq!(world.found().len(), said);
+        let token = Some("k8s-etcd-cluster".into());
+        world.document.cluster = Some(pipeline::document::Cluster { token, ..Default::default() });
+        assert_eq!(world.found().len(), 1, "{:?}", world.found());
+    }
+}
+
+const EXTRA: &str = "member etcd-03 of the cluster (https://192.168.1.102:2380) is not in the \
+                     document: add it there, or remove it: `etcd-member remove etcd-03`, or, where \
+                     a new node takes its place: `scripts/replace-member NODES etcd-03`";
+
+#[test]
+fn a_member_that_is_no_node_is_named_by_every_tool() {
+    for purpose in [PUSH, START, Purpose::Preflight] {
+        found(
+            |w| {
+                w.purpose = purpose;
+                w.document.nodes.pop();
+                w.facts.pop();
+            },
+            &[EXTRA],
+        );
+    }
+}
+
+#[test]
+fn what_a_host_has_that_keeps_a_member_out_is_known_before_it_is_added() {
+    let mut world = World::new();
+    world.down();
+    world.wipe(2);
+    let obstacles = |world: &World| -> Vec<String> {
+        let (node, facts) = (&world.document.nodes[2], &world.facts[2].1);
+        obstacles(&world.document, node, facts).into_iter().map(|found| found.message).collect()
+    };
+    assert_eq!(obstacles(&world), [""; 0]);
+    world.facts(2).masked = true;
+    world.facts(2).ca = OTHER_CA.into();
+    world.node(2).set_file(text_file("/etc/etcd/ssl/ca.crt", CA.into()));
+    let masked =
+        "etcd.service is masked on the node: run systemctl unmask etcd.service there first";
+    let [first, second] = &obstacles(&world)[..] else { panic!("{:?}", obstacles(&world)) };
+    assert_eq!(first, masked);
+    assert!(
+        second.starts_with("/etc/etcd/ssl/ca.crt holds the CA with sha256 ")
+            && second.ends_with(
+                ", which the document does not contain: run this with the pki folder that this \
+                 cluster was made with, or remove it"
+            ),
+        "{second}"
+    );
+    world.facts(2).unit = Some("/usr/lib/systemd/system/etcd.service".into());
+    assert_eq!(obstacles(&world).len(), 2);
+    // What is left of another member there is overwritten.
+    *world.facts(2) = Facts {
+        config: "ETCD_NAME=etcd-04\nETCD_LISTEN_PEER_URLS=https://10.0.0.1:2380\n".into(),
+        addresses: vec!["192.168.1.102".parse().unwrap()],
+        ..world.facts(2).clone()
+    };
+    world.facts(2).masked = false;
+    world.facts(2).unit = None;
+    world.facts(2).ca = CA.into();
+    world.node(2).files.clear();
+    assert_eq!(obstacles(&world), [""; 0]);
+}
+
+#[test]
+fn what_is_left_of_another_member_is_no_data() {
+    let left_over = |purpose| {
+        move |w: &mut World| {
+            w.down();
+            (0..3).for_each(|at| w.wipe(at));
+            w.node(1).files.clear();
+            w.facts(1).config = "ETCD_NAME=etcd-04\n".into();
+            w.purpose = purpose;
+        }
+    };
+    found(left_over(Purpose::Preflight), &[]);
+    found(
+        left_over(START),
+        &[
+            "etcd-02: /etc/etcd/etcd.conf sets ETCD_NAME to etcd-04, the document calls it etcd-02: \
+           put its own configuration there: `etcd-render | etcd-push`",
+        ],
+    );
+}
+
+#[test]
+fn a_member_listens_where_its_process_was_told_to() {
+    let listens = |told: &str, url: &str| {
+        let mut world = World::new();
+        world.facts(0).processes[0].variables.insert("ETCD_LISTEN_PEER_URLS".into(), told.into());
+        world.facts(0).listens_at(url)
+    };
+    let own = "https://192.168.1.100:2380";
+    assert_eq!(listens(own, own), Some(true));
+    assert_eq!(listens(own, "https://192.168.1.100:12380"), Some(false));
+    assert_eq!(listens(own, "https://192.168.1.103:2380"), Some(false));
+    assert_eq!(listens("https://0.0.0.0:2380", own), Some(true));
+    assert_eq!(listens("https://[fd00:0::1]:2380", "https://[fd00::1]:2380"), Some(true));
+    assert_eq!(World::new().facts(0).listens_at(own), None);
 }
 
 #[test]
