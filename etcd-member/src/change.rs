@@ -56,7 +56,7 @@ impl<'a> Change<'a> {
     /// The cluster, as soon as a member tells who the members are.
     pub(crate) async fn view(&self, policy: Policy) -> Result<View, Refusal> {
         let is_known = |view: &View| match &view.members_error {
-            Some((why, may_pass)) => Err(Refusal::Unhealthy(why.clone(), *may_pass)),
+            Some((why, may_pass)) => Err(Refusal::NoMemberList(why.clone(), *may_pass)),
             None => Ok(()),
         };
         self.cluster.view_when(policy, is_known).await

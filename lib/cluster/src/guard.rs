@@ -103,6 +103,9 @@ pub enum Refusal {
         "{0}: the members can be changed only with quorum: start those that are stopped, or restore a snapshot"
     )]
     NoQuorum(String, bool),
+    /// No endpoint gives the member list. Says whether waiting may help.
+    #[error("{0}")]
+    NoMemberList(String, bool),
     /// Another member is not healthy. Says whether waiting may help.
     #[error("the cluster is not healthy: {0}")]
     Unhealthy(String, bool),
@@ -121,6 +124,7 @@ impl Refusal {
             Self::Quorum(..) | Self::NoQuorum(..) => Code::Quorum,
             Self::Margin(..) => Code::NoMargin,
             Self::Unknown(..) => Code::QuorumUnknown,
+            Self::NoMemberList(..) => Code::NoMemberList,
             Self::Unhealthy(..) => Code::Unhealthy,
             Self::Failed(_) | Self::NotBack(_) => Code::RestartFailed,
         }
@@ -133,6 +137,7 @@ impl Refusal {
             | Self::NoQuorum(_, may_pass)
             | Self::Margin(_, may_pass)
             | Self::Unknown(_, may_pass)
+            | Self::NoMemberList(_, may_pass)
             | Self::Unhealthy(_, may_pass) => *may_pass,
             Self::Failed(_) | Self::NotBack(_) => false,
         }
