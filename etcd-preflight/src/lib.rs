@@ -278,7 +278,7 @@ impl Preflight {
 async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) -> Vec<Finding> {
     let nodes: Vec<_> =
         seen.iter().map(|seen| (seen.node, &seen.host, seen.etcd.clone())).collect();
-    let mut findings: Vec<_> = fit::mismatches(&run.document, &nodes, credentials)
+    let mut findings: Vec<_> = fit::mismatches(run, &nodes, credentials)
         .await
         .into_iter()
         .map(Finding::of_result)

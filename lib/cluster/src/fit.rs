@@ -149,16 +149,15 @@ pub async fn allows(
     (!refused).then_some(Allowed { facts, void_marks: verdict.void_marks })
 }
 
-/// What of `document` does not fit its `nodes`, all that answered a [`query`]: what
-/// [`allows`] would refuse, found without a lock and reported by the caller.
+/// What of the document of `run` does not fit its `nodes`, all that answered a [`query`]:
+/// what [`allows`] would refuse, found without a lock and reported by the caller.
 pub async fn mismatches(
-    document: &Document,
+    run: &Run,
     nodes: &[(&Node, &Host, Facts)],
     credentials: &CredentialArgs,
 ) -> Vec<ToolResult> {
-    let selected: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
     let look = Look { credentials, added: &[], pushed: &BTreeSet::new() };
-    check(document, &selected, nodes, Purpose::Preflight, look).await.results
+    check(&run.document, &run.nodes(), nodes, Purpose::Preflight, look).await.results
 }
 
 /// What on the host of `node`, which answered a [`query`] with `facts` and has no member,
