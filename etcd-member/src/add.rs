@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cluster::fit::{self, Facts};
-use cluster::guard::View;
+use cluster::guard::{Refusal, View};
 use cluster::members::{Accepted, Policy};
 use pipeline::document::{ClusterState, Member, Node};
 use pipeline::terminal::Progress;
@@ -13,6 +13,10 @@ use remote::Fleet;
 
 use crate::change::Change;
 use crate::{AddArgs, ChangeArgs};
+
+/// How long members that run may take to say who they are, before it is taken for granted
+/// that there is no cluster yet.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What becomes of the document.
 #[derive(Default)]
@@ -49,23 +53,25 @@ pub(crate) async fn add(tool: &crate::Member, run: &mut Run, args: &AddArgs) -> 
 async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let (run, document) = (change.run, &change.run.document);
     let mut outcome = Outcome::default();
-    let view = match change.cluster.view().await {
+    let running = change.facts.values().any(Facts::runs_etcd);
+    let limit = if running { PATIENCE.min(args.change.timeout) } else { Duration::ZERO };
+    let policy = Policy { accepted: Accepted::default(), limit };
+    let view = match change.view(policy).await {
         Ok(view) => view,
-        Err(error) => {
-            run.report(ToolResult::error(Code::Failed, error.to_string()));
+        // Whether the nodes may be started all the same is for etcd-push and etcd-unit to say.
+        Err(why @ Refusal::NoMemberList(..)) => {
+            let message = "no member is running: nothing to add to";
+            run.report(match running {
+                true => ToolResult::warning(why.code(), format!("nothing added: {why}")),
+                false => ToolResult::unchanged(Code::UpToDate, message),
+            });
+            return outcome;
+        }
+        Err(why) => {
+            run.report(ToolResult::error(Code::Failed, why.to_string()));
             return outcome;
         }
     };
-    if let Some((why, _)) = &view.members_error {
-        // Whether the nodes may be started all the same is for etcd-push and etcd-unit to say.
-        run.report(match change.facts.values().any(|facts| facts.is_running()) {
-            true => ToolResult::warning(Code::NoMemberList, format!("nothing added: {why}")),
-            false => {
-                ToolResult::unchanged(Code::UpToDate, "no member is running: nothing to add to")
-            }
-        });
-        return outcome;
-    }
     let mut members = view.members.clone();
     let missing: Vec<_> =
         document.nodes.iter().filter(|node| !is_known(document, node, &members)).collect();
