@@ -250,11 +250,11 @@ fn a_cluster_that_is_not_fit() {
     lab.on("etcd-02", &format!("cat > /etc/etcd/ssl/old.crt <<'END'\n{short}END"));
     let ran = look(".").exits(3);
     assert!(ran.stderr.contains(&format!("etcd-preflight: {learner}\n")), "{}", ran.stderr);
-    says_between(
-        &ran,
-        &format!("etcd-preflight: member {id} of the cluster (https://192.168.1.103:2380) is "),
-        "not in the document: add it there, or remove it: ",
-    );
+    let ran = ran.says(&format!(
+        "etcd-preflight: member {id} of the cluster (https://192.168.1.103:2380) is not in the \
+         document: add it there, or remove it: `etcd-member remove {id}`, or, where a new node takes \
+         its place: `scripts/replace-member NODES {id}`"
+    ));
     says_between(
         &ran,
         "etcd-preflight: etcd-02: warning: /etc/etcd/ssl/old.crt expires at ",
