@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use etcd::layout::UNIT_DIR;
 use pipeline::document::{File, Node, Unit, UnitStatus};
-use pipeline::{Code, ToolResult, disk};
+use pipeline::{Code, ToolResult};
 use remote::{Error, Host, Query};
 
 pub use change::{Changes, JobResult};

@@ -74,7 +74,8 @@ impl Fit<'_> {
         if concerned && !refused && matches!(self.purpose, Purpose::Push { .. }) {
             let nodes = self.document.nodes.iter().filter(|node| selected(node));
             results.extend(nodes.flat_map(|node| self.unknown_variables(node)));
-            results.extend(self.facts.iter().filter_map(|(node, facts)| self.old_links(node, facts)));
+            results
+                .extend(self.facts.iter().filter_map(|(node, facts)| self.old_links(node, facts)));
         }
         results
     }
