@@ -79,6 +79,32 @@ fn the_second_operator_is_refused_whatever_nodes_and_a_paused_one_does_nothing_m
     assert_eq!(Code::LockLost.to_string(), "lock-lost");
 }
 
+/// Promise 13: a script whose run was killed has ended before the next one looks.
+#[test]
+fn what_an_earlier_run_left_at_work_has_ended_before_its_state_is_read() {
+    let lab = Lab::with_nodes(3);
+    for name in ["zero", "one", "two"] {
+        lab.write(&format!("{name}.json"), &motd(&format!("{name}\n")));
+    }
+    lab.bash("etcd-push < zero.json").ok();
+    lab.hold("etcd-01", "mv");
+    let first = lab.start("exec etcd-push --only etcd-01 < one.json");
+    lab.wait_held("etcd-01");
+    first.kill();
+    let at_work = "flock -n /run/etcd-tools.work true || echo busy";
+    assert_eq!(lab.on("etcd-01", at_work), "busy\n");
+    // The programs that the next run starts are not held; what waits goes on waiting.
+    lab.on("etcd-01", "rm /usr/local/bin/mv");
+    let next = lab.bash("etcd-push < two.json").ok();
+    assert_eq!(next.stderr.matches(": wrote /etc/motd").count(), 3, "{}", next.stderr);
+    assert_eq!(lab.on("etcd-01", at_work), "");
+    lab.let_go("etcd-01");
+    assert_eq!(
+        lab.on_all(&HOSTS, "cat /etc/motd; ls -d /etc/.etcd-tools 2>/dev/null; true"),
+        ["two\n"; 3]
+    );
+}
+
 #[test]
 fn killed_at_every_process_under_dash_and_bash_and_healed() {
     let lab = Lab::with_nodes(2);
