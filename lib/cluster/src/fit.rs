@@ -166,7 +166,9 @@ pub async fn mismatches(
 pub fn obstacles(document: &Document, node: &Node, facts: &Facts) -> Vec<ToolResult> {
     let cluster = Cluster::default();
     let facts = vec![(node, facts)];
-    let fit = Fit { document, facts, cluster: &cluster, purpose: Purpose::Join, own_ca: "" };
+    let pushed = BTreeSet::new();
+    let purpose = Purpose::Join;
+    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: "", pushed: &pushed };
     let of_node = fit.facts.iter().map(|(node, facts)| NodeFit::new(&fit, node, facts));
     of_node.flat_map(|node| node.obstacles()).collect()
 }

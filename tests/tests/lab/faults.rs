@@ -448,7 +448,7 @@ fn members_that_do_not_start() {
                URL scheme must be http, https, unix, or unixs: nonsense";
     let line = format!(
         "etcd-unit: etcd-02: etcd.service did not start: it is activating (auto-restart): \
-         failed to verify flags: {why}\n    {{"
+         failed to verify flags: {why}\n    "
     );
     assert!(broken.stderr.contains(&line), "{}", broken.stderr);
     assert!(broken.stderr.ends_with("\n    Failed to start etcd.service - etcd.\n"));
