@@ -66,7 +66,12 @@ impl Fit<'_> {
         let concerned =
             self.facts.iter().any(|(node, _)| concerns(self.document, node, self.purpose));
         if concerned {
-            results.extend(self.version());
+            let refused = self.version();
+            // A step that etcd does not support is not to be finished.
+            if refused.is_empty() {
+                results.extend(self.other_releases(&selected));
+            }
+            results.extend(refused);
             results.extend(self.extra_members());
             results.extend(self.tokens());
         }
@@ -202,6 +207,16 @@ impl Fit<'_> {
             Some(ToolResult::warning(Code::UnknownVariable, message).on(&node.name))
         });
         unknown.collect()
+    }
+
+    /// The nodes among those `selected` whose binary is of another release.
+    fn other_releases(&self, selected: impl Fn(&Node) -> bool) -> Vec<ToolResult> {
+        let of_node = |(node, facts): &(&Node, &Facts)| {
+            let concerned = selected(node) && concerns(self.document, node, self.purpose);
+            let why = NodeFit::new(self, node, facts).other_release().filter(|_| concerned)?;
+            Some(ToolResult::error(Code::Mismatch, why).on(&node.name))
+        };
+        self.facts.iter().filter_map(of_node).collect()
     }
 
     /// The members that are on no node of the document. Where the nodes run more than one
@@ -904,6 +919,21 @@ impl<'a> NodeFit<'a> {
         !told.values().any(|value| value.starts_with(&folder))
     }
 
+    /// A binary of another release than that of the document, with which the member would
+    /// start.
+    fn other_release(&self) -> Option<String> {
+        let is_old = self.fit.pushed.contains(self.node.name.as_str());
+        if is_old || !matches!(self.fit.purpose, Purpose::Start { .. }) {
+            return None;
+        }
+        let path = format!("{}/etcd", self.settings.bin_dir);
+        let version = self.facts.binaries.get(&path)?.strip_prefix(SAYS_VERSION)?;
+        let release = &self.fit.document.release.as_ref()?.version;
+        let says = format!("v{version}");
+        let other = (says != *release).then_some(says)?;
+        Some(format!("{path} is {other}, not {release}: run etcd-push again"))
+    }
+
     /// A binary that would not start.
     fn binary(&self) -> Option<String> {
         let is_old = self.fit.pushed.contains(self.node.name.as_str());
@@ -912,11 +942,8 @@ impl<'a> NodeFit<'a> {
         }
         let path = format!("{}/etcd", self.settings.bin_dir);
         let said = self.facts.binaries.get(&path)?;
-        if let Some(version) = said.strip_prefix(SAYS_VERSION) {
-            let release = &self.fit.document.release.as_ref()?.version;
-            let says = format!("v{version}");
-            let other = (says != *release).then_some(says)?;
-            return Some(format!("{path} is {other}, not {release}: run etcd-push again"));
+        if said.starts_with(SAYS_VERSION) {
+            return None;
         }
         // The shell that the C library tries on what the kernel refuses prints its bytes.
         let plain = said.chars().all(|c| c == ' ' || c.is_ascii_graphic());
