@@ -182,7 +182,7 @@ impl ClusterProbe {
             (_, _, Some(refusing)) => {
                 let why = of_endpoint(refusing).unwrap_or_default();
                 // Some say by themselves what to pass.
-                let advice = if why.contains(": pass ") { "" } else { CHECK_FILES };
+                let advice = if why.contains("pass --") { "" } else { CHECK_FILES };
                 (why + advice, false)
             }
             _ => (self.health.endpoints.iter().find_map(of_endpoint).unwrap_or_default(), true),
