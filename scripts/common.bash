@@ -45,9 +45,14 @@ typed() {
 # whole_cluster: for a script that asks and changes all members of its list. What is set for
 # other uses of the tools would have them ask others, answer otherwise, or go on.
 whole_cluster() {
-  unset ETCD_TOOLS_ENDPOINTS ETCD_TOOLS_VIA ETCD_TOOLS_OUTPUT ETCD_TOOLS_KEEP_GOING ETCDCTL_ENDPOINTS
-  [[ ! ${ETCD_TOOLS_ONLY:-} ]] ||
-    die 2 "ETCD_TOOLS_ONLY is set, and this concerns all members: unset it"
+  local name
+  for name in "${!ETCD_TOOLS_@}" ETCDCTL_ENDPOINTS; do
+    case $name in
+      ETCD_TOOLS_ONLY | ETCD_TOOLS_CHECK)
+        [[ ! ${!name} ]] || die 2 "$name is set, and this concerns all members: unset it" ;;
+      *_ENDPOINTS | *_OUTPUT | *_VIA | *_KEEP_GOING) unset "$name" ;;
+    esac
+  done
 }
 
 # read_nodes FILE: prints it, "-" being stdin.

@@ -64,16 +64,18 @@ enum Command {
     ///
     /// Members that are stopped are started all at once, whatever --jobs says, and
     /// each is waited for until it is ready; one that has data, only when the one before
-    /// answers, since etcd first compares its data with that of the others. A member that is running an outdated
-    /// configuration, unit, CA or binary is restarted: followers first, leadership
-    /// moved away before the leader goes, the next only when the one before is back
-    /// and the whole cluster is healthy. Other units are restarted as they are.
+    /// answers, since etcd first compares its data with that of the others. A member
+    /// that is running an outdated configuration, unit, CA or binary is restarted:
+    /// followers first, leadership moved away before the leader goes, the next only
+    /// when the one before is back and the whole cluster is healthy. Other units are restarted as they are.
     Start,
     /// Stop the units; refuses if the cluster would lose quorum
-    ///
-    /// Where quorum is lost for certain, all are stopped at once: there is nothing more
-    /// to lose.
-    Stop,
+    Stop {
+        /// Stop what is left of a cluster that has lost quorum, all at once; refuses
+        /// unless that is certain
+        #[arg(long, help_heading = IN_WORDS, conflicts_with = "lose_quorum")]
+        quorum_is_lost: bool,
+    },
     /// Restart all members one by one, whether they need it or not
     Restart,
     /// Report what systemd knows of the units
@@ -196,7 +198,7 @@ impl Tool for Unit {
                 Command::Install => start::install(self, run, &fleet).await,
                 Command::Start => start::start(self, run, &fleet).await,
                 Command::Restart => start::restart(self, run, &fleet).await,
-                Command::Stop => stop::stop(self, run, &fleet, Removal::Stop).await,
+                Command::Stop { .. } => stop::stop(self, run, &fleet, Removal::Stop).await,
                 Command::Uninstall { purge: false } => {
                     stop::stop(self, run, &fleet, Removal::Uninstall).await
                 }

@@ -13,7 +13,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
 use remote::{Fleet, Input, fan_out};
 
-use crate::Unit;
+use crate::{Command, Unit};
 
 /// Removes the data, and what these tools put on the host.
 const PURGE: &str = include_str!("purge.sh");
@@ -56,10 +56,10 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         stopped
     };
     let progress = Progress::wait("stopping");
-    let at_once = tool.lose_quorum
-        || members.is_empty()
-        || is_lost(tool, run, fleet, &lease, &states).await?;
+    let is_lost = matches!(tool.command, Command::Stop { quorum_is_lost: true });
+    let at_once = tool.lose_quorum || members.is_empty() || is_lost;
     let refused = match at_once {
+        _ if is_lost => lost(tool, run, fleet, &lease, &states).await?,
         true => Ok(()),
         false => one_after_the_other(tool, run, fleet, &states, members.clone(), job).await?,
     };
@@ -88,30 +88,39 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     Ok(())
 }
 
-/// Whether quorum is lost for certain, even if every member that nobody can tell of serves,
-/// and no member outside of the document serves: then there is nothing more to lose.
-async fn is_lost(
+/// Gives why it is not certain that quorum is lost: even if every member that nobody can
+/// tell of serves, and no member outside of the document does.
+async fn lost(
     tool: &Unit,
     run: &Run,
     fleet: &Fleet,
     lease: &Lease<'_>,
     states: &[NodeState<'_>],
-) -> Result<bool> {
+) -> Result<Result<(), Refusal>> {
+    let not = |why: String| Ok(Err(Refusal::NotLost(why)));
     let view = tool.cluster(run, fleet, states)?.view().await?;
     // Where waiting does not help it is the question that is wrong.
-    if !view.is_quorum_lost() || view.members_error.is_some_and(|(_, may_pass)| !may_pass) {
-        return Ok(false);
+    if let Some((why, false)) = view.members_error {
+        return not(why);
+    }
+    if !view.is_quorum_lost() {
+        let may_serve = view.voters.iter().filter(|voter| voter.may_serve());
+        let serving: Vec<_> = may_serve.map(|voter| voter.name.clone()).collect();
+        return not(format!("{} may serve", serving.join(", ")));
     }
     let mut nodes = Vec::new();
     for held in lease.selected.iter().chain(&lease.others) {
         match Facts::read(held.answers.first().map_or(&[], Vec::as_slice)) {
             Ok(facts) => nodes.push((held.node, &held.host, facts)),
-            Err(_) => return Ok(false),
+            Err(_) => return not(format!("{} does not tell its state", held.node.name)),
         }
     }
     let document = &run.document;
     let found = fit::replaced(document, &nodes, &tool.credentials, Vec::new(), |_| false).await;
-    Ok(found.serving.is_empty())
+    match found.serving.first() {
+        Some(other) => not(other.message.clone()),
+        None => Ok(Ok(())),
+    }
 }
 
 /// Does `job` to `members` one by one, if all of them may go; gives why they may not.

@@ -94,6 +94,9 @@ pub enum Refusal {
         advice = if *.1 { ": or pass --lose-quorum to proceed" } else { "" }
     )]
     Unknown(String, bool),
+    /// Quorum is not lost for certain, which was told.
+    #[error("it is not certain that quorum is lost: {0}")]
+    NotLost(String),
     /// No member may fail after it. Says whether waiting may help.
     #[error("{0}: pass --lose-margin to proceed")]
     Margin(String, bool),
@@ -123,7 +126,7 @@ impl Refusal {
         match self {
             Self::Quorum(..) | Self::NoQuorum(..) => Code::Quorum,
             Self::Margin(..) => Code::NoMargin,
-            Self::Unknown(..) => Code::QuorumUnknown,
+            Self::Unknown(..) | Self::NotLost(_) => Code::QuorumUnknown,
             Self::NoMemberList(..) => Code::NoMemberList,
             Self::Unhealthy(..) => Code::Unhealthy,
             Self::Failed(_) | Self::NotBack(_) => Code::RestartFailed,
@@ -139,7 +142,7 @@ impl Refusal {
             | Self::Unknown(_, may_pass)
             | Self::NoMemberList(_, may_pass)
             | Self::Unhealthy(_, may_pass) => *may_pass,
-            Self::Failed(_) | Self::NotBack(_) => false,
+            Self::NotLost(_) | Self::Failed(_) | Self::NotBack(_) => false,
         }
     }
 }
@@ -592,7 +595,7 @@ impl View {
 
 impl Voter {
     /// Whether it serves as far as anybody knows.
-    fn may_serve(&self) -> bool {
+    pub fn may_serve(&self) -> bool {
         matches!(self.standing, Standing::Up | Standing::Unknown(_))
     }
 

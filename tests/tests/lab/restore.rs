@@ -466,6 +466,10 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     let line = "recover: the cluster has quorum: nothing is done: to start what is stopped, run \
                 etcd-unit start\n";
     assert_eq!(ran.stderr, line);
+    lab.bash("etcd-unit stop --quorum-is-lost nodes.txt").exits(3).says(
+        "etcd-unit: etcd-03: not stopped: it is not certain that quorum is lost: etcd-01, \
+         etcd-02, etcd-03 may serve",
+    );
     // Nor where nobody can tell, or a variable that is meant for another use is set.
     let elsewhere = recover.replace("nodes.txt", "../nodes.txt");
     lab.bash(&format!("mkdir other && cd other && {elsewhere}"))
@@ -529,6 +533,15 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     let had: u64 = had.parse().unwrap();
     lab.command(&["reset", "etcd-01"]);
     lab.command(&["reset", "etcd-02"]);
+
+    // What has lost quorum is stopped in words only.
+    let pid = lab.on("etcd-03", "systemctl show -p MainPID etcd");
+    let stop = "etcd-unit stop --check nodes.txt";
+    lab.bash(stop).exits(3).says("etcd-unit: etcd-03: not stopped: ");
+    lab.bash(&format!("{stop} --quorum-is-lost"))
+        .exits(1)
+        .says("etcd-unit: etcd-03: etcd.service would be stopped");
+    assert_eq!(lab.on("etcd-03", "systemctl show -p MainPID etcd"), pid);
 
     // The data itself stays as it is, and nothing of the copy stays, whatever happens.
     lab.on("etcd-03", "systemctl stop etcd");
