@@ -482,8 +482,12 @@ impl View {
             false => format!(" ({})", others.join("; ")),
         };
         let may_pass = staying.iter().any(|voter| voter.may_recover());
-        let advice = match staying.iter().find(|voter| voter.standing != Standing::Up) {
-            Some(sick) => format!("repair {} first, or", sick.name),
+        // One that nobody can tell of may only be slow.
+        let sick = |voter: &&&Voter| !voter.may_serve();
+        let unknown = |voter: &&&Voter| voter.standing != Standing::Up;
+        let first = staying.iter().find(sick).or_else(|| staying.iter().find(unknown));
+        let advice = match first {
+            Some(voter) => format!("repair {} first, or", voter.name),
             None => String::new(),
         };
         let message =

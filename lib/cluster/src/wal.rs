@@ -50,8 +50,10 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
                     format!(
                         "{version} does not start on data of the v2 API, which the member has \
                          ({said}): move it to the v3 API, delete it with `ETCDCTL_API=2 etcdctl \
-                         rm --recursive`, and run this again when `etcdutl check v2store` finds \
-                         no more of it"
+                         rm --recursive`, and run this again when all members have written a \
+                         raft snapshot since, which takes ETCD_SNAPSHOT_COUNT writes (100000 \
+                         unless set in `settings.env`), and `etcdutl check v2store` finds no more \
+                         of it"
                     ),
                 )));
             }
@@ -142,7 +144,9 @@ mod tests {
             said("v3.6.16", &["v2\tdetected custom content in v2store"]).unwrap(),
             "v3.6.16 does not start on data of the v2 API, which the member has (detected custom \
              content in v2store): move it to the v3 API, delete it with `ETCDCTL_API=2 etcdctl rm \
-             --recursive`, and run this again when `etcdutl check v2store` finds no more of it"
+             --recursive`, and run this again when all members have written a raft snapshot \
+             since, which takes ETCD_SNAPSHOT_COUNT writes (100000 unless set in \
+             `settings.env`), and `etcdutl check v2store` finds no more of it"
         );
     }
 }

@@ -122,7 +122,7 @@ fn through_all_minor_versions_and_back_under_a_client_that_writes() {
     upgrade(&lab, &format!("nodes.txt {guide}"))
         .exits(66)
         .says(&raised("etcd-preflight"))
-        .says("upgrade: nothing was changed");
+        .says("upgrade: no member was touched");
     lab.bash(&format!(
         "etcd-fetch -q {guide} < nodes.txt | etcd-cert issue -q | etcd-render -q > next.json"
     ))

@@ -175,7 +175,8 @@ impl Fit<'_> {
     }
 
     /// The version of the member itself; of one that does not run, that of the
-    /// binary that would be started on its data.
+    /// binary that would be started on its data. Data that is lost counts, too, where no
+    /// member tells which version the others run.
     fn running_version(&self, node: &Node, facts: &Facts) -> Option<Version> {
         if let Some(status) = self.cluster.replies.get(&node.name) {
             return status.version.parse().ok();
@@ -186,7 +187,8 @@ impl Fit<'_> {
         let settings = self.document.settings(node);
         let said = facts.binaries.get(&format!("{}/etcd", settings.bin_dir))?;
         let version = said.strip_prefix(SAYS_VERSION)?.parse().ok();
-        version.filter(|_| facts.has_data(&self.place(node, facts)))
+        let had_data = self.cluster.members.is_empty() && facts.was_ready();
+        version.filter(|_| had_data || facts.has_data(&self.place(node, facts)))
     }
 
     /// The variables of the configuration that the document brings for `node` of which etcd
@@ -239,21 +241,33 @@ impl Fit<'_> {
         extra.map(refusal).collect()
     }
 
-    /// The nodes whose member was started with another token than the document's own. That
-    /// of a cluster that was restored is another, too: no reason to refuse anything.
+    /// The nodes whose member was started with another token than the document has. One that
+    /// the document does not name itself is only rendered: a cluster that was restored has
+    /// another.
     fn tokens(&self) -> Vec<ToolResult> {
         let wanted = self.document.token();
         let is_set = self.document.cluster.as_ref().is_some_and(|c| c.token.is_some());
         let of_node = |(node, facts): &(&Node, &Facts)| {
             let token = facts.process()?.variables.get("ETCD_INITIAL_CLUSTER_TOKEN")?;
-            let says = is_set || environment::is_brought(self.document, node);
-            (says && token != wanted).then(|| {
+            if token == wanted {
+                return None;
+            }
+            let result = if is_set {
+                let message = format!(
+                    "its cluster was made with the token {token:?}, which stays, and \
+                     cluster.token is {wanted:?}: set it to {token:?}, or leave it out"
+                );
+                ToolResult::error(Code::Mismatch, message)
+            } else if environment::is_brought(self.document, node) {
                 let message = format!(
                     "its cluster was made with the token {token:?}, which stays: {wanted:?} has \
                      no effect on it"
                 );
-                ToolResult::warning(Code::NoEffect, message).on(&node.name)
-            })
+                ToolResult::warning(Code::NoEffect, message)
+            } else {
+                return None;
+            };
+            Some(result.on(&node.name))
         };
         self.facts.iter().filter_map(of_node).collect()
     }

@@ -777,6 +777,19 @@ fn versions_go_in_steps() {
         },
         &[refused],
     );
+    // Nor is what the member wrote there any more.
+    found(
+        |w| {
+            w.down();
+            w.facts(0).folders[0].log = false;
+            w.facts(0).folders[0].database = false;
+            w.facts(0).mark = Some(layout::MARK_READY.into());
+            w.facts.truncate(1);
+            w.document.nodes.truncate(1);
+            wanted("v3.4.23")(w);
+        },
+        &[refused],
+    );
     found(
         |w| {
             wanted("v3.6.16")(w);
@@ -829,11 +842,11 @@ fn versions_go_in_steps() {
 }
 
 #[test]
-fn what_has_no_effect_is_said() {
+fn another_token_is_refused() {
     let token = |node: &str| {
         format!(
-            "{node}: warning: its cluster was made with the token \"k8s-etcd-cluster\", which \
-             stays: \"other\" has no effect on it"
+            "{node}: its cluster was made with the token \"k8s-etcd-cluster\", which stays, and \
+             cluster.token is \"other\": set it to \"k8s-etcd-cluster\", or leave it out"
         )
     };
     found(
