@@ -51,7 +51,7 @@ while read -r kind a b c; do
         ;;
     owner) # OWNER GROUP, after all users
         exists passwd "$a" || die "user $a: no such user: list it in the node's users"
-        exists group "$b" || die "group $b: no such group"
+        exists group "$b" || die "group $b: no such group: create it, or set another user or group"
         ;;
     folder) # PATH
         resolve "$a"
