@@ -212,7 +212,11 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
 
     // An owner that is not there is found before anything is written, with --check, too.
     for (owner, group, why) in [
-        ("nobody", "nobodies", "group nobodies: no such group"),
+        (
+            "nobody",
+            "nobodies",
+            "group nobodies: no such group: create it, or set another user or group",
+        ),
         ("etcd", "root", "user etcd: no such user: list it in the node's users"),
     ] {
         let files = json!([{"path": "/etc/x", "mode": "0644", "content": "x",
