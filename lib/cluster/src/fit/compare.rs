@@ -434,13 +434,15 @@ impl<'a> NodeFit<'a> {
             ("ETCD_DATA_DIR", Some(&settings.data_dir)),
             ("ETCD_WAL_DIR", wal.as_ref()),
         ];
-        // Read at the first start only, and then of all members the same.
+        // Read at the first start only, and then of all members the same. The data of a
+        // restored member has its own.
         let members = settings.initial_cluster.clone();
         let members = members.unwrap_or_else(|| self.fit.document.initial_cluster());
         let token = self.fit.document.token().to_owned();
         let first = [("ETCD_INITIAL_CLUSTER", &members), ("ETCD_INITIAL_CLUSTER_TOKEN", &token)];
         let first = first.into_iter().filter(|(name, _)| wanted.contains_key(*name));
-        let first = first.filter(|_| !self.has_log()).map(|(name, value)| (name, Some(value)));
+        let is_read = !self.has_log() && !self.facts.was_restored();
+        let first = first.filter(|_| is_read).map(|(name, value)| (name, Some(value)));
         let config = layout::config_file(&settings.config_dir);
         let in_order =
             |value: &String| value.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
