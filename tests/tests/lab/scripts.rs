@@ -293,11 +293,7 @@ fn usage_is_an_error_of_its_own() {
         ("backup", "a", "usage: backup NODES DIR"),
         ("backup", "--now a b", "backup: --now: no such option: see backup --help"),
         ("backup", "a b", "backup: b: no such folder"),
-        (
-            "restore",
-            "a",
-            "usage: restore [--yes] [--again] [--keep-revision] [--no-trailer] [--discard-old]",
-        ),
+        ("restore", "a", "usage: restore [--yes] [--again] [--keep-revision] [--no-trailer]"),
         ("restore", "--now a b", "restore: --now: no such option: see restore --help"),
         ("install", "--help", "usage: install [PREFIX]"),
     ];

@@ -201,14 +201,17 @@ fn data_of_the_v2_api_is_refused_before_3_6() {
     lab.bash("etcd-cert issue -q < released.json | etcd-render -q > next.json").ok();
     refused(&lab.bash("etcd-push -q < next.json"), "etcd-push");
     // Put in place by other hands, and over a member that runs, or is stopped.
-    lab.on("etcd-01", "rm /usr/local/bin/etcdutl");
+    lab.bash(&format!("etcd-fetch -q {to} --unpack new < nodes.txt > /dev/null")).ok();
+    let new = lab.folder.path().join("new/etcd");
+    std::fs::copy(new, lab.disk("etcd-01", "/usr/local/lib/etcd")).unwrap();
+    lab.on("etcd-01", "rm /usr/local/bin/etcdutl; ln -sf /usr/local/lib/etcd /usr/local/bin/etcd");
     let start = "etcd-unit start -q --lose-quorum < next.json";
     refused(&lab.bash(start), "etcd-unit");
     lab.on("etcd-01", "systemctl stop etcd");
     refused(&lab.bash(start), "etcd-unit");
     lab.on(
         "etcd-01",
-        "ln -s /usr/local/lib/etcd-tools/v3.5.*/etcdutl /usr/local/bin; systemctl start etcd",
+        "ln -sf /usr/local/lib/etcd-tools/v3.5.*/etcd* /usr/local/bin; systemctl start etcd",
     );
 
     // Deleted, and covered by a snapshot.
