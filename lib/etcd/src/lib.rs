@@ -2,10 +2,12 @@
 //! [versions](Version) and the [steps](step) between them, which
 //! [settings](settings) a minor version knows, the [environment
 //! file](environment) that they stand in, what a [unit](unit) makes of it, the
-//! [URLs](url) that they name, the [layout](layout) on a node, and the arithmetic of [quorum](quorum).
+//! [URLs](url) that they name, the [IDs](member) of members, the [layout](layout) on a node, and
+//! the arithmetic of [quorum](quorum).
 
 pub mod environment;
 pub mod layout;
+pub mod member;
 pub mod quorum;
 pub mod settings;
 mod step;

@@ -35,7 +35,6 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
         ("printf '\\nETCD_MAX_REQUEST_BYTES=2000000' >> /etc/etcd/etcd.conf".into(), Some("configuration")),
         // etcd reads it only while it has no data.
         ("sed -i 's/^ETCD_INITIAL_CLUSTER_TOKEN=.*/ETCD_INITIAL_CLUSTER_TOKEN=x/' /etc/etcd/etcd.conf".into(), None),
-        ("sed -i 's/^ETCD_INITIAL_CLUSTER_TOKEN=.*/ETCD_INITIAL_CLUSTER_TOKEN=k8s-etcd-cluster/' /etc/etcd/etcd.conf".into(), None),
         // Other times and the same bytes.
         ("touch /etc/etcd/ssl/ca.crt /etc/systemd/system/etcd.service; systemctl daemon-reload".into(), None),
         ("touch -d tomorrow /etc/etcd/ssl/ca.crt".into(), None),

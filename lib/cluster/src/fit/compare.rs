@@ -241,27 +241,31 @@ impl Fit<'_> {
         extra.map(refusal).collect()
     }
 
-    /// The nodes whose member was started with another token than the document has. One that
-    /// the document does not name itself is only rendered: a cluster that was restored has
-    /// another.
+    /// The nodes whose member was started with another token than the document has: refused
+    /// where the document names one itself and the IDs of members tell that the cluster was
+    /// not made with it. That of a restored cluster is in no configuration.
     fn tokens(&self) -> Vec<ToolResult> {
         let wanted = self.document.token();
         let is_set = self.document.cluster.as_ref().is_some_and(|c| c.token.is_some());
+        let made_with = |token: &str| {
+            let mut members = self.cluster.members.iter();
+            members.any(|m| m.id == etcd::member::id_in_new_cluster(&m.peer_urls, token))
+        };
         let of_node = |(node, facts): &(&Node, &Facts)| {
             let token = facts.process()?.variables.get("ETCD_INITIAL_CLUSTER_TOKEN")?;
-            if token == wanted {
+            if token == wanted || made_with(wanted) {
                 return None;
             }
-            let result = if is_set {
+            let result = if is_set && made_with(token) {
                 let message = format!(
                     "its cluster was made with the token {token:?}, which stays, and \
                      cluster.token is {wanted:?}: set it to {token:?}, or leave it out"
                 );
                 ToolResult::error(Code::Mismatch, message)
-            } else if environment::is_brought(self.document, node) {
+            } else if is_set || environment::is_brought(self.document, node) {
                 let message = format!(
-                    "its cluster was made with the token {token:?}, which stays: {wanted:?} has \
-                     no effect on it"
+                    "it was started with the token {token:?}: {wanted:?} has no effect on a \
+                     cluster that is there"
                 );
                 ToolResult::warning(Code::NoEffect, message)
             } else {

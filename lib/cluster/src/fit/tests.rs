@@ -39,8 +39,10 @@ fn text_file(path: &str, content: String) -> pipeline::document::File {
     }
 }
 
+/// As etcd gives it to the members of a new cluster of the default token.
 fn id(at: usize) -> String {
-    format!("a{at}")
+    let url = format!("https://192.168.1.{}:2380", 100 + at);
+    etcd::member::id_in_new_cluster(&[url], "k8s-etcd-cluster")
 }
 
 impl World {
@@ -556,11 +558,17 @@ fn data_of_others_are_not_used() {
     found(
         |w| {
             w.down();
-            w.facts(0).folders[0].identity = identity("a1", "c");
+            w.facts(0).folders[0].identity = identity(&id(1), "c");
         },
         &[
-            &format!("etcd-01: its data is of member a1, and so is that of etcd-02: {advice}"),
-            &format!("etcd-02: its data is of member a1, and so is that of etcd-01: {advice}"),
+            &format!(
+                "etcd-01: its data is of member {}, and so is that of etcd-02: {advice}",
+                id(1)
+            ),
+            &format!(
+                "etcd-02: its data is of member {}, and so is that of etcd-01: {advice}",
+                id(1)
+            ),
         ],
     );
     found(
@@ -865,19 +873,23 @@ fn another_token_is_refused() {
         },
         &[EXTRA],
     );
-    // Before it is rendered only what is said in so many words counts.
-    for (purpose, said) in [(START, 0), (Purpose::Preflight, 0)] {
-        let mut world = World::new();
-        world.purpose = purpose;
-        world.document.nodes.iter_mut().for_each(|node| node.files.clear());
-        world.facts(1).processes[0]
-            .variables
-            .insert("ETCD_INITIAL_CLUSTER_TOKEN".into(), "other".into());
-        assert_eq!(world.found().len(), said);
-        let token = Some("k8s-etcd-cluster".into());
-        world.document.cluster = Some(pipeline::document::Cluster { token, ..Default::default() });
-        assert_eq!(world.found().len(), 1, "{:?}", world.found());
+    // One that was only rendered, and one of which the IDs tell nothing, for all were
+    // added later.
+    let no_effect = |node: &str, token: &str| {
+        format!(
+            "{node}: warning: it was started with the token \"{token}\": \"k8s-etcd-cluster\" has \
+             no effect on a cluster that is there"
+        )
+    };
+    let mut world = World::new();
+    let variables = &mut world.facts(1).processes[0].variables;
+    variables.insert("ETCD_INITIAL_CLUSTER_TOKEN".into(), "other".into());
+    // It was changed in its configuration.
+    assert_eq!(world.found(), [""; 0]);
+    for (at, member) in world.cluster.members.iter_mut().enumerate() {
+        member.peer_urls = vec![format!("https://moved-{at}:2380")];
     }
+    assert!(world.found().contains(&no_effect("etcd-02", "other")), "{:?}", world.found());
 }
 
 const EXTRA: &str = "member etcd-03 of the cluster (https://192.168.1.102:2380) is not in the \
