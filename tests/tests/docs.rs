@@ -114,6 +114,29 @@ fn every_check_of_a_preflight_is_described() {
 }
 
 #[test]
+fn every_promise_has_its_tests() {
+    let promises = fs::read_to_string(repository().join("docs/promises.md")).unwrap();
+    let mut promise = 0;
+    let mut tested = BTreeSet::new();
+    for line in promises.lines() {
+        if let Some((number, _)) = line.split_once(". ") {
+            promise = number.parse().unwrap_or(promise);
+        }
+        for name in line.split('`').filter(|word| word.contains("::")) {
+            let (module, test) = name.split_once("::").unwrap();
+            let paths = [format!("lab/{module}.rs"), format!("{module}.rs")];
+            let source = paths.iter().find_map(|path| {
+                fs::read_to_string(repository().join("tests/tests").join(path)).ok()
+            });
+            let test = format!("#[test]\nfn {test}() {{");
+            assert!(source.is_some_and(|source| source.contains(&test)), "no test {name}");
+            tested.insert(promise);
+        }
+    }
+    assert_eq!(tested, (1..=20).collect());
+}
+
+#[test]
 fn the_man_pages_are_those_of_the_tools() {
     let tools: Vec<_> = commands().iter().map(|tool| tool.get_name().to_owned()).collect();
     let pages = [

@@ -15,6 +15,7 @@ mod member;
 mod minors;
 mod operate;
 mod preflight;
+mod promises;
 mod push;
 mod quorum;
 mod readme;
