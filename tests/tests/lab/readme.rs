@@ -5,18 +5,37 @@ use std::os::unix::fs::symlink;
 
 use tests::{Lab, release, repository};
 
-/// What the README has in blocks of `sh`.
+/// What the README has in blocks of `sh` and of `cron`, which is made one of `sh`.
 fn blocks() -> Vec<String> {
     let text = fs::read_to_string(repository().join("README.md")).unwrap();
     let mut blocks = Vec::new();
-    let mut rest = text.as_str();
-    while let Some((_, after)) = rest.split_once("```sh\n") {
-        let (block, after) = after.split_once("```").expect("the end of a block");
-        blocks.push(block.to_owned());
-        rest = after;
+    let mut fenced = text.split("\n```");
+    while let (Some(_), Some(block)) = (fenced.next(), fenced.next()) {
+        match block.split_once('\n') {
+            Some(("sh", script)) => blocks.push(script.to_owned()),
+            Some(("cron", table)) => blocks.push(as_cron_does(table)),
+            _ => {}
+        }
     }
     assert!(blocks.len() >= 7, "only {} blocks in the README", blocks.len());
     blocks
+}
+
+/// A script that does what is in a table of cron, each line once.
+fn as_cron_does(table: &str) -> String {
+    let lines = table.lines().map(|line| match line.split_once('=') {
+        // The tools to be tested come first.
+        Some(("PATH", path)) => format!("export PATH=\"$PATH:{path}\""),
+        Some((name, _)) if !name.contains(' ') => format!("export {line}"),
+        _ => {
+            let mut command = line;
+            for _ in 0..6 {
+                command = command.split_once(' ').expect("five times and a user").1.trim_start();
+            }
+            format!("({command})")
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -24,6 +43,7 @@ fn the_commands_work() {
     let lab = Lab::with_nodes(3);
     symlink(repository().join("scripts"), lab.folder.path().join("scripts")).unwrap();
     let bin = lab.folder.path().join("local");
+    fs::create_dir(lab.folder.path().join("metrics")).unwrap();
     for block in blocks() {
         match block.trim() {
             // In a folder of its own, below.
@@ -40,13 +60,18 @@ fn the_commands_work() {
                 let block = block.replace("/usr/local", &bin.display().to_string());
                 let backup = lab.folder.path().join("backup");
                 let block = block.replace(" /backup", &format!(" {}", backup.display()));
+                let folder = lab.folder.path().display().to_string();
+                let block = block.replace("/etc/etcd-tools", &folder);
+                let block = block.replace("/var/lib/node_exporter", &format!("{folder}/metrics"));
                 let ran = lab.bash(&format!("set -e\n{block}"));
                 assert_eq!(ran.code, 0, "{block}\n{}\n{}", ran.stderr, ran.stdout);
             }
         }
     }
     assert_eq!(lab.on("etcd-02", "cat /etc/motd"), "be careful\n");
-    assert!(lab.read("etcd.prom").contains("etcd_tools_endpoint_healthy"), "etcd.prom");
+    for metrics in ["etcd.prom", "metrics/etcd.prom"] {
+        assert!(lab.read(metrics).contains("etcd_tools_endpoint_healthy"), "{metrics}");
+    }
     assert!(bin.join("bin/etcd-push").exists());
     assert!(bin.join("share/man/man1/etcd-push.1").exists());
 }
