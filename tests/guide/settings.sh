@@ -1,4 +1,5 @@
 # What all steps share: the guide's plan.
+# shellcheck shell=bash disable=SC2034
 ETCD_VERSION=${ETCD_VERSION:-v3.5.9}
 DOWNLOAD_URL=${DOWNLOAD_URL:-https://github.com/etcd-io/etcd/releases/download}
 NODES=$(grep -v '^#' nodes.txt) # hostname:address:etcd name
