@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The most keys that are counted in one pass: what a table of 2^20 places takes.
-/// With 9 bytes a place that is 9 MB, all of it in use from some thousand keys on.
-const KEYS: usize = (1 << 20) / 8 * 7;
+/// The most keys that are counted in one pass: what a table of 2^19 places takes, more than
+/// all but the largest clusters have. With 9 bytes a place that is 4.5 MB, all of it in use
+/// from some thousand keys on.
+const KEYS: usize = (1 << 19) / 8 * 7;
 
 /// The keys that are live at one point of a pass over the revisions.
 ///
