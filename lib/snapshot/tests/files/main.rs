@@ -97,7 +97,7 @@ fn values_and_keys_that_are_longer_than_what_is_held_in_memory() {
 
 #[test]
 fn more_live_keys_than_one_pass_counts() {
-    // One pass counts 2^20 / 8 * 7 = 917,504.
+    // One pass counts 2^19 / 8 * 7 = 458,752.
     let (keys, deleted) = (930_000u64, 1_000u64);
     let name = |key: u64| key.to_be_bytes();
     let puts = (0..keys).map(|key| revision(2 + key, &name(key), Some(b"")));
