@@ -67,7 +67,8 @@ enum Command {
     /// answers, since etcd first compares its data with that of the others. A member
     /// that is running an outdated configuration, unit, CA or binary is restarted:
     /// followers first, leadership moved away before the leader goes, the next only
-    /// when the one before is back and the whole cluster is healthy. Other units are restarted as they are.
+    /// when the one before is back and the whole cluster is healthy. Other units are
+    /// restarted as they are.
     Start,
     /// Stop the units; refuses if the cluster would lose quorum
     Stop {

@@ -58,10 +58,12 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     let progress = Progress::wait("stopping");
     let is_lost = matches!(tool.command, Command::Stop { quorum_is_lost: true });
     let at_once = tool.lose_quorum || members.is_empty() || is_lost;
-    let refused = match at_once {
-        _ if is_lost => lost(tool, run, fleet, &lease, &states).await?,
-        true => Ok(()),
-        false => one_after_the_other(tool, run, fleet, &states, members.clone(), job).await?,
+    let refused = if is_lost {
+        lost(tool, run, fleet, &lease, &states).await?
+    } else if at_once {
+        Ok(())
+    } else {
+        one_after_the_other(tool, run, fleet, &states, members.clone(), job).await?
     };
     drop(progress);
     match refused {
