@@ -80,8 +80,15 @@ fn given(tool: &Fetch, run: &Run) -> Result<Option<Choice>> {
     });
     let in_document = in_document.transpose()?;
     let Some(kubernetes) = tool.for_kubernetes else {
+        let before = run.document.release.as_ref().filter(|release| release.by_default);
+        let by_default = |version: &Version| {
+            tool.release.is_none() && before.is_some_and(|r| r.version == version.to_string())
+        };
         let version = tool.release.or(in_document);
-        return Ok(version.map(|version| Choice { version, reason: Reason::Given }));
+        return Ok(version.map(|version| Choice {
+            version,
+            reason: if by_default(&version) { Reason::Default } else { Reason::Given },
+        }));
     };
     let [oldest, newest] = KUBERNETES;
     let version = kubernetes.etcd().ok_or_else(|| {

@@ -123,7 +123,8 @@ impl Tool for Fetch {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
-        let Choice { version, reason } = choice::choose(self, run)?;
+        let chosen = choice::choose(self, run)?;
+        let Choice { version, reason } = chosen;
         let without_nodes = run.document.nodes.is_empty();
         let own = (without_nodes || self.unpack.is_some()).then(unpack::own_arch).transpose()?;
         let of_nodes: BTreeSet<Arch> = run.nodes().iter().map(|node| node.arch()).collect();
@@ -155,7 +156,7 @@ impl Tool for Fetch {
             unpack::unpack(run, &cache, version, package, folder)?;
         }
         packages.retain(|package| of_nodes.contains(&package.arch));
-        write_release(run, version, &packages, of_nodes.len())
+        write_release(run, chosen, &packages, of_nodes.len())
     }
 }
 
@@ -206,17 +207,13 @@ fn report(fetcher: &Fetcher, arch: Arch, fetched: Fetched, reason: Reason) -> Pa
 }
 
 /// Writes into the document what it is to run, once every archive is there.
-fn write_release(
-    run: &mut Run,
-    version: Version,
-    packages: &[Package],
-    wanted: usize,
-) -> Result<()> {
+fn write_release(run: &mut Run, choice: Choice, packages: &[Package], wanted: usize) -> Result<()> {
     if run.document.nodes.is_empty() {
         run.no_document();
         return Ok(());
     }
-    let version = version.to_string();
+    let version = choice.version.to_string();
+    let by_default = matches!(choice.reason, Reason::Default);
     let mut archives = packages.iter().map(Package::archive).collect::<Result<Vec<_>>>()?;
     // With --only, the archives of the other nodes stay.
     let before = run.document.release.take().filter(|release| release.version == version);
@@ -229,7 +226,7 @@ fn write_release(
     archives.sort_by_key(|archive| archive.arch);
     run.document.cluster.get_or_insert_default().version = Some(version.clone());
     if packages.len() == wanted {
-        run.document.release = Some(Release { version, archives });
+        run.document.release = Some(Release { version, archives, by_default });
     }
     Ok(())
 }

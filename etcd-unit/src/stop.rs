@@ -136,8 +136,13 @@ async fn one_after_the_other(
 ) -> Result<Result<(), Refusal>> {
     let cluster = tool.cluster(run, fleet, states)?;
     let going: Vec<_> = members.iter().map(|state| state.node.name.as_str()).collect();
-    if let Err(why) = cluster.view().await?.may_go(&going) {
+    let view = cluster.view().await?;
+    if let Err(why) = view.may_go(&going) {
         return Ok(Err(why));
+    }
+    // Whoever stops that member at this moment, with a list of its own, holds other locks.
+    if let Some(why) = fit::extra_members(&run.document, &view.members).into_iter().next() {
+        return Ok(Err(Refusal::UnknownMember(why)));
     }
     if run.check() {
         fan_out(fleet.jobs(), members, async |state: &NodeState<'_>| job(state).await).await;

@@ -20,6 +20,7 @@ use cluster::Cluster;
 use compare::{Fit, NodeFit};
 use environment::Place;
 
+pub use compare::extra_members;
 pub use facts::{Facts, query};
 pub use replace::{Elsewhere, Replaced, replaced};
 

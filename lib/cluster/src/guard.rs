@@ -94,6 +94,9 @@ pub enum Refusal {
         advice = if *.1 { ": or pass --lose-quorum to proceed" } else { "" }
     )]
     Unknown(String, bool),
+    /// A member is on no node of the document, so that its operator may hold no lock of ours.
+    #[error("{0}")]
+    UnknownMember(String),
     /// Quorum is not lost for certain, which was told.
     #[error("it is not certain that quorum is lost: {0}")]
     NotLost(String),
@@ -125,6 +128,7 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             Self::Quorum(..) | Self::NoQuorum(..) => Code::Quorum,
+            Self::UnknownMember(_) => Code::UnknownMember,
             Self::Margin(..) => Code::NoMargin,
             Self::Unknown(..) | Self::NotLost(_) => Code::QuorumUnknown,
             Self::NoMemberList(..) => Code::NoMemberList,
@@ -142,7 +146,7 @@ impl Refusal {
             | Self::Unknown(_, may_pass)
             | Self::NoMemberList(_, may_pass)
             | Self::Unhealthy(_, may_pass) => *may_pass,
-            Self::NotLost(_) | Self::Failed(_) | Self::NotBack(_) => false,
+            Self::UnknownMember(_) | Self::NotLost(_) | Self::Failed(_) | Self::NotBack(_) => false,
         }
     }
 }

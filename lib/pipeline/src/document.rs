@@ -358,6 +358,10 @@ pub struct Release {
     pub version: String,
     /// The archives, one for each architecture of the nodes, keyed by `arch`.
     pub archives: Vec<Archive>,
+    /// Whether nobody asked for this version, and no member told which one runs: it is for a
+    /// new cluster only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_default: bool,
 }
 
 /// A published archive of a release, verified, on the operator's machine.

@@ -212,6 +212,7 @@ mod tests {
         document.release = Some(Release {
             version: "v3.6.14".into(),
             archives: vec![archive(Arch::Arm64), archive(Arch::Amd64)],
+            by_default: false,
         });
         document.pki = Some(Pki::in_folder("/elsewhere"));
         let health = document.health.take().unwrap();

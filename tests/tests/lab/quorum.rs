@@ -66,6 +66,12 @@ fn unknown_voters_and_voters_outside_of_the_document_count() {
         )
     });
     assert_eq!(lines(&ran), extra);
+    // Nor is any stopped, even if quorum would stay: two with other lists do not add up.
+    lab.on_all(&HOSTS[3..], "systemctl start etcd");
+    wait_healthy(&lab);
+    let ran = lab.bash("etcd-unit stop --only etcd-01 < three.json").exits(3);
+    assert_eq!(lines(&ran), [format!("etcd-01: not stopped: {}", extra[0])]);
+    lab.on_all(&HOSTS[3..], "systemctl stop etcd");
     // What is known of all is said in the same way with --check.
     unit(&lab, "stop --check --only etcd-01").exits(3).says(
         "etcd-unit: etcd-01: not stopped: only etcd-02 and etcd-03 would be left of 5 voters, \

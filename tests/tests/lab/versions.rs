@@ -51,6 +51,27 @@ fn without_a_version_the_running_one_stays() {
         "etcd-fetch: warning: no member answered: taking the default, {newest}: \
          if a cluster is running, pass its version"
     ));
+    // Whatever keeps it from asking, what it takes then is for a new cluster only.
+    let refused = format!(
+        "etcd-push: etcd-01: etcd {guide} is there, and nobody asked for {newest}, which is for a \
+         new cluster: pass the version: `etcd-fetch {guide}`"
+    );
+    let without_a_version = |list: &str, fetch: &str| {
+        let pipe = deploy("").replace("nodes.txt", list).replace("etcd-fetch", fetch);
+        lab.bash(&pipe).says(&refused);
+    };
+    without_a_version("nodes.txt", "etcd-fetch");
+    lab.bash("etcd-fetch -q < nodes.txt > fetched.json").ok();
+    without_a_version("fetched.json", "etcd-fetch");
+    lab.on_all(&["etcd-01", "etcd-02", "etcd-03"], "systemctl start --no-block etcd");
+    lab.bash("etcd-health -q --wait < nodes.txt").ok();
+    lab.bash(
+        "etcd-cert issue -q < nodes.txt | jq 'del(.results) | .cluster.settings.clientPort = 12379' \
+         > port.json",
+    )
+    .ok();
+    without_a_version("port.json", "etcd-fetch");
+    without_a_version("nodes.txt", "etcd-fetch --pki nowhere");
 }
 
 #[test]

@@ -33,6 +33,21 @@ pub(super) struct Fit<'a> {
     pub(super) pushed: &'a BTreeSet<&'a str>,
 }
 
+/// What is said of each of `members` that is on no node of `document`.
+pub fn extra_members(document: &Document, members: &[Member]) -> Vec<String> {
+    let extra = members.iter().filter(|member| document.node_of(member).is_none());
+    let refusal = |member: &Member| {
+        let name = member.label();
+        format!(
+            "member {name} of the cluster ({}) is not in the document: add it there, or remove \
+             it: `etcd-member remove {name}`, or, where a new node takes its place: \
+             `scripts/replace-member NODES {name}`",
+            member.peer_urls.join(",")
+        )
+    };
+    extra.map(refusal).collect()
+}
+
 impl Fit<'_> {
     /// What must not become true on the nodes that `selected` says: an error
     /// each, with the node, what is, what is wanted and the way out. When there
@@ -121,6 +136,15 @@ impl Fit<'_> {
             .iter()
             .filter_map(|(node, facts)| Some((*node, self.running_version(node, facts)?)))
             .collect();
+        let by_default = self.document.release.as_ref().is_some_and(|release| release.by_default);
+        let other = running.iter().find(|(_, version)| by_default && *version != wanted);
+        if let Some((node, version)) = other {
+            let message = format!(
+                "etcd {version} is there, and nobody asked for {wanted}, which is for a new \
+                 cluster: pass the version: `etcd-fetch {version}`"
+            );
+            return vec![ToolResult::error(Code::Mismatch, message).on(&node.name)];
+        }
         let versions = running.iter().map(|(_, version)| *version);
         let enabled = self.downgrade(&running, wanted);
         if let Err(refusal) = etcd::step(versions, wanted, enabled) {
@@ -226,19 +250,11 @@ impl Fit<'_> {
     fn extra_members(&self) -> Vec<ToolResult> {
         let clusters: BTreeSet<_> =
             self.cluster.replies.values().map(|reply| &reply.cluster_id).collect();
-        let is_extra = |member: &&Member| self.document.node_of(member).is_none();
-        let extra = self.cluster.members.iter().filter(is_extra).filter(|_| clusters.len() <= 1);
-        let refusal = |member: &Member| {
-            let name = member.label();
-            let message = format!(
-                "member {name} of the cluster ({}) is not in the document: add it there, or remove \
-                 it: `etcd-member remove {name}`, or, where a new node takes its place: \
-                 `scripts/replace-member NODES {name}`",
-                member.peer_urls.join(",")
-            );
-            ToolResult::error(Code::UnknownMember, message)
-        };
-        extra.map(refusal).collect()
+        if clusters.len() > 1 {
+            return Vec::new();
+        }
+        let refusal = |why| ToolResult::error(Code::UnknownMember, why);
+        extra_members(self.document, &self.cluster.members).into_iter().map(refusal).collect()
     }
 
     /// The nodes whose member was started with another token than the document has: refused

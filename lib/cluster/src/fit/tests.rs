@@ -39,6 +39,11 @@ fn text_file(path: &str, content: String) -> pipeline::document::File {
     }
 }
 
+fn release(version: &str, by_default: bool) -> pipeline::document::Release {
+    let (version, archives) = (version.into(), Vec::new());
+    pipeline::document::Release { version, archives, by_default }
+}
+
 /// As etcd gives it to the members of a new cluster of the default token.
 fn id(at: usize) -> String {
     let url = format!("https://192.168.1.{}:2380", 100 + at);
@@ -785,6 +790,25 @@ fn versions_go_in_steps() {
         },
         &[refused],
     );
+    // What nobody asked for is for a new cluster only.
+    let by_default = |wanted: &'static str| {
+        move |w: &mut World| {
+            w.document.release = Some(release(wanted, true));
+        }
+    };
+    found(by_default("v3.5.33"), &[]);
+    let refused = "etcd-01: etcd v3.5.33 is there, and nobody asked for v3.6.16, which is for a new \
+                   cluster: pass the version: `etcd-fetch v3.5.33`";
+    found(by_default("v3.6.16"), &[refused]);
+    found(
+        |w| {
+            w.down();
+            by_default("v3.6.16")(w);
+        },
+        &[refused],
+    );
+    let refused = "etcd-01: v3.5.33 → v3.4.23: etcd 3.4 cannot read the data of 3.5: keep 3.5, \
+                   or restore a snapshot that etcd 3.4 took";
     // Nor is what the member wrote there any more.
     found(
         |w| {
@@ -819,8 +843,7 @@ fn versions_go_in_steps() {
         w.purpose = START;
         let binary = "/usr/local/bin/etcd";
         w.facts(1).binaries.insert(binary.into(), "etcd Version: 3.5.16".into());
-        w.document.release =
-            Some(pipeline::document::Release { version: "v3.5.33".into(), archives: Vec::new() });
+        w.document.release = Some(release("v3.5.33", false));
         assert!(w.facts(1).is_broken(binary, "v3.5.33"));
         assert!(!w.facts(1).is_broken(binary, "v3.5.16"));
     };
