@@ -76,16 +76,17 @@ pub(crate) async fn restart(
     };
     let policy = tool.policy(Then::Back);
     let taken = one_by_one(run, cluster, policy, targets, name, job, done).await;
-    let Err(Interrupted { failed, why, left }) = taken else { return };
+    let Err(interrupted) = taken else { return };
+    let Interrupted { failed, why, left, .. } = &interrupted;
     let report = |target: &Target, message: &str, code| {
         for (unit, _) in &target.units {
             let message = format!("{unit} {message}");
             run.report(ToolResult::error(code, message).on(&target.state.node.name));
         }
     };
-    for target in &failed {
+    for target in failed {
         let node = &target.state.node.name;
-        match &why {
+        match why {
             Refusal::NotBack(why) => {
                 let message = format!("was restarted and is not back: {why}");
                 report(target, &message, Code::RestartFailed);
@@ -96,15 +97,9 @@ pub(crate) async fn restart(
             }
         }
     }
-    let reason = match failed.first() {
-        None => why.to_string(),
-        Some(first) => {
-            let node = &first.state.node.name;
-            format!("stopped after {node}: fix {node}, then run this again to go on")
-        }
-    };
     let code = if failed.is_empty() { why.code() } else { Code::NotRestarted };
-    for target in &left {
+    for target in left {
+        let reason = interrupted.left_alone(&target.state.node.name);
         report(target, &format!("not restarted: {reason}"), code);
     }
 }

@@ -154,21 +154,16 @@ async fn one_after_the_other(
     let one = async |state: &&NodeState<'_>| job(state).await.then_some(()).ok_or_else(failed);
     let policy = tool.policy(Then::Gone);
     let taken = one_by_one(run, &cluster, policy, members, name, one, |_| ()).await;
-    let Err(Interrupted { failed, why, left }) = taken else { return Ok(Ok(())) };
-    let reason = match failed.first() {
-        None => why.to_string(),
-        Some(first) => {
-            let node = &first.node.name;
-            if !run.failed(node) {
-                let message = format!("the cluster is not healthy without it: {why}");
-                run.report(ToolResult::error(Code::Unhealthy, message).on(node));
-            }
-            format!("ended after {node}: fix {node}, then run this again to go on")
-        }
-    };
+    let Err(interrupted) = taken else { return Ok(Ok(())) };
+    let Interrupted { failed, why, left, .. } = &interrupted;
+    if let Some(state) = failed.first().filter(|state| !run.failed(&state.node.name)) {
+        let message = format!("the cluster is not healthy without it: {why}");
+        run.report(ToolResult::error(Code::Unhealthy, message).on(&state.node.name));
+    }
     for state in left {
-        let message = format!("not stopped: {reason}");
-        run.report(ToolResult::error(Code::NotStopped, message).on(&state.node.name));
+        let node = &state.node.name;
+        let message = format!("not stopped: {}", interrupted.left_alone(node));
+        run.report(ToolResult::error(Code::NotStopped, message).on(node));
     }
     Ok(Ok(()))
 }

@@ -43,8 +43,23 @@ pub struct Interrupted<T> {
     pub failed: Vec<T>,
     /// Why.
     pub why: Refusal,
+    /// The node whose turn it was.
+    pub turn: String,
     /// Those that were left alone.
     pub left: Vec<T>,
+}
+
+impl<T> Interrupted<T> {
+    /// Why the member on `node` was left alone: it may not go, or another that goes before
+    /// it may not, or has failed.
+    pub fn left_alone(&self, node: &str) -> String {
+        let turn = &self.turn;
+        match self.failed.is_empty() {
+            true if node == turn => self.why.to_string(),
+            true => format!("{turn} goes before it: {}", self.why),
+            false => format!("ended at {turn}: fix {turn}, then run this again to go on"),
+        }
+    }
 }
 
 /// Does `job` to the members on the nodes that `node` names for each of `targets`,
@@ -70,10 +85,11 @@ pub async fn one_by_one<T>(
 ) -> Result<(), Interrupted<T>> {
     let mut alarms = None;
     while !targets.is_empty() {
-        let interrupted = |failed, why, left| Err(Interrupted { failed, why, left });
         let (next, view) = match gate(run, cluster, policy, &targets, &node).await {
             Ok(next) => next,
-            Err(why) => return interrupted(Vec::new(), why, targets),
+            Err((turn, why)) => {
+                return Err(Interrupted { failed: Vec::new(), why, turn, left: targets });
+            }
         };
         let before = alarms.get_or_insert_with(|| {
             warn_of_alarms(run, &view);
@@ -101,7 +117,8 @@ pub async fn one_by_one<T>(
             after(run, cluster, policy, &view, &names, before).await
         };
         if let Err(why) = one.await {
-            return interrupted(taken, why, targets);
+            let turn = taken.first().map(&node).unwrap_or_default();
+            return Err(Interrupted { failed: taken, why, turn, left: targets });
         }
         taken.iter().for_each(&done);
     }
@@ -120,18 +137,22 @@ fn warn_of_alarms(run: &Run, view: &View) {
 }
 
 /// Waits until one of `targets` may go; gives its place, or those of all that do not
-/// serve where nothing is left to lose.
+/// serve where nothing is left to lose; or the node of the one that may not, and why.
 async fn gate<T>(
     run: &Run,
     cluster: &Cluster<'_>,
     policy: Policy,
     targets: &[T],
     node: &impl Fn(&T) -> String,
-) -> Result<(Vec<usize>, View), Refusal> {
+) -> Result<(Vec<usize>, View), (String, Refusal)> {
     let deadline = Instant::now() + policy.limit;
     let wait = Wait::new(run, policy);
     loop {
-        let view = cluster.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        let failed = |error: client::Error| {
+            let turn = targets.first().map(node).unwrap_or_default();
+            (turn, Refusal::Failed(error.to_string()))
+        };
+        let view = cluster.view().await.map_err(failed)?;
         let standing = |target: &T| view.of_node(&node(target)).map(|voter| &voter.standing);
         let serves = |target: &T| standing(target) == Some(&Standing::Up);
         // What is sick, or is no voter, costs nothing; the leader goes last.
@@ -154,7 +175,7 @@ async fn gate<T>(
             }
             Ok(()) => return Ok((vec![first], view)),
             Err(_) if policy.lose_quorum => return Ok((vec![first], view)),
-            Err(why) if !why.may_pass() || Instant::now() >= deadline => return Err(why),
+            Err(why) if !why.may_pass() || Instant::now() >= deadline => return Err((name, why)),
             Err(why) => wait.on(&why.to_string()).await,
         }
     }

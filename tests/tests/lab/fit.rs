@@ -79,7 +79,8 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     cases.push((".cluster.settings.peerPort = 12380".into(), vec![port(0), port(1), port(2)]));
     cases.push((".nodes[1].settings.peerPort = 12380".into(), vec![port(1)]));
     let moved = "its data is in /var/lib/etcd, the document says /srv/etcd: change it back, or stop \
-                 the member, move /var/lib/etcd/member to /srv/etcd, and run this again";
+                 the member, move it there (`mkdir -p /srv/etcd && mv /var/lib/etcd/member \
+                 /srv/etcd/`), and run this again";
     let all = |line: &str| HOSTS.map(|name| (name, line.to_owned())).to_vec();
     cases.push((".cluster.settings.dataDir = \"/srv/etcd\"".into(), all(moved)));
     let nowhere = "/etc/etcd/etcd.conf sets ETCD_LISTEN_METRICS_URLS to http://10.9.9.9:2381, and \
@@ -87,8 +88,8 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     let metrics = ".cluster.settings.listenMetricsUrls = \"http://10.9.9.9:2381\"";
     cases.push((metrics.into(), all(nowhere)));
     let log = "its write-ahead log is in /var/lib/etcd/member/wal, the document says \
-               /srv/wal/wal: change it back, or stop the member, move /var/lib/etcd/member/wal to \
-               /srv/wal/wal, and run this again";
+               /srv/wal/wal: change it back, or stop the member, move it there (`mkdir -p /srv/wal && mv \
+               /var/lib/etcd/member/wal /srv/wal/`), and run this again";
     cases.push((
         ".nodes[2].settings.walDir = \"/srv/wal\"".into(),
         vec![("etcd-03", log.to_owned())],
@@ -232,6 +233,15 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     let pids = lab.on_all(&HOSTS, "systemctl show etcd -p MainPID");
     lab.bash(&edited(".nodes |= reverse", "etcd-push | etcd-unit start")).ok();
     assert_eq!(lab.on_all(&HOSTS, "systemctl show etcd -p MainPID"), pids);
+    // What is advised for another folder is all there is to do.
+    lab.bash(&edited(".", "etcd-unit stop --only etcd-03")).ok();
+    lab.on("etcd-03", "mkdir -p /srv/wal && mv /var/lib/etcd/member/wal /srv/wal/");
+    let other_wal = ".nodes[2].settings.walDir = \"/srv/wal\"";
+    lab.bash(&edited(other_wal, "etcd-push | etcd-unit start | etcd-health --wait")).ok();
+    assert_eq!(lab.on("etcd-03", "ls /var/lib/etcd/member; ls /srv/wal"), "snap\nwal\n");
+    lab.bash(&edited(other_wal, "etcd-unit stop --only etcd-03")).ok();
+    lab.on("etcd-03", "mv /srv/wal/wal /var/lib/etcd/member/");
+    lab.bash(&edited(".", "etcd-push | etcd-unit start | etcd-health --wait")).ok();
     // The client port is rolled out, one member at a time.
     let ran = lab.bash(&edited(
         ".cluster.settings.clientPort = 12379",
@@ -522,7 +532,8 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     lab.on("etcd-03", old);
     let elsewhere = ".nodes[2].settings.dataDir = \"/srv/etcd\"";
     let moved = "etcd-03: its data is in /var/lib/etcd, the document says /srv/etcd: change it back, \
-                 or stop the member, move /var/lib/etcd/member to /srv/etcd, and run this again";
+                 or stop the member, move it there (`mkdir -p /srv/etcd && mv \
+                 /var/lib/etcd/member /srv/etcd/`), and run this again";
     for tool in ["etcd-push", "etcd-unit start"] {
         let name = tool.split(' ').next().expect("a name");
         lab.bash(&edited(elsewhere, tool)).exits(3).says(&format!("{name}: {moved}"));

@@ -205,9 +205,11 @@ fn members_are_stopped_started_and_restarted() {
     let checked = unit(&format!("{restart} --check")).exits(3).stderr;
     let ran = unit(restart).exits(3);
     assert_eq!(checked, ran.stderr, "a look says what the run would say");
+    let first = if leading == "etcd-01" { "etcd-03" } else { "etcd-01" };
     let refused = |host| {
+        let turn = if host == first { String::new() } else { format!("{first} goes before it: ") };
         format!(
-            "etcd-unit: {host}: etcd.service not restarted: only {leading} would be left of 3 \
+            "etcd-unit: {host}: etcd.service not restarted: {turn}only {leading} would be left of 3 \
              voters, quorum is 2 (etcd-02: not running): repair etcd-02 first, or pass \
              --lose-quorum to proceed"
         )

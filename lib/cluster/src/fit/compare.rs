@@ -595,15 +595,21 @@ impl<'a> NodeFit<'a> {
         ];
         for (place, running) in places {
             let Some(old) = place.and_then(|place| facts.folder(&place)) else { continue };
-            if (&old.data, &old.wal) == (&wanted.data, &wanted.wal) || !(old.has_data() || running)
-            {
+            let same_data = old.data == wanted.data;
+            let there = if same_data { old.log } else { old.has_data() };
+            if (same_data && old.wal == wanted.wal) || !(there || running) {
                 continue;
             }
-            let (what, old, new, from, to) = match old.data == wanted.data {
-                true => ("write-ahead log", &old.wal, &wanted.wal, old.wal.clone(), &wanted.wal),
+            let parent =
+                |path: &str| path.rsplit_once('/').map_or("/", |(parent, _)| parent).into();
+            let (what, old, new, from, to) = match same_data {
+                true => {
+                    let to: String = parent(&wanted.wal);
+                    ("write-ahead log", &old.wal, &wanted.wal, old.wal.clone(), to)
+                }
                 false => {
                     let member = format!("{}/{}", old.data, layout::MEMBER);
-                    ("data", &old.data, &wanted.data, member, &wanted.data)
+                    ("data", &old.data, &wanted.data, member, wanted.data.clone())
                 }
             };
             if wanted.has_data() && !running && what == "data" {
@@ -614,7 +620,7 @@ impl<'a> NodeFit<'a> {
             }
             return Some(format!(
                 "its {what} is in {old}, the document says {new}: change it back, or stop the \
-                 member, move {from} to {to}, and run this again"
+                 member, move it there (`mkdir -p {to} && mv {from} {to}/`), and run this again"
             ));
         }
         None
@@ -888,9 +894,12 @@ impl<'a> NodeFit<'a> {
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
         let stopped = other.map(|_| format!("{stop}, then "));
+        let create = format!("`useradd --system --user-group {user}`, then ");
+        let create = Some(create).filter(|_| self.facts.no_user);
         Some(format!(
-            "{path} belongs to {owner}, and etcd runs as {user}: {}`chown -R {user}:{user} {}`",
+            "{path} belongs to {owner}, and etcd runs as {user}: {}{}`chown -R {user}:{user} {}`",
             stopped.unwrap_or_default(),
+            create.unwrap_or_default(),
             folders.as_ref().unwrap_or(data_dir)
         ))
     }

@@ -418,8 +418,8 @@ fn a_member_keeps_its_name_and_its_peer_url() {
 #[test]
 fn data_stay_where_they_are() {
     let moved = "etcd-01: its data is in /var/lib/etcd, the document says /srv: change it \
-                 back, or stop the member, move /var/lib/etcd/member to /srv, and run this \
-                 again";
+                 back, or stop the member, move it there (`mkdir -p /srv && mv \
+                 /var/lib/etcd/member /srv/`), and run this again";
     let srv = |w: &mut World| {
         w.node(0).settings.data_dir = Some("/srv".into());
         let folder =
@@ -504,8 +504,20 @@ fn data_stay_where_they_are() {
             w.facts(0).folders.push(folder);
         },
         &["etcd-01: its write-ahead log is in /var/lib/etcd/member/wal, the document says \
-           /wal/wal: change it back, or stop the member, move /var/lib/etcd/member/wal to /wal/wal, \
-           and run this again"],
+           /wal/wal: change it back, or stop the member, move it there (`mkdir -p /wal && mv \
+           /var/lib/etcd/member/wal /wal/`), and run this again"],
+    );
+    // It was moved as advised; the configuration on the node still has the old place.
+    found(
+        |w| {
+            w.down();
+            w.node(0).settings.wal_dir = Some("/wal".into());
+            let old = &mut w.facts(0).folders[0];
+            let new = Folder { wal: "/wal/wal".into(), ..old.clone() };
+            old.log = false;
+            w.facts(0).folders.push(new);
+        },
+        &[],
     );
     found(|w| w.facts(0).processes[0].user = "root".into(), &[]);
     found(
