@@ -59,9 +59,11 @@ whole_cluster() {
 read_nodes() { cat -- "$1" || die 66 "$1: cannot be read"; }
 
 # fit NAMES: ends the script where the hosts of those nodes of $list, NAMES with commas
-# between them, cannot run etcd. That they are no members yet is known.
+# between them, cannot run etcd, or not the release that the cluster runs. That they are no
+# members yet is known.
 fit() {
-  [[ ! $1 ]] || etcd-preflight -q -o json --only "$1" --skip mismatch <<<"${list:?}" >/dev/null
+  [[ ! $1 ]] || etcd-fetch -q <<<"${list:?}" |
+    etcd-preflight -q -o json --only "$1" --skip mismatch >/dev/null
 }
 
 # The client URLs of the members of $list, as kube-apiserver takes them. Where nobody tells

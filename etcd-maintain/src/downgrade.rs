@@ -130,7 +130,13 @@ async fn take_back(members: &Members<'_>) -> Result<()> {
             let late = look.seen.iter().find(|seen| {
                 seen.target.is_some() || seen.storage.is_some_and(|storage| Some(storage) != lowest)
             })?;
-            Some(format!("{}: its data is not back in its form", late.name))
+            // Without one that does not answer, the cluster keeps the older version.
+            let absent = look.missing.first().map(|absent| format!(" ({absent})"));
+            Some(format!(
+                "{}: its data is not back in its form{}",
+                late.name,
+                absent.unwrap_or_default()
+            ))
         })
         .await
 }

@@ -47,7 +47,7 @@ impl Finding {
 
     /// What the comparison of the document with the cluster reported.
     pub fn of_result(result: ToolResult) -> Self {
-        let own = [(Code::Alarm, "no"), (Code::Masked, "masked")];
+        let own = [(Code::Alarm, "no"), (Code::Masked, "masked"), (Code::VersionStep, "no")];
         let own = own.into_iter().find(|(code, _)| result.code == *code);
         let (code, measured) = own.unwrap_or((Code::Mismatch, "no"));
         let ToolResult { node, severity, message, .. } = result;

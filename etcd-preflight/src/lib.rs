@@ -27,7 +27,7 @@ use crate::finding::Finding;
 use crate::peers::Attempt;
 
 /// The checks, in the order of the table.
-pub const CHECKS: [Code; 28] = [
+pub const CHECKS: [Code; 29] = [
     Code::Systemd,
     Code::Kernel,
     Code::Arch,
@@ -47,6 +47,7 @@ pub const CHECKS: [Code; 28] = [
     Code::RoundTrip,
     Code::Masked,
     Code::Mismatch,
+    Code::VersionStep,
     Code::Due,
     Code::Unhealthy,
     Code::NoMargin,
@@ -286,7 +287,9 @@ async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) 
     for Seen { node, unreadable, .. } in seen {
         let result = unreadable.clone().map(|result| result.on(&node.name));
         findings.extend(result.map(Finding::of_result));
-        for (code, measured) in [(Code::Mismatch, "fits"), (Code::Masked, "no")] {
+        let well =
+            [(Code::Mismatch, "fits"), (Code::VersionStep, "possible"), (Code::Masked, "no")];
+        for (code, measured) in well {
             let of_node = |f: &Finding| f.code == code && f.node.as_ref() == Some(&node.name);
             if !findings.iter().any(of_node) {
                 findings.push(Finding::ok(code, &node.name, measured));

@@ -46,7 +46,7 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
             }
             Some(("v2", said)) => {
                 return Ok(Some(ToolResult::error(
-                    Code::Mismatch,
+                    Code::VersionStep,
                     format!(
                         "{version} does not start on data of the v2 API, which the member has \
                          ({said}): move it to the v3 API, delete it with `ETCDCTL_API=2 etcdctl \
@@ -62,7 +62,7 @@ pub fn refusal(document: &Document, answer: &[String]) -> Result<Option<ToolResu
     }
     let Some(entry) = newest.filter(|entry| *entry > covered) else { return Ok(None) };
     Ok(Some(ToolResult::error(
-        Code::Mismatch,
+        Code::VersionStep,
         format!(
             "{version} cannot read what etcd 3.5 left in the write-ahead log (entry {entry}, \
              snapshot {covered}): run `etcd-maintain raft-snapshot` first"

@@ -60,6 +60,8 @@ pub enum Code {
     QuorumUnknown,
     /// refused: the document does not fit what runs or lies on the node
     Mismatch,
+    /// refused: a step between versions that etcd does not support, or that nobody asked for
+    VersionStep,
     /// a unit is masked on the node
     Masked,
     // Errors: answers about the cluster and its certificates

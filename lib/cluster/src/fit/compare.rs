@@ -143,13 +143,13 @@ impl Fit<'_> {
                 "etcd {version} is there, and nobody asked for {wanted}, which is for a new \
                  cluster: pass the version: `etcd-fetch {version}`"
             );
-            return vec![ToolResult::error(Code::Mismatch, message).on(&node.name)];
+            return vec![ToolResult::error(Code::VersionStep, message).on(&node.name)];
         }
         let versions = running.iter().map(|(_, version)| *version);
         let enabled = self.downgrade(&running, wanted);
         if let Err(refusal) = etcd::step(versions, wanted, enabled) {
             let from = running.iter().find(|(_, version)| *version == refusal.from);
-            let result = ToolResult::error(Code::Mismatch, refusal.to_string());
+            let result = ToolResult::error(Code::VersionStep, refusal.to_string());
             return from.map(|(node, _)| result.on(&node.name)).into_iter().collect();
         }
         let mut versions = running.iter().map(|(_, version)| *version);
@@ -164,7 +164,7 @@ impl Fit<'_> {
     fn downgrading(&self, from: Version, to: Version) -> Option<ToolResult> {
         self.cluster.replies.iter().find_map(|(node, reply)| {
             let message = format!("{from} → {to}: {}", reply.downgrade()?);
-            Some(ToolResult::error(Code::Mismatch, message).on(node))
+            Some(ToolResult::error(Code::VersionStep, message).on(node))
         })
     }
 
