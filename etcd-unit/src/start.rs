@@ -65,11 +65,15 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         states.iter().map(|state| Plan::new(tool, run, &allowed, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
     let cluster = if outdated { Some(tool.cluster(run, fleet, &states)?) } else { None };
-    // A member that waits for quorum would wait for those that are to be restarted.
+    // A member that waits for quorum may wait for those that are to be restarted, unless those
+    // that are started are one themselves.
     if let Some(cluster) = cluster.as_ref().filter(|_| plans.iter().any(|plan| plan.starts_member))
     {
         let view = cluster.view().await?;
-        for plan in plans.iter_mut().filter(|_| view.is_quorum_lost()) {
+        let started = plans.iter().filter(|plan| plan.starts_member);
+        let started: Vec<_> = started.map(|plan| &*plan.state.node.name).collect();
+        let waits = view.is_quorum_lost() && !view.are_quorum(&started);
+        for plan in plans.iter_mut().filter(|_| waits) {
             plan.restart_at_once(tool, &view);
         }
     }

@@ -572,6 +572,12 @@ impl View {
         may_serve < quorum(self.voters.len())
     }
 
+    /// Whether the voters on `nodes` alone are a quorum.
+    pub fn are_quorum(&self, nodes: &[&str]) -> bool {
+        let votes = nodes.iter().filter(|node| self.of_node(node).is_some()).count();
+        votes >= quorum(self.voters.len())
+    }
+
     /// The voter that is the node `name`.
     pub fn of_node(&self, name: &str) -> Option<&Voter> {
         self.voters.iter().find(|voter| voter.node.as_deref() == Some(name))
