@@ -59,11 +59,16 @@ whole_cluster() {
 read_nodes() { cat -- "$1" || die 66 "$1: cannot be read"; }
 
 # fit NAMES: ends the script where the hosts of those nodes of $list, NAMES with commas
-# between them, cannot run etcd, or not the release that the cluster runs. That they are no
-# members yet is known.
+# between them, cannot run etcd, or the cluster would not take them. That they are no members
+# yet is known.
 fit() {
-  [[ ! $1 ]] || etcd-fetch -q <<<"${list:?}" |
-    etcd-preflight -q -o json --only "$1" --skip mismatch >/dev/null
+  local health
+  [[ $1 ]] || return 0
+  etcd-preflight -q -o json --only "$1" --skip mismatch <<<"${list:?}" >/dev/null
+  # Neither of the two releases could join then. That a member is not healthy is known.
+  health=$(etcd-health -q -o json <<<"$list" 2>/dev/null) || true
+  ! jq -e 'any(.results[]; .code == "downgrade-pending")' <<<"$health" >/dev/null ||
+    die 1 "nobody joins in the middle of a downgrade: etcd-maintain downgrade cancel takes it back"
 }
 
 # The client URLs of the members of $list, as kube-apiserver takes them. Where nobody tells

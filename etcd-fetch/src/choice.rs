@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use client::{Access, Endpoint, Status};
+use client::{Access, Endpoint};
 use etcd::{Concern, KUBERNETES, Kubernetes, Minor, Version};
-use futures::future::{join, join_all};
+use futures::future::join_all;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
 
@@ -111,9 +111,8 @@ fn given(tool: &Fetch, run: &Run) -> Result<Option<Choice>> {
     }
 }
 
-/// The highest version that a member of the cluster runs; while it is being downgraded, the
-/// highest that goes with that. None when there is nothing to ask it with, as before the first
-/// deployment, or no answer.
+/// The highest version that a member of the cluster runs. None when there is
+/// nothing to ask it with, as before the first deployment, or no answer.
 fn running(tool: &Fetch, run: &Run) -> Result<Option<Version>> {
     let document = &run.document;
     let unknown = |why: &str| {
@@ -138,27 +137,20 @@ fn running(tool: &Fetch, run: &Run) -> Result<Option<Version>> {
     };
     let mut found: Vec<Version> = Vec::new();
     let answers = ask(run, &access)?;
-    for Answer { node, version, .. } in &answers {
-        found.push(version.parse().map_err(|why| {
-            Error::usage(format!("{node}: runs etcd {version:?}: {why}: pass the version to fetch"))
+    for (node, text) in &answers {
+        found.push(text.parse().map_err(|why| {
+            Error::usage(format!("{node}: runs etcd {text:?}: {why}: pass the version to fetch"))
         })?);
     }
     found.sort_unstable();
-    let target = answers.iter().find_map(|answer| answer.downgrade.as_deref());
-    let target = target.and_then(|target| target.parse::<Version>().ok()).map(Version::minor);
-    let downgraded = found.iter().rfind(|version| Some(version.minor()) == target);
     match (found.first(), found.last()) {
         (Some(lowest), Some(highest)) => {
-            let taken = downgraded.unwrap_or(highest);
             if lowest != highest {
-                let why = match downgraded {
-                    Some(_) => "to which the cluster is being downgraded",
-                    None => "the highest",
-                };
-                let message = format!("members run {lowest} to {highest}: taking {taken}, {why}");
+                let message =
+                    format!("members run {lowest} to {highest}: taking {highest}, the highest");
                 run.report(ToolResult::warning(Code::DifferentVersions, message));
             }
-            Ok(Some(*taken))
+            Ok(Some(*highest))
         }
         _ => {
             unknown("no member answered");
@@ -167,31 +159,18 @@ fn running(tool: &Fetch, run: &Run) -> Result<Option<Version>> {
     }
 }
 
-/// What a member says of its version.
-struct Answer {
-    node: String,
-    version: String,
-    /// The version to which the cluster is being downgraded, if it is and the member tells.
-    downgrade: Option<String>,
-}
-
 /// What the members of the document's nodes say, those that answer in time.
-fn ask(run: &Run, access: &Access) -> Result<Vec<Answer>> {
+fn ask(run: &Run, access: &Access) -> Result<Vec<(String, String)>> {
     let nodes = &run.document.nodes;
     let endpoint = |node| Endpoint::new(&run.document.client_url(node), access);
     let endpoints = nodes.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _progress = Progress::wait("asking the members for their version");
-    let both = |endpoint| join(Endpoint::version(endpoint), Endpoint::status(endpoint));
-    let answers = runtime.block_on(join_all(endpoints.iter().map(both)));
+    let answers = runtime.block_on(join_all(endpoints.iter().map(Endpoint::version)));
     // A name server that does not answer must not hold up the end.
     runtime.shutdown_background();
     let names = nodes.iter().map(|node| node.name.clone());
-    let answer = |(node, (version, status)): (_, (Result<_, _>, Result<Status, _>))| {
-        let downgrade = status.ok().and_then(|status| status.downgrade_target);
-        Some(Answer { node, version: version.ok()?, downgrade })
-    };
-    Ok(names.zip(answers).filter_map(answer).collect())
+    Ok(names.zip(answers).filter_map(|(name, answer)| Some((name, answer.ok()?))).collect())
 }
 
 /// Refuses, or warns of, what is known to be wrong with the release.

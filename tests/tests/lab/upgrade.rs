@@ -19,11 +19,14 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     let [Some(from), Some(to)] = ["3.5", "3.6"].map(release) else { return };
     let lab = Lab::with_nodes(3);
     lab.bash(&deploy(&from)).ok();
-    lab.bash(&format!(
-        "etcd-fetch -q {to} < nodes.txt | etcd-cert issue -q | etcd-render -q \
-         | etcd-push -q --only etcd-02 | etcd-unit start -q --only etcd-02 | etcd-health -q --wait"
-    ))
-    .ok();
+    let begin = |version: &str| {
+        lab.bash(&format!(
+            "etcd-fetch -q {version} < nodes.txt | etcd-cert issue -q | etcd-render -q | etcd-push \
+             -q --only etcd-02 | etcd-unit start -q --only etcd-02 | etcd-health -q --wait"
+        ))
+        .ok()
+    };
+    begin(&to);
     let pid = lab.on("etcd-02", "systemctl show etcd -p MainPID");
     // The host is a new one, with nothing on it.
     lab.command(&["reset", "etcd-03"]);
@@ -34,15 +37,32 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
          was installed again: replace the member: `scripts/replace-member NODES etcd-03`",
     );
     // It joins with the newer release, before any other is missed, and the step is finished.
-    lab.bash(&format!("{}/scripts/replace-member --yes nodes.txt etcd-03", repository().display()))
-        .ok()
-        .says(&format!(
+    let script = format!("{}/scripts/replace-member", repository().display());
+    let replace = format!("{script} --yes nodes.txt etcd-03");
+    let replaced = || {
+        lab.bash(&replace).ok().says(&format!(
             "etcd-fetch: warning: members run {from} to {to}: taking {to}, the highest"
         ));
-    let health = lab.bash("etcd-health -q < nodes.txt").ok().document().health.unwrap();
-    let versions: Vec<_> = health.endpoints.into_iter().map(|e| e.version.unwrap()).collect();
-    assert_eq!(versions, [&to[1..]; 3]);
+        let health = lab.bash("etcd-health -q < nodes.txt").ok().document().health.unwrap();
+        let versions: Vec<_> = health.endpoints.into_iter().map(|e| e.version.unwrap()).collect();
+        assert_eq!(versions, [&to[1..]; 3]);
+    };
+    replaced();
     assert_eq!(lab.on("etcd-02", "systemctl show etcd -p MainPID"), pid);
+
+    // In the middle of a downgrade neither release may join: known before the member goes.
+    lab.bash(&format!("etcd-maintain -q downgrade enable {from} < nodes.txt")).ok();
+    begin(&from);
+    lab.command(&["reset", "etcd-03"]);
+    let members = || lab.bash("etcd-member list -q -o nodes nodes.txt").ok().stdout;
+    let before = members();
+    lab.bash(&replace).exits(1).says(
+        "replace-member: nobody joins in the middle of a downgrade: etcd-maintain downgrade cancel \
+         takes it back",
+    );
+    assert_eq!(members(), before);
+    lab.bash("etcd-maintain -q downgrade cancel < nodes.txt").ok();
+    replaced();
 }
 
 #[test]
