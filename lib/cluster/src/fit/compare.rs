@@ -585,7 +585,8 @@ impl<'a> NodeFit<'a> {
         let facts = self.facts;
         let wanted = facts.folder(&self.place)?;
         let runs = facts.process().map(|process| &process.variables);
-        let told = values(environment::on_node(self.fit.document, self.node, facts));
+        let configured = environment::on_node(self.fit.document, self.node, facts);
+        let told = values(configured.clone());
         // The mark is of the last start: whoever runs knows better.
         let marked = facts.marked.clone().filter(|_| runs.is_none());
         let places = [
@@ -618,8 +619,12 @@ impl<'a> NodeFit<'a> {
                      the one that is not to be used away"
                 ));
             }
+            let brought = environment::is_brought(self.fit.document, self.node);
+            let names = ["ETCD_WAL_DIR", "ETCD_DATA_DIR"].into_iter().skip(usize::from(!same_data));
+            let set = names.filter_map(|name| configured.get(name)).next().filter(|_| !brought);
+            let says = set.map_or("the document", |set| &set.source);
             return Some(format!(
-                "its {what} is in {old}, the document says {new}: change it back, or stop the \
+                "its {what} is in {old}, {says} says {new}: change it back, or stop the \
                  member, move it there (`mkdir -p {to} && mv {from} {to}/`), and run this again"
             ));
         }

@@ -507,6 +507,17 @@ fn data_stay_where_they_are() {
            /wal/wal: change it back, or stop the member, move it there (`mkdir -p /wal && mv \
            /var/lib/etcd/member/wal /wal/`), and run this again"],
     );
+    // Not the document has another place, but a file on the node.
+    found(
+        |w| {
+            srv(w);
+            w.node(0).settings.data_dir = None;
+            w.node(0).files.clear();
+            w.purpose = START;
+            w.facts(0).config = "ETCD_NAME=etcd-01\nETCD_DATA_DIR=/srv\n".into();
+        },
+        &[&moved.replace("the document says", "/etc/etcd/etcd.conf says")],
+    );
     // It was moved as advised; the configuration on the node still has the old place.
     found(
         |w| {
