@@ -11,6 +11,8 @@ done
 # The binaries may have been replaced already: that of what runs, or has run, is beside them.
 set -- "$bin/etcdutl"
 if [ "$running" ]; then set -- "$@" "$running/etcdutl"; else set -- "$@" "$releases"/v3.5.*/etcdutl; fi
+# What runs 3.6 or newer has started on that data, and could not have done so with v2 data.
+case $running in "$releases"/v3.[6-9].*) set -- ;; esac
 for tool; do
     [ -e "$data/member/snap/db" ] && [ -x "$tool" ] || continue
     # It looks for the log in a folder of that name beside the data otherwise.
