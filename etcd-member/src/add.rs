@@ -80,12 +80,17 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
         run.report(ToolResult::unchanged(Code::UpToDate, message));
     }
     let selected: Vec<_> = run.nodes().iter().map(|node| node.name.clone()).collect();
-    let first = missing.iter().find(|node| selected.contains(&node.name));
-    if let Some(&node) = first
-        && let Some(added) = add_node(change, args, &view, node).await
+    let joining: Vec<_> = missing.iter().filter(|node| selected.contains(&node.name)).collect();
+    // Known of all of them before the first one joins.
+    let obstacles: Vec<_> =
+        joining.iter().flat_map(|node| obstacles(change, node, &view.members)).collect();
+    if let [first, ..] = joining[..]
+        && obstacles.is_empty()
+        && let Some(added) = add_node(change, args, &view, first).await
     {
         members.push(added);
     }
+    obstacles.into_iter().for_each(|why| report(run, "not added", why));
     for node in &document.nodes {
         if !is_known(document, node, &members) {
             outcome.left_out.push(node.name.clone());
@@ -109,11 +114,6 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
         run.report(ToolResult::error(code, format!("not added: {why}")).on(&node.name));
         None
     };
-    let obstacles = obstacles(change, node, &view.members);
-    if !obstacles.is_empty() {
-        obstacles.into_iter().for_each(|why| report(run, "not added", why));
-        return None;
-    }
     let learner = view.members.iter().find(|member| member.is_learner);
     if let Some(learner) = learner.filter(|_| !args.allow_second_learner) {
         let is_node = document.nodes.iter().any(|node| is_member(document, node, learner));

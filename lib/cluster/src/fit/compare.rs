@@ -94,8 +94,10 @@ impl Fit<'_> {
         if concerned && !refused && matches!(self.purpose, Purpose::Push { .. }) {
             let nodes = self.document.nodes.iter().filter(|node| selected(node));
             results.extend(nodes.flat_map(|node| self.unknown_variables(node)));
-            results
-                .extend(self.facts.iter().filter_map(|(node, facts)| self.old_links(node, facts)));
+            let left = |(node, facts): &(&Node, &Facts)| {
+                [self.old_links(node, facts), self.old_keys(node, facts)]
+            };
+            results.extend(self.facts.iter().flat_map(left).flatten());
         }
         results
     }
@@ -307,6 +309,25 @@ impl Fit<'_> {
             links.collect::<String>()
         );
         Some(ToolResult::warning(Code::LeftBehind, message).on(&node.name))
+    }
+
+    /// The private keys where an earlier deployment had them: the member needs them until it
+    /// is restarted.
+    fn old_keys(&self, node: &Node, facts: &Facts) -> Option<ToolResult> {
+        let new = self.document.settings(node).cert_dir;
+        let variables = &facts.process()?.variables;
+        let keys = ["ETCD_KEY_FILE", "ETCD_PEER_KEY_FILE"].into_iter();
+        let left: BTreeSet<_> = keys
+            .filter_map(|name| variables.get(name))
+            .filter(|path| path.rsplit_once('/').is_some_and(|(folder, _)| folder != new))
+            .collect();
+        let paths: String = left.iter().map(|path| format!(" {path}")).collect();
+        let message = format!(
+            "its private keys are not in {new} yet, and stay where they are, too: remove them when \
+             etcd-unit start has run: `rm{paths}`"
+        );
+        let result = ToolResult::warning(Code::LeftBehind, message).on(&node.name);
+        Some(result).filter(|_| !left.is_empty() && environment::is_brought(self.document, node))
     }
 }
 

@@ -1056,6 +1056,21 @@ fn links_in_another_folder_are_named() {
         ],
     );
     found(moved("[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\nExecStart=/opt/bin/etcd\n"), &[]);
+    // Keys, too, wherever the process has read them.
+    let keys_in = |folder: &'static str| {
+        move |w: &mut World| {
+            let variables = &mut w.facts(0).processes[0].variables;
+            variables.insert("ETCD_KEY_FILE".into(), format!("{folder}/server.key"));
+            variables.insert("ETCD_PEER_KEY_FILE".into(), format!("{folder}/peer.key"));
+        }
+    };
+    found(
+        keys_in("/old/ssl"),
+        &["etcd-01: warning: its private keys are not in /etc/etcd/ssl yet, and stay where they \
+           are, too: remove them when etcd-unit start has run: `rm /old/ssl/peer.key \
+           /old/ssl/server.key`"],
+    );
+    found(keys_in("/etc/etcd/ssl"), &[]);
 }
 
 const CA: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
