@@ -75,6 +75,9 @@ pub(crate) struct Args {
     /// rest and the document
     #[arg(long, help_heading = IN_WORDS)]
     replace_other_data: bool,
+    /// Members that are not nodes in the document and cannot be reached will never run again
+    #[arg(long, help_heading = IN_WORDS)]
+    gone_for_good: bool,
     /// Accept a file without the SHA-256 at its end, such as a copy of member/snap/db:
     /// its pages alone are checked
     #[arg(long, requires = "stage", help_heading = IN_WORDS)]
@@ -519,7 +522,12 @@ impl Job<'_> {
         }
         let advice = ", or pass --replace-other-data to move it aside, too";
         replaced.others_data.iter_mut().for_each(|result| result.message += advice);
-        let found = [replaced.others_data, replaced.moved, replaced.serving];
+        if self.args.gone_for_good {
+            replaced.unreachable.clear();
+        }
+        let advice = ", or pass --gone-for-good if it will never run again";
+        replaced.unreachable.iter_mut().for_each(|result| result.message += advice);
+        let found = [replaced.others_data, replaced.moved, replaced.serving, replaced.unreachable];
         let refused: Vec<_> = found.into_iter().flatten().collect();
         let allowed = refused.is_empty() && nodes.len() == targets.len();
         refused.into_iter().for_each(|result| run.report(result));

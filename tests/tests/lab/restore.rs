@@ -584,12 +584,19 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     lab.bash(offline).ok();
     lab.on("etcd-03", "systemctl start --no-block etcd");
 
-    // Killed when the restore has begun, it goes on with what was saved.
-    hold(&lab, "etcd-02", "mv", "*/etcd-restored");
+    // Killed when the others have what was restored, and the survivor has its old data, it
+    // goes on with what was saved.
+    hold(&lab, "etcd-03", "mv", "-T -- /var/lib/etcd/member *");
     let running = lab.start(&recover);
-    wait_until("it is held", LIMIT, || lab.disk("etcd-02", HELD).exists());
+    wait_until("it is held", LIMIT, || lab.disk("etcd-03", HELD).exists());
+    wait_until("the others are restored", LIMIT, || {
+        let restored = "grep -c restored /etc/etcd/etcd.member || true; ls /var/lib/etcd";
+        lab.on_all(&NODES[..2], restored).iter().all(|found| {
+            found.starts_with("1\n") && found.contains("etcd-restored") && found.contains("member")
+        })
+    });
     running.kill_all();
-    lab.on("etcd-02", "rm -f /usr/local/bin/mv");
+    lab.on("etcd-03", "rm -f /usr/local/bin/mv");
     let ran = lab.bash(&recover).ok();
     assert_eq!(etcdctl(&lab, "member list").lines().count(), 3);
     let there = etcdctl(&lab, "get --count-only --prefix w- -w fields");

@@ -716,6 +716,11 @@ impl<'a> NodeFit<'a> {
     /// Data of another cluster than the one that runs, or than another node's.
     fn other_cluster(&self, own: &Identity) -> Option<String> {
         let fit = self.fit;
+        let restored = fit.facts.iter().any(|(_, facts)| facts.was_restored());
+        // Files may be put there before the restore is finished.
+        if restored && matches!(fit.purpose, Purpose::Push { .. }) {
+            return None;
+        }
         let runs = fit.cluster.replies.iter().map(|(node, status)| {
             (
                 node.as_str(),
@@ -726,7 +731,7 @@ impl<'a> NodeFit<'a> {
             let folder = facts.folder(&fit.place(node, facts))?;
             Some((node.name.as_str(), folder.identity.clone()?))
         });
-        let advice = match fit.facts.iter().any(|(_, facts)| facts.was_restored()) {
+        let advice = match restored {
             true => INTERRUPTED.to_owned(),
             false => format!(
                 "move {}/{} of the wrong one away, or take it out of the document",

@@ -23,6 +23,9 @@ pub struct Replaced {
     pub moved: Vec<ToolResult>,
     /// Members that are on no node of the document, and still answer, or cannot be asked.
     pub serving: Vec<ToolResult>,
+    /// Members that are on no node of the document, and cannot be reached: whether they serve
+    /// nobody knows.
+    pub unreachable: Vec<ToolResult>,
     /// The newest revision that a member which answered has.
     pub revision: u64,
 }
@@ -87,9 +90,13 @@ pub async fn replaced(
     // Where no data is given up, whoever serves goes on as before.
     let elsewhere = if known.is_empty() { Vec::new() } else { elsewhere(&fit, recorded) };
     let asked = elsewhere.iter().map(|member| ask(document, nodes, credentials, member, &known));
-    let serving = join_all(asked).await.into_iter().flatten().collect();
+    let (mut serving, mut unreachable) = (Vec::new(), Vec::new());
+    for (reached, why) in join_all(asked).await.into_iter().flatten() {
+        if reached { &mut serving } else { &mut unreachable }.push(why);
+    }
     let revision = cluster.replies.values().map(|status| status.revision).max();
-    Replaced { others_data: results, moved, serving, revision: revision.unwrap_or_default() }
+    let revision = revision.unwrap_or_default();
+    Replaced { others_data: results, moved, serving, unreachable, revision }
 }
 
 /// The members that the cluster, the configuration of a node, or who `recorded` them knows,
@@ -119,14 +126,15 @@ fn elsewhere(fit: &Fit, recorded: Vec<Elsewhere>) -> Vec<Elsewhere> {
     members.into_iter().map(member).collect()
 }
 
-/// Asks a member, from the first host, whether it serves one of the clusters `known`.
+/// Asks a member, from the first host, whether it serves one of the clusters `known`; gives
+/// whether it was reached, and why a new cluster may not take its place.
 async fn ask(
     document: &Document,
     nodes: &[(&Node, &Host, Facts)],
     credentials: &CredentialArgs,
     member: &Elsewhere,
     known: &BTreeSet<String>,
-) -> Option<ToolResult> {
+) -> Option<(bool, ToolResult)> {
     let Elsewhere { name, peer_urls, client_urls } = member;
     let (node, host, _) = nodes.first()?;
     let (scheme, address, _) = etcd::url::parts(client_urls.first().or(peer_urls.first())?)?;
@@ -141,20 +149,19 @@ async fn ask(
         let endpoint = Endpoint::over_unix_socket(&client_url, forward.socket(), &access)?;
         anyhow::Ok(endpoint.status().await)
     };
-    let why = match status.await {
+    let (reached, why) = match status.await {
         Ok(Ok(status)) if known.contains(&status.cluster_id) => {
-            "still serves this cluster".to_owned()
+            (true, "still serves this cluster".to_owned())
         }
         Ok(Ok(_)) => return None,
-        Ok(Err(error)) if error.is_unreachable() => return None,
-        Ok(Err(error)) => format!("still answers ({error})"),
-        Err(error) => format!("nobody can tell whether it still serves ({error:#})"),
+        Ok(Err(error)) if error.is_unreachable() => (false, "cannot be reached".to_owned()),
+        Ok(Err(error)) => (true, format!("still answers ({error})")),
+        Err(error) => (true, format!("nobody can tell whether it still serves ({error:#})")),
     };
-    Some(ToolResult::error(
-        Code::UnknownMember,
-        format!(
-            "member {name} at {client_url} is not a node in the document and {why}: it would go \
-             on beside the restored cluster: stop it, or add it to the document"
-        ),
-    ))
+    let (would, stop) = if reached { ("would", "stop it, or ") } else { ("may", "") };
+    let why = format!(
+        "member {name} at {client_url} is not a node in the document and {why}: it {would} go on \
+         beside the restored cluster: {stop}add it to the document"
+    );
+    Some((reached, ToolResult::error(Code::UnknownMember, why)))
 }

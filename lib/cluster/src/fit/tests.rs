@@ -614,10 +614,20 @@ fn data_of_others_are_not_used() {
     found(
         |w| {
             w.down();
+            w.purpose = START;
             w.facts(0).folders[0].identity = identity("f", "d");
             w.facts(0).mark = Some(layout::MARK_RESTORED.into());
         },
         &mixed(advice).each_ref().map(String::as_str),
+    );
+    // Files may be put there, so that it can be finished.
+    found(
+        |w| {
+            w.down();
+            w.facts(0).folders[0].identity = identity("f", "d");
+            w.facts(0).mark = Some(layout::MARK_RESTORED.into());
+        },
+        &[],
     );
 }
 
