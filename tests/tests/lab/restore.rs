@@ -359,6 +359,17 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
          and still serves this cluster: it would go on beside the restored cluster: stop it, or \
          add it to the document",
     );
+    // Nor is one given up that nobody can reach, unless in words.
+    lab.command(&["cable", "pull", "etcd-03"]);
+    let stage = "etcd-snapshot restore --again --check --stage a.db < two.json";
+    lab.bash(stage).exits(3).says(
+        "etcd-snapshot: member etcd-03 at https://192.168.1.102:2379 is not a node in the document \
+         and cannot be reached: it may go on beside the restored cluster: add it to the document, \
+         or pass --gone-for-good if it will never run again",
+    );
+    lab.bash(&stage.replace("--check", "--check --gone-for-good")).exits(1);
+    lab.command(&["cable", "plug", "etcd-03"]);
+    lab.bash("etcd-health --wait < document.json").ok();
     // The next deployment finds nothing to do.
     lab.bash(&pipe).ok().says("etcd-unit: etcd-01: etcd.service running as configured");
 
