@@ -508,8 +508,14 @@ impl Job<'_> {
             let target = targets.iter().find(|target| target.held.node.name == node.name);
             target.is_some_and(|target| target.has_begun(attempt))
         };
-        let members = self.summary.iter().flat_map(|summary| &summary.members);
-        let recorded = members.map(|member| Elsewhere {
+        let members: Vec<_> = self.summary.iter().flat_map(|summary| &summary.members).collect();
+        let is_of_snapshot = |(node, _, facts): &(&Node, _, Facts)| {
+            let id = facts.member(&run.document, node);
+            members.iter().any(|member| Some(member.id.as_str()) == id)
+        };
+        // It is their cluster that is replaced, or nothing becomes of them.
+        let concerned = nodes.iter().any(is_of_snapshot);
+        let recorded = members.iter().filter(|_| concerned).map(|member| Elsewhere {
             name: member.name.clone(),
             peer_urls: member.peer_urls.clone(),
             client_urls: member.client_urls.clone(),
