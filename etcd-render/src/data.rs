@@ -59,8 +59,8 @@ impl Data {
             arch: node.arch().name(),
             etcd_version: version.to_string(),
             etcd_minor: version.minor().number(),
-            listen_client_urls: listen_client_urls(node, settings.client_port),
-            listen_peer_urls: listen_url(node, settings.peer_port),
+            listen_client_urls: document.listen_client_urls(node),
+            listen_peer_urls: document.listen_peer_url(node),
             advertise_client_urls: document.client_url(node),
             initial_advertise_peer_urls: document.peer_url(node),
             initial_cluster: settings.initial_cluster.unwrap_or_else(|| document.initial_cluster()),
@@ -86,21 +86,6 @@ impl Data {
             log_level: settings.log_level,
         })
     }
-}
-
-/// etcd binds to addresses only, not to DNS names.
-fn listen_url(node: &Node, port: u16) -> String {
-    match node.ip() {
-        Some(_) => format!("https://{}:{port}", node.url_host()),
-        None => format!("https://0.0.0.0:{port}"),
-    }
-}
-
-/// The node's address, and loopback where that does not cover it.
-fn listen_client_urls(node: &Node, port: u16) -> String {
-    let url = listen_url(node, port);
-    let loopback = format!("https://127.0.0.1:{port}");
-    if node.ip().is_none() || url == loopback { url } else { format!("{url},{loopback}") }
 }
 
 /// The paths that the unit refers to, with the keys of their settings.

@@ -227,11 +227,32 @@ fn a_path_that_means_something_to_systemd_is_refused() {
 fn a_value_of_two_lines_is_refused() {
     refused(
         &[],
-        &document("v3.5.16", json!({"logLevel": "info\nETCD_X=1"})).to_string(),
+        &document("v3.5.16", json!({"initialCluster": "a\nETCD_X=1"})).to_string(),
         3,
-        "etcd-render: etcd-01: etcd.conf.hbs:32: rendering: \"info\\nETCD_X=1\": \
+        "etcd-render: etcd-01: etcd.conf.hbs:13: rendering: \"a\\nETCD_X=1\": \
          expected one line of text\n",
     );
+}
+
+#[test]
+fn a_value_that_etcd_does_not_start_with_is_refused() {
+    for (settings, what) in [
+        (
+            json!({"logLevel": "inf\nETCD_X=1"}),
+            "logLevel: \"inf\\nETCD_X=1\": expected debug, info, warn, error, panic, fatal or dpanic",
+        ),
+        (
+            json!({"env": {"ETCD_SNAPSHOT_COUNT": "-5"}}),
+            "env: ETCD_SNAPSHOT_COUNT: \"-5\": expected a whole number, not negative",
+        ),
+    ] {
+        refused(
+            &[],
+            &document("v3.5.16", settings).to_string(),
+            65,
+            &format!("etcd-render: stdin: cluster.settings.{what}\n"),
+        );
+    }
 }
 
 #[test]
@@ -264,12 +285,12 @@ fn a_variable_that_keeps_etcd_from_starting_is_refused() {
 #[test]
 fn a_value_arrives_as_it_was_given() {
     let value = "a b 'c' \"d\" \\e \\\\ $HOME ${f} `g` #h %i ;j ä\\";
-    let out = rendered(&document("v3.5.16", json!({"env": {"ETCD_CIPHER_SUITES": value}})));
+    let out = rendered(&document("v3.5.16", json!({"env": {"ETCD_HOST_WHITELIST": value}})));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("etcd.conf");
     fs::write(&path, out["nodes"][0]["files"][0]["content"].as_str().unwrap()).unwrap();
     let shell = Command::new("sh")
-        .args(["-c", ". \"$0\" && printf %s \"$ETCD_CIPHER_SUITES\""])
+        .args(["-c", ". \"$0\" && printf %s \"$ETCD_HOST_WHITELIST\""])
         .arg(&path)
         .output()
         .unwrap();

@@ -76,7 +76,7 @@ fn every_setting() {
         "env": {
             "ETCD_LOG_LEVEL": "debug",
             "ETCD_MAX_REQUEST_BYTES": "3145728",
-            "ETCD_CIPHER_SUITES": "a b 'c' \"d\" \\e $f `g` #h %i",
+            "ETCD_HOST_WHITELIST": "a b 'c' \"d\" \\e $f `g` #h %i",
             "ETCD_SNAPSHOT_COUNT": "",
         },
     });

@@ -8,7 +8,7 @@
 use crate::Minor;
 
 /// The beginning of the names that etcd gave up in 3.6.
-const EXPERIMENTAL: &str = "ETCD_EXPERIMENTAL_";
+pub(crate) const EXPERIMENTAL: &str = "ETCD_EXPERIMENTAL_";
 
 /// The variable that holds all feature gates, from 3.6 on.
 pub const FEATURE_GATES: &str = "ETCD_FEATURE_GATES";
@@ -201,103 +201,6 @@ pub fn is_first_start_only(name: &str) -> bool {
     }
 }
 
-/// The variables without `ETCD_` and `EXPERIMENTAL_` whose value must be of one kind (the
-/// flags in server/etcdmain/config.go of v3.4.45 to v3.7.3).
-const KINDS: [(Kind, &str); 4] = [
-    (
-        Kind::Integer,
-        "AUTH_TOKEN_TTL BACKEND_BATCH_LIMIT BCRYPT_COST \
-         BOOTSTRAP_DEFRAG_THRESHOLD_MEGABYTES COMPACTION_BATCH_LIMIT \
-         DISTRIBUTED_TRACING_SAMPLING_RATE MAX_CONCURRENT_STREAMS MAX_LEARNERS \
-         MAX_REQUEST_BYTES MAX_SNAPSHOTS MAX_TXN_OPS MAX_WALS QUOTA_BACKEND_BYTES \
-         SELF_SIGNED_CERT_VALIDITY SNAPSHOT_CATCHUP_ENTRIES SNAPSHOT_COUNT",
-    ),
-    (
-        Kind::Duration,
-        "BACKEND_BATCH_INTERVAL COMPACTION_SLEEP_INTERVAL COMPACT_HASH_CHECK_TIME \
-         CORRUPT_CHECK_TIME DOWNGRADE_CHECK_TIME GRPC_KEEPALIVE_INTERVAL \
-         GRPC_KEEPALIVE_MIN_TIME GRPC_KEEPALIVE_TIMEOUT RAFT_READ_TIMEOUT RAFT_WRITE_TIMEOUT \
-         WARNING_APPLY_DURATION WARNING_UNARY_REQUEST_DURATION \
-         WATCH_PROGRESS_NOTIFY_INTERVAL",
-    ),
-    (
-        Kind::Boolean,
-        "COMPACT_HASH_CHECK_ENABLED ENABLE_DISTRIBUTED_TRACING ENABLE_GRPC_GATEWAY \
-         ENABLE_LEASE_CHECKPOINT ENABLE_LEASE_CHECKPOINT_PERSIST ENABLE_LOG_ROTATION \
-         ENABLE_PPROF ENABLE_V2 INITIAL_CORRUPT_CHECK INITIAL_ELECTION_TICK_ADVANCE \
-         MEMORY_MLOCK PEER_SKIP_CLIENT_SAN_VERIFICATION PRE_VOTE SOCKET_REUSE_ADDRESS \
-         SOCKET_REUSE_PORT STOP_GRPC_SERVICE_ON_DEFRAG STRICT_RECONFIG_CHECK \
-         TXN_MODE_WRITE_WITH_SHARED_BUFFER",
-    ),
-    (Kind::LogLevel, "LOG_LEVEL"),
-];
-
-/// What a value must be.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    /// Of at most 64 bits; what is negative switches some limits off.
-    Integer,
-    /// As `ParseDuration` in Go's time takes it.
-    Duration,
-    /// As `ParseBool` in Go's strconv takes it.
-    Boolean,
-    /// Of zap, the only logger since 3.5.
-    LogLevel,
-}
-
-impl Kind {
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Integer => "a whole number",
-            Self::Duration => "a duration, e.g. 10s or 1m30s",
-            Self::Boolean => "true or false",
-            Self::LogLevel => "debug, info, warn, error, panic or fatal",
-        }
-    }
-
-    fn fits(self, value: &str) -> bool {
-        match self {
-            Self::Integer => value.parse::<i64>().is_ok() || value.parse::<u64>().is_ok(),
-            Self::Duration => is_duration(value),
-            Self::Boolean => {
-                ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"]
-                    .contains(&value)
-            }
-            Self::LogLevel => ["debug", "info", "warn", "error", "panic", "fatal"].contains(&value),
-        }
-    }
-}
-
-/// What `value` would have to be for etcd to start with it in the variable `name`, as the
-/// end of a message; nothing where it fits, or nothing is known of it. An empty value
-/// counts as not set.
-pub fn unfit_value(name: &str, value: &str) -> Option<&'static str> {
-    let rest = name.strip_prefix(EXPERIMENTAL).or_else(|| name.strip_prefix("ETCD_"))?;
-    let (kind, _) = KINDS.iter().find(|(_, names)| names.split(' ').any(|name| name == rest))?;
-    (!value.is_empty() && !kind.fits(value)).then(|| kind.expected())
-}
-
-fn is_duration(text: &str) -> bool {
-    const UNITS: [&str; 7] = ["ns", "us", "µs", "ms", "s", "m", "h"];
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return true;
-    }
-    let mut parts = 0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (digits, after) = rest.split_at(number);
-        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        if digits.parse::<f64>().is_err() || !UNITS.contains(&unit) {
-            return false;
-        }
-        rest = after;
-        parts += 1;
-    }
-    parts > 0
-}
-
 /// Whether etcd takes no notice of the variable `name` once it has data: it only says
 /// how a new cluster is made. What others are told of the member is not among them.
 pub fn is_bootstrap_only(name: &str) -> bool {
@@ -395,33 +298,6 @@ mod tests {
         let gate = "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK";
         assert_eq!((renamed(gate), feature_gate(gate)), (None, Some("InitialCorruptCheck")));
         assert_eq!((renamed("ETCD_NAME"), feature_gate("ETCD_NAME")), (None, None));
-    }
-
-    #[test]
-    fn a_value_is_of_the_kind_of_its_variable() {
-        for (name, good, bad) in [
-            ("ETCD_QUOTA_BACKEND_BYTES", vec!["8589934592", "-1", "0"], vec!["8GB", "1.5", "1e9"]),
-            (
-                "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME",
-                vec!["0", "4h", "1h30m", "1.5s", "100ms"],
-                vec!["4", "4d", "h", "4 h", "s1"],
-            ),
-            ("ETCD_PRE_VOTE", vec!["true", "F", "0"], vec!["yes", "on", "TrUe"]),
-            ("ETCD_LOG_LEVEL", vec!["warn"], vec!["warning"]),
-            ("ETCD_LOGGER", vec!["zap"], vec![]),
-        ] {
-            assert!(good.iter().all(|value| unfit_value(name, value).is_none()), "{name}");
-            assert!(bad.iter().all(|value| unfit_value(name, value).is_some()), "{name}");
-        }
-        for (_, names) in KINDS {
-            for name in names.split(' ') {
-                let plain = format!("ETCD_{name}");
-                let any = Minor::KNOWN.iter().any(|minor| {
-                    is_known(&plain, *minor) || is_known(&format!("{EXPERIMENTAL}{name}"), *minor)
-                });
-                assert!(any, "{name}");
-            }
-        }
     }
 
     #[test]

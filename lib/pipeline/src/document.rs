@@ -691,6 +691,20 @@ impl Document {
         format!("https://{}:{}", node.url_host(), self.settings(node).client_port)
     }
 
+    /// The URLs on which `node` listens for clients, with commas between them: its address,
+    /// and loopback where that does not cover it.
+    pub fn listen_client_urls(&self, node: &Node) -> String {
+        let port = self.settings(node).client_port;
+        let url = node.listen_url(port);
+        let loopback = format!("https://127.0.0.1:{port}");
+        if node.ip().is_none() || url == loopback { url } else { format!("{url},{loopback}") }
+    }
+
+    /// The URL on which `node` listens for peers.
+    pub fn listen_peer_url(&self, node: &Node) -> String {
+        node.listen_url(self.settings(node).peer_port)
+    }
+
     /// The node that has a peer URL of `member`, else its name.
     pub fn node_of(&self, member: &Member) -> Option<&Node> {
         let by_url = self.nodes.iter().find(|node| member.peer_urls.contains(&self.peer_url(node)));
@@ -723,6 +737,14 @@ impl Node {
         match self.ip() {
             Some(IpAddr::V6(ip)) => format!("[{ip}]"),
             _ => self.address.clone(),
+        }
+    }
+
+    /// etcd binds to addresses only, not to DNS names.
+    fn listen_url(&self, port: u16) -> String {
+        match self.ip() {
+            Some(_) => format!("https://{}:{port}", self.url_host()),
+            None => format!("https://0.0.0.0:{port}"),
         }
     }
 

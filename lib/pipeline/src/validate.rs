@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use etcd::layout::{self, Folders};
+use etcd::{Minor, Version};
 
 use crate::document::{Document, File, Node, NodeSettings, Settings};
 use crate::place::shown;
@@ -18,7 +19,7 @@ const CLUSTER: &str = "cluster.settings";
 
 /// Everything that is wrong with `document`, each with its JSON path.
 pub(crate) fn problems(document: &Document) -> Vec<String> {
-    let mut found = Problems::default();
+    let mut found = Problems { minors: minors(document), ..Problems::default() };
     if document.nodes.is_empty() {
         found.add("nodes", "no nodes");
     }
@@ -119,8 +120,20 @@ fn host(address: &str) -> String {
     }
 }
 
+/// The minor versions of etcd that may read the settings: that of the document, else any.
+fn minors(document: &Document) -> Vec<Minor> {
+    let cluster = document.cluster.as_ref().and_then(|cluster| cluster.version.as_deref());
+    let release = document.release.as_ref().map(|release| release.version.as_str());
+    let version = cluster.or(release).and_then(|text| text.parse::<Version>().ok());
+    match version.map(Version::minor) {
+        Some(minor) => vec![minor],
+        None => Minor::KNOWN.to_vec(),
+    }
+}
+
 #[derive(Default)]
 struct Problems {
+    minors: Vec<Minor>,
     lines: Vec<String>,
     known: HashSet<String>,
 }
@@ -234,6 +247,22 @@ impl Problems {
                 self.absolute(&format!("{path}.{key}"), value);
             }
         }
+        let quota = settings.quota_backend_bytes.map(|bytes| bytes.to_string());
+        for (key, name, value) in [
+            ("quotaBackendBytes", "ETCD_QUOTA_BACKEND_BYTES", &quota),
+            (
+                "autoCompactionRetention",
+                "ETCD_AUTO_COMPACTION_RETENTION",
+                &settings.auto_compaction_retention,
+            ),
+            ("listenMetricsUrls", "ETCD_LISTEN_METRICS_URLS", &settings.listen_metrics_urls),
+            ("logLevel", "ETCD_LOG_LEVEL", &settings.log_level),
+        ] {
+            let Some(value) = value else { continue };
+            if let Some(what) = etcd::value::expected(name, value, &self.minors) {
+                self.wrong(format!("{path}.{key}"), value, &format!("expected {what}"));
+            }
+        }
         if let Some(user) = settings.user.as_ref().filter(|user| !is_user(user)) {
             self.wrong(format!("{path}.user"), user, "not a user name");
         }
@@ -266,6 +295,7 @@ impl Problems {
             let what = format!("{} is also the client port", settings.peer_port);
             self.add(format!("{place}.peerPort"), what);
         }
+        self.listeners(document, node, path);
         let (heartbeat, election) = (settings.heartbeat_interval_ms, settings.election_timeout_ms);
         if heartbeat == 0 || u64::from(election) < 5 * u64::from(heartbeat) || election > 50_000 {
             let timed = own.heartbeat_interval_ms.is_some() || own.election_timeout_ms.is_some();
@@ -276,6 +306,39 @@ impl Problems {
                      etcd requires at least 5 times the heartbeat, and at most 50000"
                 ),
             );
+        }
+    }
+
+    /// A member does not start where it would listen on one port of one address twice.
+    fn listeners(&mut self, document: &Document, node: &Node, path: &str) {
+        let own = &node.settings;
+        let settings = document.settings(node);
+        let place = |own: bool| if own { format!("{path}.settings") } else { CLUSTER.into() };
+        let variable = |name: &str| {
+            let urls = settings.env.get(name).filter(|urls| !urls.is_empty())?;
+            Some((format!("{}.env: {name}", place(own.env.contains_key(name))), urls.clone()))
+        };
+        let metrics = || {
+            let place = place(own.listen_metrics_urls.is_some());
+            Some((format!("{place}.listenMetricsUrls"), settings.listen_metrics_urls.clone()?))
+        };
+        let clients = variable("ETCD_LISTEN_CLIENT_URLS");
+        let mut taken = vec![document.listen_peer_url(node)];
+        if clients.is_none() {
+            taken.extend(document.listen_client_urls(node).split(',').map(str::to_owned));
+        }
+        let others = [
+            clients,
+            variable("ETCD_LISTEN_CLIENT_HTTP_URLS"),
+            variable("ETCD_LISTEN_METRICS_URLS").or_else(metrics),
+        ];
+        for (place, urls) in others.into_iter().flatten() {
+            let same = |url| taken.iter().find(|other| etcd::url::is_same_socket(url, other));
+            if let Some(other) = urls.split(',').find_map(same) {
+                let what = format!("the member itself listens on {other}: choose another port");
+                self.wrong(place, &urls, &what);
+            }
+            taken.extend(urls.split(',').map(str::to_owned));
         }
     }
 
@@ -338,7 +401,7 @@ impl Problems {
     }
 
     fn version(&mut self, path: &str, text: Option<&str>) {
-        if let Some((text, Err(why))) = text.map(|text| (text, text.parse::<etcd::Version>())) {
+        if let Some((text, Err(why))) = text.map(|text| (text, text.parse::<Version>())) {
             self.wrong(path, text, &why);
         }
     }
@@ -375,9 +438,9 @@ impl Problems {
         }
         if let Some(why) = reserved_variable(name) {
             self.add(path, format!("{name} {why}"));
-        } else if let Some(kind) = etcd::settings::unfit_value(name, value) {
+        } else if let Some(what) = etcd::value::expected(name, value, &self.minors) {
             // With such a value etcd does not start.
-            self.add(path, format!("{name}: {}: expected {kind}", shown(value)));
+            self.add(path, format!("{name}: {}: expected {what}", shown(value)));
         }
     }
 
@@ -682,10 +745,38 @@ mod tests {
             (
                 "ETCD_QUOTA_BACKEND_BYTES",
                 "8GB",
-                "ETCD_QUOTA_BACKEND_BYTES: \"8GB\": expected a whole number",
+                "ETCD_QUOTA_BACKEND_BYTES: \"8GB\": expected a whole number, at most \
+                 9223372036854775807",
             ),
             ("ETCD_QUOTA_BACKEND_BYTES", "-1", ""),
             ("ETCD_LOGGER", "zap", ""),
+            // 3.4 starts with it, and no version is set.
+            ("ETCD_LOGGER", "capnslog", ""),
+            ("ETCD_LOGGER", "foo", "ETCD_LOGGER: \"foo\": expected zap"),
+            (
+                "ETCD_SNAPSHOT_COUNT",
+                "-5",
+                "ETCD_SNAPSHOT_COUNT: \"-5\": expected a whole number, not negative",
+            ),
+            (
+                "ETCD_TLS_MIN_VERSION",
+                "TLS1.9",
+                "ETCD_TLS_MIN_VERSION: \"TLS1.9\": expected TLS1.2 or TLS1.3",
+            ),
+            (
+                "ETCD_CIPHER_SUITES",
+                "TLS_FOO",
+                "ETCD_CIPHER_SUITES: \"TLS_FOO\": expected names such as \
+                 TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 with commas and no blanks between them, \
+                 with TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or \
+                 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 among them",
+            ),
+            (
+                "ETCD_LISTEN_METRICS_URLS",
+                "http://1.1.1.1:2379",
+                "ETCD_LISTEN_METRICS_URLS: \"http://1.1.1.1:2379\": the member itself listens \
+                 on https://1.1.1.1:2379: choose another port",
+            ),
         ] {
             assert_eq!(env(name, value), expected);
         }
@@ -789,6 +880,105 @@ mod tests {
         assert_eq!(
             text("", r#""peerPort": 2379"#),
             "stdin: nodes[0].settings.peerPort: 2379 is also the client port"
+        );
+    }
+
+    /// The lines of a document whose cluster and first node have these settings.
+    fn of_settings(cluster: &str, node: &str) -> Vec<String> {
+        let text = format!(
+            r#"{{"apiVersion": "etcd-tools/v1", "cluster": {{{cluster}}}, "nodes": [
+                {{"name": "a", "address": "1.1.1.1", "settings": {{{node}}}}},
+                {{"name": "b", "address": "b.example.com"}}]}}"#
+        );
+        let error = parse(text.as_bytes()).err().map(|error| error.to_string());
+        error.iter().flat_map(|error| error.lines()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn settings_that_stop_a_member_are_refused() {
+        assert_eq!(
+            of_settings(
+                r#""settings": {"logLevel": "inf", "autoCompactionRetention": "8hours"}"#,
+                r#""listenMetricsUrls": "127.0.0.1:2381", "quotaBackendBytes": 9223372036854775808"#
+            ),
+            [
+                "stdin: nodes[0].settings.quotaBackendBytes: \"9223372036854775808\": expected a \
+                 whole number, at most 9223372036854775807",
+                "stdin: nodes[0].settings.listenMetricsUrls: \"127.0.0.1:2381\": expected URLs of \
+                 an IP address and a port, e.g. http://127.0.0.1:2381, with commas between them",
+                "stdin: cluster.settings.autoCompactionRetention: \"8hours\": expected a \
+                 duration, e.g. 8h, or a number",
+                "stdin: cluster.settings.logLevel: \"inf\": expected debug, info, warn, error, \
+                 panic, fatal, dpanic or warning",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_version_of_the_document_decides() {
+        let log = |version: &str| {
+            of_settings(
+                &format!(r#""version": "{version}", "settings": {{"logLevel": "WARN"}}"#),
+                r#""env": {"ETCD_LOGGER": "capnslog", "ETCD_TLS_MIN_VERSION": "1"}"#,
+            )
+        };
+        let level = "stdin: cluster.settings.logLevel: \"WARN\": expected debug, info, warn, \
+                     error, panic, fatal or dpanic";
+        assert_eq!(log("v3.4.45"), [level]);
+        assert_eq!(
+            log("v3.6.16"),
+            [
+                "stdin: nodes[0].settings.env: ETCD_LOGGER: \"capnslog\": expected zap",
+                "stdin: nodes[0].settings.env: ETCD_TLS_MIN_VERSION: \"1\": expected TLS1.2 or \
+                 TLS1.3",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_port_that_the_member_uses_is_refused() {
+        let urls = |cluster: &str, node: &str| {
+            let found = of_settings(&format!(r#""settings": {{{cluster}}}"#), node);
+            found.iter().map(|line| line.replace("stdin: ", "")).collect::<Vec<_>>()
+        };
+        let metrics = |url: &str| format!(r#""listenMetricsUrls": "{url}""#);
+        let taken = |place: &str, url: &str, other: &str| {
+            [format!("{place}: {url:?}: the member itself listens on {other}: choose another port")]
+        };
+        // Only b listens on all addresses, but clients are served on loopback everywhere.
+        let (cluster, node) = ("cluster.settings", "nodes[0].settings");
+        let url = "http://127.0.0.1:2380";
+        assert_eq!(urls("", &metrics(url)), [""; 0]);
+        assert_eq!(
+            urls(&metrics(url), ""),
+            taken(&format!("{cluster}.listenMetricsUrls"), url, "https://0.0.0.0:2380")
+        );
+        let url = "http://127.0.0.1:2379";
+        assert_eq!(
+            urls("", &metrics(url)),
+            taken(&format!("{node}.listenMetricsUrls"), url, "https://127.0.0.1:2379")
+        );
+        assert_eq!(urls("", &format!(r#"{}, "clientPort": 12379"#, metrics(url))), [""; 0]);
+        let both = format!(
+            r#"{}, "env": {{"ETCD_LISTEN_CLIENT_HTTP_URLS": "https://0.0.0.0:2381"}}"#,
+            metrics("http://[::1]:2381")
+        );
+        assert_eq!(
+            urls("", &both),
+            taken(
+                &format!("{node}.listenMetricsUrls"),
+                "http://[::1]:2381",
+                "https://0.0.0.0:2381"
+            )
+        );
+        let moved = r#""env": {"ETCD_LISTEN_CLIENT_URLS": "https://1.1.1.1:2380"}"#;
+        assert_eq!(
+            urls("", moved),
+            taken(
+                &format!("{node}.env: ETCD_LISTEN_CLIENT_URLS"),
+                "https://1.1.1.1:2380",
+                "https://1.1.1.1:2380"
+            )
         );
     }
 
