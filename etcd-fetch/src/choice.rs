@@ -82,9 +82,9 @@ fn given(tool: &Fetch, run: &Run) -> Result<Option<Choice>> {
     let Some(kubernetes) = tool.for_kubernetes else {
         let before = run.document.release.as_ref().filter(|release| release.by_default);
         let by_default = |version: &Version| {
-            tool.release.is_none() && before.is_some_and(|r| r.version == version.to_string())
+            tool.release().is_none() && before.is_some_and(|r| r.version == version.to_string())
         };
-        let version = tool.release.or(in_document);
+        let version = tool.release().or(in_document);
         return Ok(version.map(|version| Choice {
             version,
             reason: if by_default(&version) { Reason::Default } else { Reason::Given },
@@ -97,7 +97,7 @@ fn given(tool: &Fetch, run: &Run) -> Result<Option<Choice>> {
              {oldest} to {newest}: pass the etcd version instead"
         ))
     })?;
-    let other = match (tool.release, in_document) {
+    let other = match (tool.release(), in_document) {
         (Some(version), _) => Some((version, "the command line")),
         (None, version) => version.map(|version| (version, "cluster.version")),
     };

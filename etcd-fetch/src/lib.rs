@@ -16,7 +16,7 @@ mod unpack;
 mod web;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -44,9 +44,10 @@ use crate::sums::Pin;
 #[command(name = "etcd-fetch", version)]
 pub struct Fetch {
     /// The release, e.g. v3.5.16 [default: the document's cluster.version, else
-    /// the version that the cluster runs, else the newest 3.6]
-    #[arg(value_name = "VERSION")]
-    release: Option<Version>,
+    /// the version that the cluster runs, else the newest 3.6]; an only argument
+    /// that is no version is the DOCUMENT
+    #[arg(value_name = "VERSION", value_parser = first)]
+    first: Option<First>,
     /// Use the newest release known to go with this Kubernetes, e.g. 1.33
     #[arg(long, value_name = "VERSION")]
     for_kubernetes: Option<Kubernetes>,
@@ -87,6 +88,25 @@ pub struct Fetch {
     common: Common,
 }
 
+/// What the first argument is.
+#[derive(Debug, Clone)]
+enum First {
+    Version(Version),
+    Document(PathBuf),
+}
+
+/// Reads the first argument: a version, else the path of a document. What begins like a
+/// version and is no file is a version that is mistyped.
+fn first(text: &str) -> Result<First, String> {
+    let digits = text.strip_prefix('v').unwrap_or(text);
+    let like_a_version = digits.starts_with(|c: char| c.is_ascii_digit());
+    match text.parse() {
+        Ok(version) => Ok(First::Version(version)),
+        Err(why) if like_a_version && !Path::new(text).exists() => Err(why),
+        Err(_) => Ok(First::Document(text.into())),
+    }
+}
+
 fn timeout(text: &str) -> Result<Duration, String> {
     match parse_seconds(text)? {
         Duration::ZERO => Err("expected more than 0".into()),
@@ -119,7 +139,20 @@ impl Tool for Fetch {
 
     fn works_without_document(&self) -> bool {
         // Else a pipe that failed would go on without its document.
-        (self.unpack.is_some() || self.release.is_some()) && terminal::nothing_piped_in()
+        (self.unpack.is_some() || self.release().is_some()) && terminal::nothing_piped_in()
+    }
+
+    fn document<'a>(&'a self, last: Option<&'a Path>) -> Result<Option<&'a Path>, Error> {
+        match (&self.first, last) {
+            (Some(First::Document(path)), Some(_)) => Err(Error::usage(format!(
+                "{}: expected a version such as v3.5.16 before the document",
+                path.display()
+            ))),
+            (Some(First::Document(path)), None) => {
+                Ok(Some(path.as_path()).filter(|path| *path != Path::new("-")))
+            }
+            _ => Ok(last),
+        }
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
@@ -161,6 +194,14 @@ impl Tool for Fetch {
 }
 
 impl Fetch {
+    /// The release that the command line says.
+    fn release(&self) -> Option<Version> {
+        match self.first {
+            Some(First::Version(version)) => Some(version),
+            _ => None,
+        }
+    }
+
     fn cache_root(&self) -> Result<PathBuf> {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         let home = || variable("HOME").map(|home| home.join(".cache"));

@@ -58,6 +58,46 @@ fn the_version_comes_from_the_first_that_has_one() {
 }
 
 #[test]
+fn an_only_argument_that_is_no_version_is_the_document() {
+    let sandbox = Sandbox::new(&["v3.5.16", "v3.6.16"]);
+    for name in ["nodes.txt", "3.5.x", "v1"] {
+        std::fs::write(sandbox.path(name), NODES).unwrap();
+    }
+    std::fs::write(sandbox.path("document"), DOCUMENT).unwrap();
+    for (args, version) in [
+        (vec!["document"], "v3.5.16"),
+        (vec!["nodes.txt"], "v3.6.16"),
+        (vec!["3.5.x"], "v3.6.16"),
+        (vec!["v1"], "v3.6.16"),
+        (vec!["v3.6.16", "document"], "v3.6.16"),
+    ] {
+        let ran = run(sandbox.command(&sandbox.mirror(), &args), "");
+        assert_eq!(ran.exit, 0, "{args:?}: {ran:?}");
+        assert_eq!(ran.document()["release"]["version"], version, "{args:?}");
+    }
+    let ran = run(sandbox.command(&sandbox.mirror(), &["-"]), DOCUMENT);
+    assert_eq!(ran.document()["release"]["version"], "v3.5.16");
+    let version = "expected a version such as v3.5.16";
+    for (args, exit, expected) in [
+        (
+            vec!["3.5.y"],
+            2,
+            format!("invalid value '3.5.y' for '[VERSION]': {version}: see etcd-fetch --help"),
+        ),
+        (
+            vec!["v3.y"],
+            2,
+            format!("invalid value 'v3.y' for '[VERSION]': {version}: see etcd-fetch --help"),
+        ),
+        (vec!["document", "v3.5.16"], 2, format!("document: {version} before the document")),
+        (vec!["vm.txt"], 66, "vm.txt: No such file or directory (os error 2)".into()),
+    ] {
+        let ran = run(sandbox.command(&sandbox.mirror(), &args), NODES);
+        ran.prints(exit, &[&format!("etcd-fetch: {expected}")]);
+    }
+}
+
+#[test]
 fn contradictions_are_usage_errors_and_nothing_is_done() {
     let sandbox = Sandbox::new(&["v3.5.1", "v3.5.16"]);
     for (args, stdin, expected) in [

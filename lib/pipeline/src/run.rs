@@ -48,6 +48,12 @@ pub trait Tool: clap::Parser {
         &[]
     }
 
+    /// The document to read, where `last` is the one that the last argument names: for a
+    /// tool of which another argument may be the document, too. Default: `last`.
+    fn document<'a>(&'a self, last: Option<&'a Path>) -> Result<Option<&'a Path>, Error> {
+        Ok(last)
+    }
+
     /// Does the job. What it did on each node it gives to [`Run::report`]; an
     /// error that it returns is reported for the whole cluster.
     fn run(&self, run: &mut Run) -> anyhow::Result<()>;
@@ -243,7 +249,8 @@ fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
         let why = "it meant another thing to each tool, and is not read any more";
         terminal::say(&format!("{name}: warning: {old}: {why}: set {new}"));
     }
-    let mut run = match start(name, &tool, cli::document(&matches)) {
+    let document = tool.document(cli::document(&matches));
+    let mut run = match document.and_then(|path| start(name, &tool, path)) {
         Ok(run) => run,
         Err(error) => {
             for line in error.message.lines() {
