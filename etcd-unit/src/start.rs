@@ -61,6 +61,11 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     };
     allowed.remove_void_marks(run, &lease).await;
     let states = tool.states(run, &lease);
+    // One that runs would not come back, and the next one would not either.
+    if states.iter().filter(|state| refuse_unloadable(run, state)).count() > 0 {
+        lease.release().await;
+        return Ok(());
+    }
     let mut plans: Vec<_> =
         states.iter().map(|state| Plan::new(tool, run, &allowed, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
@@ -193,6 +198,23 @@ fn as_configured(node: &NodeState) -> String {
     };
     let parts = [names(false, "installed as configured"), names(true, "running as configured")];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Reports the units that systemd cannot load; says whether there is one.
+fn refuse_unloadable(run: &Run, node: &NodeState) -> bool {
+    let broken = node.units.iter().filter_map(|(wanted, state)| {
+        let why = state.unloadable(wanted)?;
+        let unit = &wanted.name;
+        let message = format!(
+            "systemd cannot load {unit} ({why}): run `systemctl status {unit}` on the node, and \
+             correct it"
+        );
+        Some(ToolResult::error(Code::NotStarted, message).on(&node.node.name))
+    });
+    let broken: Vec<_> = broken.collect();
+    let found = !broken.is_empty();
+    broken.into_iter().for_each(|result| run.report(result));
+    found
 }
 
 /// Reports a masked unit, which is left as it is; says whether it is one.

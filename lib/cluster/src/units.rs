@@ -280,6 +280,17 @@ impl UnitState {
         self.show("UnitFileState").starts_with("masked") || self.show("LoadState") == "masked"
     }
 
+    /// systemd's `LoadState` where it cannot start the unit as it is written; none where it
+    /// can, and where the document has another text for it.
+    pub fn unloadable(&self, wanted: &WantedUnit) -> Option<&str> {
+        let state = self.show("LoadState");
+        let is_written = wanted
+            .unit
+            .as_ref()
+            .is_none_or(|unit| self.text().trim_end() == unit.content.trim_end());
+        Some(state).filter(|state| ["bad-setting", "error"].contains(state) && is_written)
+    }
+
     /// Whether this is a template, of which only instances run.
     pub fn is_template(&self) -> bool {
         self.name.contains("@.")

@@ -65,6 +65,19 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
     lab.bash("etcd-health --wait < document.json").ok();
     assert_eq!(start(&lab).ok().stderr, format!("{as_it_is}\n"));
 
+    // One that systemd cannot load would not come back after a reboot, though it runs.
+    lab.bash("sed 's/ExecStart=/ExecStrat=/' document.json > typo.json").ok();
+    let typo = "etcd-unit start --lose-quorum --timeout 5 < typo.json";
+    lab.bash(typo).exits(3);
+    for command in [typo.to_owned(), typo.replace("start", "start --check")] {
+        lab.bash(&command).exits(3).says(
+            "etcd-unit: etcd-01: systemd cannot load etcd.service (bad-setting): run `systemctl \
+             status etcd.service` on the node, and correct it",
+        );
+    }
+    start(&lab).ok();
+    assert_eq!(start(&lab).ok().stderr, format!("{as_it_is}\n"));
+
     // Data goes only in words, for etcd's own unit, and while nobody has it open.
     lab.bash("etcd-unit uninstall --purge --unit backup.service < document.json").exits(2).says(
         "etcd-unit: --purge deletes the data of etcd, which is not what --unit names: leave one \
