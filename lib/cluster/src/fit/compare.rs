@@ -921,6 +921,10 @@ impl<'a> NodeFit<'a> {
                 self.settings.user
             ));
         }
+        // etcd-push may be about to make the user, for what is to run from then on.
+        if self.facts.no_user && matches!(self.fit.purpose, Purpose::Push { .. }) {
+            return None;
+        }
         let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
