@@ -921,20 +921,13 @@ impl<'a> NodeFit<'a> {
                 self.settings.user
             ));
         }
-        // etcd-push may be about to make the user, for what is to run from then on.
-        if self.facts.no_user && matches!(self.fit.purpose, Purpose::Push { .. }) {
-            return None;
-        }
         let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
         let stopped = other.map(|_| format!("{stop}, then "));
-        let create = format!("`useradd --system --user-group {user}`, then ");
-        let create = Some(create).filter(|_| self.facts.no_user);
         Some(format!(
-            "{path} belongs to {owner}, and etcd runs as {user}: {}{}`chown -R {user}:{user} {}`",
+            "{path} belongs to {owner}, and etcd runs as {user}: {}`chown -R {user}:{user} {}`",
             stopped.unwrap_or_default(),
-            create.unwrap_or_default(),
             folders.as_ref().unwrap_or(data_dir)
         ))
     }

@@ -33,8 +33,6 @@ pub struct Facts {
     pub(super) folders: Vec<Folder>,
     /// The unit file that systemd takes for etcd's.
     pub(super) unit: Option<String>,
-    /// Whether there is data, and the user as whom etcd is to run is not there.
-    pub(super) no_user: bool,
     /// Whether the unit is masked, and so kept from starting.
     pub(super) masked: bool,
     /// The CA certificates, in PEM.
@@ -154,7 +152,6 @@ impl Facts {
                 });
             }
             "masked" => self.masked = true,
-            "no-user" => self.no_user = true,
             "unit" => self.unit = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),

@@ -31,12 +31,8 @@ folder() { # DATA WAL
     if [ -e "$1/member/snap/db" ]; then database=db; fi
     if [ -e "$3" ]; then head=$(head -c 128 "$3" | od -An -v -tx1 | tr -d ' \n'); fi
     if [ "$database$head" ]; then
-        if id "$user" >/dev/null 2>&1; then
-            stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print 2>/dev/null | head -n 1)
-        else
-            say "no-user$tab$user"
-            stranger=$1/member
-        fi
+        # Without that user etcd runs as another, which the unit names.
+        stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print 2>/dev/null | head -n 1)
         if [ "$stranger" ]; then owner=$(stat -c %U "$stranger"); fi
     fi
     say "folder$tab$1$tab$2$tab$database$tab$head$tab$stranger$tab$owner"
