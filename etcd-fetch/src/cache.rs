@@ -14,6 +14,9 @@ use pipeline::document::Binary;
 /// The name of the file of checksums, here and on a mirror.
 pub(crate) const SUMS: &str = "SHA256SUMS";
 
+/// The most that a text has, here and on a mirror.
+pub(crate) const TEXT_BYTES: u64 = 1 << 20;
+
 /// The folder of one release in the cache.
 pub(crate) struct Cache {
     root: PathBuf,
@@ -117,7 +120,7 @@ fn wait(path: &Path) -> Result<Lock> {
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match disk::read_text(path, TEXT_BYTES) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // Damaged: the same as none.

@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail};
 use pipeline::terminal::Progress;
 use sha2::{Digest, Sha256};
 
+use crate::cache::TEXT_BYTES;
 use crate::mirror::{Kind, Mirror, MirrorError, retrying};
 use crate::pieces::pieces;
 
-/// The most that a text may have.
-const TEXT_BYTES: usize = 1 << 20;
+/// The most that an archive may have: an endless one must not fill the disk. Those of etcd
+/// have 16 to 25 MB.
+const ARCHIVE_BYTES: u64 = 1 << 30;
 
 /// A file on a mirror.
 pub(crate) struct Remote<'a> {
@@ -47,7 +49,7 @@ impl Remote<'_> {
             let mut bytes = Vec::new();
             self.mirror.open(self.version, self.file, 0)?.copy(&mut |piece| {
                 bytes.extend_from_slice(piece);
-                if bytes.len() > TEXT_BYTES {
+                if bytes.len() as u64 > TEXT_BYTES {
                     return Err(self.refused("too large for a list of checksums").into());
                 }
                 Ok(())
@@ -108,7 +110,12 @@ impl Remote<'_> {
         }
         let progress = Progress::bytes(self.file.to_owned(), source.total);
         progress.advance(start);
+        let mut total = start;
         source.copy(&mut |bytes| {
+            total += bytes.len() as u64;
+            if total > ARCHIVE_BYTES {
+                return Err(self.refused("too large for an archive of etcd").into());
+            }
             out.write_all(bytes).with_context(writing)?;
             hash.update(bytes);
             progress.advance(bytes.len() as u64);

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use pipeline::disk;
 use pipeline::terminal::Progress;
 use reqwest::Url;
 
@@ -168,7 +169,7 @@ fn open_file(path: PathBuf, offset: u64) -> Result<Source<'static>, MirrorError>
         },
         message: format!("{location}: opening: {error}"),
     };
-    let mut file = File::open(&path).map_err(failed)?;
+    let mut file = disk::open(&path).map_err(failed)?;
     let total = file.metadata().map_err(failed)?.len();
     let start = if offset <= total { offset } else { 0 };
     file.seek(SeekFrom::Start(start)).map_err(failed)?;

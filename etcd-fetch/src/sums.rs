@@ -45,7 +45,8 @@ impl FromStr for Pin {
 /// The pinned sum of each architecture. Those of architectures that are not
 /// among `archs` are left unused: one list of pins serves every cluster.
 ///
-/// A pin that could be of several architectures, or two that differ, are a usage error.
+/// A pin that could be of several architectures, two that differ, and an architecture
+/// without one where there are pins, are a usage error.
 pub(crate) fn pinned(pins: &[Pin], archs: &BTreeSet<Arch>) -> Result<BTreeMap<Arch, String>> {
     let mut sums = BTreeMap::new();
     for pin in pins {
@@ -62,6 +63,11 @@ pub(crate) fn pinned(pins: &[Pin], archs: &BTreeSet<Arch>) -> Result<BTreeMap<Ar
         if sums.insert(arch, pin.sum.clone()).is_some_and(|other| other != pin.sum) {
             return Err(Error::usage(format!("--sha256: two different sums for {arch}")).into());
         }
+    }
+    let unpinned = archs.iter().find(|arch| !pins.is_empty() && !sums.contains_key(arch));
+    if let Some(arch) = unpinned {
+        let message = format!("--sha256: none is for {arch}: pass one for each architecture");
+        return Err(Error::usage(message).into());
     }
     Ok(sums)
 }
@@ -100,6 +106,11 @@ mod tests {
             pinned(&pins(&[A, &format!("arm64={B}")]), &one).unwrap_err().to_string(),
             "--sha256: two different sums for arm64"
         );
+        assert_eq!(
+            pinned(&pins(&[&format!("arm64={A}")]), &two).unwrap_err().to_string(),
+            "--sha256: none is for amd64: pass one for each architecture"
+        );
+        assert!(pinned(&[], &two).unwrap().is_empty());
         assert_eq!(
             "amd64=12".parse::<Pin>().unwrap_err(),
             "expected 64 hex digits, or ARCH= and 64 hex digits"

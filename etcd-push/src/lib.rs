@@ -19,7 +19,7 @@ use cluster::{Held, Lease, wal};
 use pipeline::document::{File, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Common, Examples, IN_WORDS, Run, Tool, ToolResult};
-use remote::{Error, Fleet, SshArgs, fan_out};
+use remote::{Error, Fleet, Query, SshArgs, fan_out};
 
 use crate::apply::Plan;
 use crate::manifest::Manifest;
@@ -153,13 +153,20 @@ impl Push {
         let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));
         let of: HashMap<_, _> = manifests.iter().map(|m| (m.node.name.as_str(), m)).collect();
+        let document = &run.document;
+        // Other files have nothing to do with any cluster.
+        let touches_etcd = document.nodes.iter().any(|node| fit::touches_etcd(document, node));
+        let facts = |node: &Node, binaries: &[String]| match touches_etcd {
+            true => fit::query(document, node, binaries),
+            false => Query::NOTHING,
+        };
         let queries = |node: &Node| match of.get(node.name.as_str()) {
             Some(manifest) => {
-                let facts = fit::query(&run.document, node, &manifest.etcd_binaries());
+                let facts = facts(node, &manifest.etcd_binaries());
                 let files = manifest.query(self.verify);
-                [facts, files].into_iter().chain(wal::query(&run.document, node)).collect()
+                [facts, files].into_iter().chain(wal::query(document, node)).collect()
             }
-            None => vec![fit::query(&run.document, node, &[])],
+            None => vec![facts(node, &[])],
         };
         let Some(lease) = Lease::take(&fleet, run, "etcd-push", queries).await else {
             return Ok(());

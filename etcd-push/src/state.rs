@@ -97,7 +97,9 @@ impl State {
                 };
                 at_real.insert(real, found);
             }
-            ["sum", sum] => {
+            ["release"] => self.release = true,
+            // What is left is a line of sha256sum.
+            [sum] => {
                 // A backslash before it says that those in the name are doubled.
                 let (sum, escaped) = match sum.strip_prefix('\\') {
                     Some(sum) => (sum, true),
@@ -110,7 +112,6 @@ impl State {
                 }
             }
             ["link", name] => drop(self.links.insert(name.into())),
-            ["release"] => self.release = true,
             _ => return None,
         }
         Some(())

@@ -7,44 +7,53 @@ newline='
 # The echo of some shells changes backslashes.
 say() { printf '%s\n' "$1"; }
 # Sets $real to the folder of the path $1, $name to its last part, and reports what an
-# interrupted run left in the folder.
+# interrupted run left in the folder. Those of one folder mostly follow each other.
+at_folder=.
 at() {
     name=${1##*/} folder=${1%/*}
-    resolve "${folder:-/}"
-    real=${real%/}
-    if staged "$real" "$folder"; then say "stale$tab${folder:-/}"; fi
+    if [ "$folder" != "$at_folder" ]; then
+        resolve "${folder:-/}"
+        at_folder=$folder at_real=${real%/}
+        if staged "$at_real" "$folder"; then say "stale$tab${folder:-/}"; fi
+    fi
+    real=$at_real
 }
 # Adds up the paths to look at, some hundred to a process, and those of regular files.
-paths='' regular='' count=0
-look_later() {
+asked='' paths='' regular='' count=0
+look_later() { # REAL PATH
+    asked="${asked}path$tab$1$tab$2$newline"
     paths=$paths$1$newline
-    if [ -f "$1" ] && [ ! -L "$1" ]; then regular=$regular$1$newline; fi
     count=$((count + 1))
-    if [ $count -ge 200 ]; then look; fi
+    if [ $count -ge 400 ]; then look; fi
 }
 look() {
+    printf '%s' "$asked"
     IFS=$newline
     # What goes meanwhile is not there.
     # shellcheck disable=SC2086
     [ ! "$paths" ] || stat -c "stat$tab%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F$tab%n" -- $paths 2>/dev/null
     if [ "$regular" ]; then
         # shellcheck disable=SC2086
-        sums=$(sha256sum -- $regular 2>&1) || die "reading: $(say "$sums" | sed -n 's/^sha256sum: //p' | head -n 1)"
-        say "$sums" | sed "s/^/sum$tab/"
+        { said=$(sha256sum -- $regular 2>&1 >&3) || die "reading: $(say "$said" | sed -n '1s/^sha256sum: //p')"; } 3>&1
     fi
     IFS=$tab
-    paths='' regular='' count=0
+    asked='' paths='' regular='' count=0
 }
 # Whether the user or group $2 is there, or will be: useradd makes a group of the name, too.
 created=' '
 exists() { # DATABASE NAME
-    case $2 in *[!0-9]*) ;; *) return 0 ;; esac
+    case $2 in root) return 0 ;; *[!0-9]*) ;; *) return 0 ;; esac
     case $created in *" $2 "*) return 0 ;; esac
     getent "$1" "$2" >/dev/null
 }
-say "machine$tab$(uname -m)"
-IFS=$tab
-while read -r kind a b c; do
+# `read` asks the kernel for each byte: all of it at once.
+input=$(cat)
+IFS=$newline
+for line in $input; do
+    IFS=$tab
+    # shellcheck disable=SC2086
+    set -- $line
+    kind=$1 a=${2:-} b=${3:-} c=${4:-}
     case $kind in
     user) # NAME
         if id -u "$a" >/dev/null 2>&1; then say "user$tab$a"; else created="$created$a "; fi
@@ -55,24 +64,25 @@ while read -r kind a b c; do
         ;;
     folder) # PATH
         resolve "$a"
-        if [ -d "$real" ]; then
-            say "path$tab$real$tab$a"
-            look_later "$real"
-        fi
+        if [ -d "$real" ]; then look_later "$real" "$a"; fi
         ;;
     path) # PATH
         at "$a"
-        if [ -d "$real/$name" ] && [ ! -L "$real/$name" ]; then
-            die "$a: a folder is in the place of the file: move it away"
-        elif [ -e "$real/$name" ] && [ ! -f "$real/$name" ] && [ ! -L "$real/$name" ]; then
-            die "$a: a device, pipe or socket is in the place of the file: name another path"
-        elif [ -e "$real/$name" ] || [ -L "$real/$name" ]; then
-            say "path$tab$real/$name$tab$a"
+        # Each look at a path costs: first what there mostly is.
+        if [ -L "$real/$name" ]; then
+            look_later "$real/$name" "$a"
+        elif [ -f "$real/$name" ]; then
             if is_mount "$real/$name"; then say "mount$tab$a"; fi
-            look_later "$real/$name"
+            regular=$regular$real/$name$newline
+            look_later "$real/$name" "$a"
+        elif [ -d "$real/$name" ]; then
+            die "$a: a folder is in the place of the file: move it away"
+        elif [ -e "$real/$name" ]; then
+            die "$a: a device, pipe or socket is in the place of the file: name another path"
         fi
         ;;
     release) # DIR BIN_DIR BINARIES
+        say "machine$tab$(uname -m)"
         at "$a"
         at "$b/etcd"
         [ ! -e "$a" ] || [ -d "$a" ] || die "$a: a file is in the place of the folder: move it away"

@@ -500,9 +500,9 @@ fn a_mount_point_is_found_and_never_emptied() {
         let question = format!("path\t{file}\n");
         let (code, answer, stderr) = host.run_after(&mount, STATE, &[], question.as_bytes());
         assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
-        assert!(answer.contains(&format!("\nmount\t{file}\n")), "{shell}: {answer}");
+        assert!(answer.contains(&format!("mount\t{file}\n")), "{shell}: {answer}");
         let (_, answer, _) = host.run(STATE, &[], question.as_bytes());
-        assert!(!answer.contains("\nmount"), "{shell}: {answer}");
+        assert!(!answer.contains("mount\t"), "{shell}: {answer}");
 
         for name in ["etc/.etcd-tools", "data"] {
             fs::create_dir(host.path(name)).unwrap();

@@ -160,7 +160,7 @@ impl Tool for Unit {
                 ("A table of all nodes:", "etcd-unit status -o table nodes.txt"),
                 (
                     "Any unit, for a script:",
-                    "etcd-unit status --unit chrony.service -o json nodes.txt | \\\n  jq -r '.nodes[].units[].active'",
+                    "etcd-unit status --unit chrony.service -o json nodes.txt | \\\n  jq -r '.results[] | .node + \" \" + .code'",
                 ),
             ],
             "logs" => &[

@@ -7,6 +7,7 @@ use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
 use cluster::units::{
     Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, is_member, masked,
+    without_comments,
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
@@ -309,7 +310,7 @@ impl Work {
         same_unit.map(of_unit).collect::<Vec<_>>().join("; ")
     }
 
-    /// Writes, reloads and enables what differs; says whether the unit's text does.
+    /// Writes, reloads and enables what differs; says whether the unit does, comments aside.
     fn install(
         &mut self,
         run: &Run,
@@ -335,6 +336,7 @@ impl Work {
         };
         let right = Some((disk::sha256(unit.content.as_bytes()), "644".to_owned()));
         let other_text = state.file.as_ref().map(|f| &f.0) != right.as_ref().map(|f| &f.0);
+        let is_other = without_comments(&state.text()).ne(without_comments(&unit.content));
         if state.file != right {
             self.changes.write(name, &unit.content);
             self.note("installed", "install", name);
@@ -372,7 +374,7 @@ impl Work {
         if state.file != right || enablement.is_some() || state.needs_reload() {
             self.changes.reload();
         }
-        other_text
+        is_other
     }
 
     /// Does it, and reports it; says whether all went well. `nothing` is said

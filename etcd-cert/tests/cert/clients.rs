@@ -49,7 +49,7 @@ fn no_client_is_made_without_a_ca_or_outside_the_folder() {
 #[test]
 fn no_client_is_made_by_a_ca_that_has_expired_or_under_the_name_of_another() {
     let lab = Lab::issued();
-    for name in ["ca", "client", "apiserver-etcd-client"] {
+    for name in ["ca", "CA", "client", "apiserver-etcd-client"] {
         let ran = lab.run(&["client", name], "");
         assert_eq!(ran.code, 2, "{name}");
         assert!(ran.stderr[0].contains("it has a certificate of its own"), "{:?}", ran.stderr);

@@ -1,5 +1,11 @@
 //! Archives that are refused although their checksum is right.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use nix::sys::stat::Mode;
+
 use crate::support::Entry::{Fifo, File, HardLink, Link};
 use crate::support::{Sandbox, archive, release};
 
@@ -56,6 +62,27 @@ fn an_archive_that_leaves_its_folder_or_lacks_etcd_is_refused() {
         let kept: Vec<_> = sandbox.snapshot("cache").into_keys().collect();
         assert_eq!(kept, [sandbox.path("cache/v3.5.16/.lock")], "{expected}");
     }
+}
+
+#[test]
+fn what_has_no_end_is_no_archive() {
+    let sandbox = Sandbox::new(&["v3.5.16"]);
+    let path = sandbox.published("v3.5.16", "amd64");
+    let refused = |path: &Path| {
+        let ran = sandbox.run(&sandbox.mirror(), &["v3.5.16"]);
+        let shown = path.display();
+        ran.prints(3, &[&format!("etcd-fetch: {shown}: opening: not a regular file")]);
+    };
+    fs::remove_file(&path).unwrap();
+    symlink("/dev/zero", &path).unwrap();
+    refused(&path);
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+    refused(&path);
+    let sums = path.with_file_name("SHA256SUMS");
+    fs::remove_file(&sums).unwrap();
+    nix::unistd::mkfifo(&sums, Mode::S_IRWXU).unwrap();
+    refused(&sums);
 }
 
 #[test]

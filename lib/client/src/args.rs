@@ -1,5 +1,6 @@
 //! Where etcd is, and who asks: flags, the document, and the variables of etcdctl.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ impl EndpointArgs {
     /// `ETCDCTL_ENDPOINTS`. Each may take `timeout`; `None` is the limit of
     /// `ETCDCTL_COMMAND_TIMEOUT`, else 5 s.
     ///
-    /// Where no CA certificate is given, `https` trusts the CAs that this machine trusts.
+    /// Where no CA certificate is given, `https` trusts the CA in the folder of `--pki`; where
+    /// there is none, the CAs that this machine trusts. An endpoint given twice counts once.
     ///
     /// Fails where there are none, and on files and variables that cannot be used.
     pub fn resolve(
@@ -91,8 +93,10 @@ impl EndpointArgs {
             access.tls = Some(files.load(Trust::Anyone)?);
         }
         let listed = |urls: &[String]| -> Vec<Target> {
+            let mut seen = BTreeSet::new();
             let with_scheme = urls.iter().map(|url| with_scheme(url.trim(), access.tls.is_some()));
-            with_scheme.map(|url| Target { url, node: None }).collect()
+            let new = with_scheme.filter(|url| seen.insert(url.trim_end_matches('/').to_owned()));
+            new.map(|url| Target { url, node: None }).collect()
         };
         let endpoints = if !self.endpoints.is_empty() {
             listed(&self.endpoints)
@@ -110,7 +114,14 @@ impl EndpointArgs {
             ));
         };
         if access.tls.is_none() && endpoints.iter().any(|target| target.url.starts_with("https:")) {
-            access.tls = Some(files.load(Trust::System)?);
+            access.tls = Some(match self.credentials.in_folder() {
+                Some(pki) => {
+                    let ca = Path::new(&pki.ca_cert);
+                    let client = files.client.or_else(|| Some(client_of(&pki)));
+                    Files { ca: None, client }.load(Trust::Ca(ca))?
+                }
+                None => files.load(Trust::System)?,
+            });
         }
         Ok(Targets { endpoints, access })
     }
@@ -142,12 +153,15 @@ impl CredentialArgs {
     }
 
     fn pki_of(&self, document: &Document) -> Option<Pki> {
-        let in_folder =
-            || Some(Pki::in_folder(&self.pki)).filter(|pki| Path::new(&pki.ca_cert).exists());
         match document.nodes.is_empty() {
             true => None,
-            false => document.pki.clone().or_else(in_folder),
+            false => document.pki.clone().or_else(|| self.in_folder()),
         }
+    }
+
+    /// The files in the folder of `--pki`, if it holds a CA.
+    fn in_folder(&self) -> Option<Pki> {
+        Some(Pki::in_folder(&self.pki)).filter(|pki| Path::new(&pki.ca_cert).exists())
     }
 
     fn tls(&self, document: &Document) -> Result<Option<Tls>, Error> {
@@ -159,8 +173,7 @@ impl CredentialArgs {
         let variable = |name: &str| variable(name).map(PathBuf::from);
         let pki = self.pki_of(document);
         let client = pair(("--cert", self.cert.clone()), ("--key", self.key.clone()))?;
-        let client = client
-            .or_else(|| pki.as_ref().map(|p| ((&p.client_cert).into(), (&p.client_key).into())));
+        let client = client.or_else(|| pki.as_ref().map(client_of));
         let client: Option<(PathBuf, PathBuf)> = match client {
             Some(client) => Some(client),
             None => pair(
@@ -170,6 +183,11 @@ impl CredentialArgs {
         };
         Ok(Files { ca: self.ca(document), client })
     }
+}
+
+/// The client's certificate and its key.
+fn client_of(pki: &Pki) -> (PathBuf, PathBuf) {
+    ((&pki.client_cert).into(), (&pki.client_key).into())
 }
 
 /// The files of certificates and keys.

@@ -50,6 +50,15 @@ fn concerns(document: &Document, node: &Node, purpose: Purpose) -> bool {
         || node.units.iter().any(|unit| unit.name == layout::UNIT)
 }
 
+/// Whether writing the files of `document` to `node` may not fit the cluster. Where no node is
+/// touched so, [`allows`] needs no answer to a [`query`].
+pub fn touches_etcd(document: &Document, node: &Node) -> bool {
+    let settings = document.settings(node);
+    let ca = format!("{}/{}", settings.cert_dir, layout::CA_CERT);
+    concerns(document, node, Purpose::Push { replace_ca: false })
+        || node.files.iter().any(|file| file.path == ca)
+}
+
 /// What a tool is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {

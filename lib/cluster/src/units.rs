@@ -97,6 +97,11 @@ pub fn has_install_section(content: &str) -> bool {
     content.lines().any(|line| line.trim() == "[Install]")
 }
 
+/// The lines of a unit's text that mean something to systemd.
+pub fn without_comments(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']))
+}
+
 /// That `unit` is masked on a node, and what to do.
 pub fn masked(unit: &str) -> ToolResult {
     let message = format!("{unit} is masked on the node: run systemctl unmask {unit} there first");

@@ -75,6 +75,8 @@ pub fn parse(bytes: &[u8]) -> Result<Input, Error> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Error::bad_input(format!("stdin: not UTF-8 text at byte {}", error.valid_up_to()))
     })?;
+    // Windows begins its text files with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, original, unknown) = if text.trim_start().starts_with(['{', '[', '"']) {
         json(text)?
     } else {

@@ -1,14 +1,16 @@
 //! One exchange with a script on a host: what it reads, what it writes, and the limits
 //! of both.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use openssh::{Child, ChildStderr, ChildStdin, ChildStdout, Session};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use pipeline::disk;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
@@ -132,30 +134,26 @@ async fn feed(
     input: &[Input],
     moved: &AtomicU64,
 ) -> Result<Option<ChildStdin>, Error> {
-    let Some(mut stdin) = stdin else { return Ok(None) };
+    let Some(stdin) = stdin else { return Ok(None) };
+    // Small parts go together: each write is a packet of ssh.
+    let mut stdin = BufWriter::with_capacity(CHUNK, stdin);
     for part in input {
         let sent = match part {
             Input::Bytes(bytes) => send(&mut stdin, bytes, moved).await,
             Input::File { path, size } => {
-                let failed =
-                    |what: String| Error::CommandFailed(format!("{}: {what}", path.display()));
-                let mut options = tokio::fs::File::options();
-                // Else to open a pipe waits for its writer.
-                let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-                let file = file.await.map_err(|error| failed(format!("opening: {error}")))?;
-                if !file.metadata().await.is_ok_and(|found| found.is_file()) {
-                    return Err(failed("not a regular file".into()));
-                }
-                let mut file = file.take(*size);
-                let mut buffer = vec![0; CHUNK];
-                let mut sent = Ok(());
-                while sent.is_ok() && file.limit() > 0 {
-                    let read = file.read(&mut buffer).await;
-                    let count = read.map_err(|error| failed(format!("reading: {error}")))?;
+                let (file, mut bytes) = begin_file(path, *size).await?;
+                let mut left = size - bytes.len() as u64;
+                let mut file = tokio::fs::File::from_std(file);
+                let mut sent = send(&mut stdin, &bytes, moved).await;
+                while sent.is_ok() && left > 0 {
+                    bytes.clear();
+                    let read = (&mut file).take(left.min(CHUNK as u64)).read_buf(&mut bytes).await;
+                    let count = read.map_err(|error| unreadable(path, &error))?;
                     if count == 0 {
-                        return Err(failed("became smaller while it was sent: run again".into()));
+                        return Err(cut_off(path));
                     }
-                    sent = send(&mut stdin, &buffer[..count], moved).await;
+                    left -= count as u64;
+                    sent = send(&mut stdin, &bytes, moved).await;
                 }
                 sent
             }
@@ -165,10 +163,41 @@ async fn feed(
             return Ok(None);
         }
     }
-    Ok(Some(stdin))
+    Ok(stdin.flush().await.is_ok().then(|| stdin.into_inner()))
 }
 
-async fn send(stdin: &mut ChildStdin, bytes: &[u8], moved: &AtomicU64) -> std::io::Result<()> {
+/// Opens a file of `size` bytes, and reads as much of it as is sent at a time.
+async fn begin_file(path: &Path, size: u64) -> Result<(File, Vec<u8>), Error> {
+    let opening = path.to_owned();
+    // A small file costs one change of threads.
+    let begun = tokio::task::spawn_blocking(move || {
+        let mut file = disk::open(&opening)?;
+        let wanted = size.min(CHUNK as u64);
+        let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(CHUNK));
+        (&mut file).take(wanted).read_to_end(&mut bytes)?;
+        Ok((file, bytes, wanted))
+    });
+    let begun = begun.await.map_err(std::io::Error::other).and_then(|begun| begun);
+    match begun.map_err(|error| unreadable(path, &error))? {
+        (_, bytes, wanted) if (bytes.len() as u64) < wanted => Err(cut_off(path)),
+        (file, bytes, _) => Ok((file, bytes)),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::CommandFailed(format!("{}: reading: {error}", path.display()))
+}
+
+fn cut_off(path: &Path) -> Error {
+    let shown = path.display();
+    Error::CommandFailed(format!("{shown}: became smaller while it was sent: run again"))
+}
+
+async fn send(
+    stdin: &mut BufWriter<ChildStdin>,
+    bytes: &[u8],
+    moved: &AtomicU64,
+) -> std::io::Result<()> {
     for chunk in bytes.chunks(CHUNK) {
         stdin.write_all(chunk).await?;
         moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);

@@ -64,6 +64,11 @@ pub struct Query {
     pub input: Vec<u8>,
 }
 
+impl Query {
+    /// Asks for nothing.
+    pub const NOTHING: Self = Self { script: "cat > /dev/null", input: Vec::new() };
+}
+
 /// What a host answered to queries.
 pub struct Reply {
     /// The host.

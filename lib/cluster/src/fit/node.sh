@@ -2,6 +2,8 @@
 # lines of stdin.
 (
 tab=$(printf '\t')
+newline='
+'
 say() { printf 'fit\t%s\n' "$1"; }
 data= wal= user= ca= config= mark= binaries=
 while IFS=$tab read -r kind value; do
@@ -18,6 +20,13 @@ while IFS=$tab read -r kind value; do
 done
 exec </dev/null
 
+# Sets $value to what stands behind the last $2 in the text $1, up to the end of the line.
+# Every process costs the host a millisecond or two: hence no sed for this.
+last() {
+    value=
+    case $1 in *"$2"*) value=${1##*"$2"} value=${value%%"$newline"*} ;; esac
+}
+
 version() { timeout 10 "$1" --version 2>&1 | head -n 1; }
 
 seen=
@@ -29,17 +38,19 @@ folder() { # DATA WAL
     set -- "$1" "$wal_folder" "$wal_folder"/*.wal
     database= head= stranger= owner=
     if [ -e "$1/member/snap/db" ]; then database=db; fi
-    if [ -e "$3" ]; then head=$(head -c 128 "$3" | od -An -v -tx1 | tr -d ' \n'); fi
+    if [ -e "$3" ]; then head=$(od -An -v -tx1 -N 128 "$3" | tr -d ' \n'); fi
     if [ "$database$head" ]; then
         # Without that user etcd runs as another, which the unit names.
-        stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print 2>/dev/null | head -n 1)
+        stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print -quit 2>/dev/null)
         if [ "$stranger" ]; then owner=$(stat -c %U "$stranger"); fi
     fi
     say "folder$tab$1$tab$2$tab$database$tab$head$tab$stranger$tab$owner"
 }
 
 # Where a process may listen at addresses that are no host's, these say nothing.
-if ! grep -qs 1 /proc/sys/net/ipv4/ip_nonlocal_bind; then
+nonlocal=
+{ read -r nonlocal < /proc/sys/net/ipv4/ip_nonlocal_bind; } 2>/dev/null
+if [ "$nonlocal" != 1 ]; then
     ip -o addr show 2>/dev/null |
         sed -n "s/^.* inet6\{0,1\} \([0-9a-fA-F:.]*\)[ /].*/fit${tab}address$tab\1/p"
 fi
@@ -58,10 +69,6 @@ part() {
     printf 'part\t%s\n' "$1"
     { head -c 65536 "$1"; echo; } | sed "s/^/line$tab/"
 }
-drop_ins() {
-    for at in $roots; do ls "$at/etcd.service.d" "$at/service.d" 2>/dev/null; done |
-        sed -n '/\.conf$/p' | LC_ALL=C sort -u | head -n 100
-}
 for at in $roots; do
     if [ "$at/etcd.service" -ef /dev/null ]; then
         say "masked$tab$at/etcd.service"
@@ -73,7 +80,14 @@ for at in $roots; do
 done
 definition=$(
     if [ "$at" ]; then part "$at/etcd.service"; fi
-    drop_ins | while IFS= read -r name; do
+    names=
+    for at in $roots; do
+        for file in "$at"/etcd.service.d/*.conf "$at"/service.d/*.conf; do
+            if [ -e "$file" ]; then names=$names${file##*/}$newline; fi
+        done
+    done
+    [ "$names" ] || exit 0
+    printf '%s' "$names" | LC_ALL=C sort -u | head -n 100 | while IFS= read -r name; do
         for kind in etcd.service.d service.d; do
             for at in $roots; do
                 # One that is empty or leads to /dev/null hides those of its name.
@@ -86,7 +100,10 @@ definition=$(
 )
 if [ "$definition" ]; then printf '%s\n' "$definition" | sed "s/^/fit$tab/"; fi
 systemctl show-environment 2>/dev/null | sed -n "s/^ETCD_/fit${tab}manager${tab}ETCD_/p"
+# Mostly there is only the file that these tools write, which is read below.
+others=${definition%%"EnvironmentFile=$config$newline"*}${definition#*"EnvironmentFile=$config$newline"}
 files=$(
+    case $others in *EnvironmentFile*) ;; *) exit 0 ;; esac
     printf '%s\n' "$definition" |
         sed -n "s/^line$tab[[:space:]]*EnvironmentFile[[:space:]]*=[[:space:]]*-\{0,1\}//p" | sort -u |
         while IFS= read -r pattern; do
@@ -118,25 +135,40 @@ for process in /proc/[0-9]*; do
     *) running=$(version "$process/exe" | sed -n 's/^etcd Version: //p') ;;
     esac
     say "process$tab${process#/proc/}$tab$exe$tab$unit$tab$(stat -c %U "$process")$tab$running"
-    variables=$(tr '\0' '\n' < "$process/environ" | grep '^ETCD_')
-    printf '%s\n' "$variables" | sed "s/^/fit${tab}variable$tab/"
-    folder "$(printf '%s\n' "$variables" | sed -n 's/^ETCD_DATA_DIR=//p')" \
-        "$(printf '%s\n' "$variables" | sed -n 's/^ETCD_WAL_DIR=//p')"
+    variables=$(tr '\0' '\n' < "$process/environ" | sed -n "s/^ETCD_/fit${tab}variable${tab}ETCD_/p")
+    if [ "$variables" ]; then printf '%s\n' "$variables"; fi
+    last "$variables" "variable${tab}ETCD_DATA_DIR="
+    process_data=$value
+    last "$variables" "variable${tab}ETCD_WAL_DIR="
+    folder "$process_data" "$value"
 done
 
-configured() { sed -n "s/^$1=//p" "$config" 2>/dev/null | tr -d "\"'" | tail -n 1; }
+settings=
 if [ -f "$config" ]; then
-    { head -c 65536 "$config"; echo; } | sed "s/^/fit${tab}config$tab/"
-    folder "$(configured ETCD_DATA_DIR)" "$(configured ETCD_WAL_DIR)"
+    settings=$({ head -c 65536 "$config"; echo; } | sed "s/^/fit${tab}config$tab/")
+    printf '%s\n' "$settings"
 fi
+configured() { # NAME: sets $value
+    last "$settings" "config$tab$1="
+    case $value in *[\"\']*) value=$(printf '%s' "$value" | tr -d "\"'") ;; esac
+}
+configured ETCD_WAL_DIR
+config_wal=$value
+configured ETCD_DATA_DIR
+config_data=$value
+folder "$config_data" "$config_wal"
 # Where a drop-in, or an environment file of its own, has the data.
 elsewhere() {
     printf '%s\n' "$definition$files" | grep -v "^line${tab}[[:space:]]*[#;]" |
         sed -n "s/.*$1=\([^ \"']*\).*/\1/p" | tail -n 1
 }
-own_data=$(elsewhere ETCD_DATA_DIR)
-own_wal=$(elsewhere ETCD_WAL_DIR)
-if [ "$own_data$own_wal" ]; then folder "${own_data:-$(configured ETCD_DATA_DIR)}" "$own_wal"; fi
+case $definition$files in
+*ETCD_DATA_DIR* | *ETCD_WAL_DIR*)
+    own_data=$(elsewhere ETCD_DATA_DIR)
+    own_wal=$(elsewhere ETCD_WAL_DIR)
+    if [ "$own_data$own_wal" ]; then folder "${own_data:-$config_data}" "$own_wal"; fi
+    ;;
+esac
 folder "$data" "$wal"
 
 if [ -f "$ca" ]; then

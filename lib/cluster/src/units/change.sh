@@ -1,7 +1,6 @@
 # Does what the lines on stdin say, in their order. The bytes of a unit file
 # follow its line.
 look() { show=$(systemctl show "$1" -p Type,ActiveState,SubState,MainPID,NRestarts,ExecMainStatus); }
-get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
 why() { printf '%s\n' "$1" | sed -n '$p'; }
 ended() { # UNIT CODE SINCE SAID
     echo "ended$tab$1$tab$2$tab$(get ActiveState)$tab$(get SubState)$tab$(get NRestarts)$tab$(get ExecMainStatus)"
@@ -71,6 +70,7 @@ while IFS=$tab read -r kind a b c; do
         *.0.*) code=gone ;;
         esac
         case $kind.$code.$(get Type) in
+        stop.*) ended "$a" $code "$since" "$said" ;;
         *.0.simple | *.0.exec | *.0.idle | *.0.forking)
             forked="$forked$a $since ${pid:-0} $(get NRestarts)
 "

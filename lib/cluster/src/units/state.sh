@@ -23,7 +23,6 @@ while IFS= read -r unit && [ "$unit" ]; do
     esac
     show=$(systemctl show "$unit" -p $full) || die "$unit: systemctl does not answer"
     printf '%s\n' "$show" | sed "s/=/$tab/; s/^/show$tab/"
-    get() { printf '%s\n' "$show" | sed -n "s/^$1=//p"; }
     # One that has not been loaded yet is missing in TriggeredBy.
     for trigger in $(get TriggeredBy); do echo "trigger$tab$trigger"; done
     for trigger in "${unit%.*}.timer" "${unit%.*}.socket" "${unit%.*}.path"; do
@@ -56,7 +55,8 @@ while IFS= read -r unit && [ "$unit" ]; do
         done
         next=$(echo $new)
     done
-    record=$(cat "$(started_with "$unit")" 2>/dev/null)
+    record=
+    { IFS= read -r record < "$(started_with "$unit")"; } 2>/dev/null
     pid=$(get MainPID)
     if [ "${pid:-0}" = 0 ]; then
         # systemd forgets a job that is done; these tools do not, until the next boot.
