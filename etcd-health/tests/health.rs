@@ -485,6 +485,13 @@ fn faults_of_tls() {
         tls("the server's certificate is not signed by a CA that this machine trusts: run \
              this in the folder that has pki/, or pass --cacert")
     );
+    // Those of --pki come before.
+    let of_folder = |identity: &Cluster| {
+        let mut command = of_machine(&foreign);
+        command.env_remove("ETCD_TOOLS_CERT").env_remove("ETCD_TOOLS_KEY");
+        lines(command.arg("--pki").arg(identity.path(""))).0
+    };
+    assert_eq!((of_folder(&cluster), of_folder(&other)), (0, 1));
     // Unless it is not to be verified; a CA that is given always counts.
     let skip = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
     assert_eq!(lines(of_machine(&foreign).env(skip, "true")).0, 0);
@@ -536,6 +543,10 @@ fn where_the_endpoints_come_from() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
     assert_eq!(endpoints(&output), [cluster.url(0)]);
+    // What is named twice counts once.
+    let mut command = tool(&["--endpoints", &format!("{0},{0}/", cluster.url(0))]);
+    etcdctl(&mut command);
+    assert_eq!(endpoints(&command.output().unwrap()), [cluster.url(0)]);
 
     // A document goes before the variable.
     let mut command = tool(&[]);

@@ -242,6 +242,10 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         return Ok(());
     }
     let states = tool.states(run, &lease);
+    if states.iter().filter(|state| refuse_unloadable(run, state)).count() > 0 {
+        lease.release().await;
+        return Ok(());
+    }
     let mut members = Vec::new();
     let mut others = Vec::new();
     for state in &states {

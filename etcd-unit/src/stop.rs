@@ -22,7 +22,7 @@ const PURGE: &str = include_str!("purge.sh");
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long the members are asked who leads.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard};
 
+use clap::ArgMatches;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 
 use crate::document::{Document, Node};
 use crate::original::Original;
@@ -250,7 +252,7 @@ fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
         terminal::say(&format!("{name}: warning: {old}: {why}: set {new}"));
     }
     let document = tool.document(cli::document(&matches));
-    let mut run = match document.and_then(|path| start(name, &tool, path)) {
+    let mut run = match document.and_then(|path| start(name, &tool, path, &matches)) {
         Ok(run) => run,
         Err(error) => {
             for line in error.message.lines() {
@@ -306,7 +308,12 @@ fn work<T: Tool>(tool: &T, run: &mut Run) -> Exit {
     exit.unwrap_or(computed)
 }
 
-fn start<T: Tool>(name: &str, tool: &T, path: Option<&Path>) -> Result<Run, Error> {
+fn start<T: Tool>(
+    name: &str,
+    tool: &T,
+    path: Option<&Path>,
+    matches: &ArgMatches,
+) -> Result<Run, Error> {
     if tool.common().verbose {
         terminal::trace_as(name);
     }
@@ -353,6 +360,11 @@ fn start<T: Tool>(name: &str, tool: &T, path: Option<&Path>) -> Result<Run, Erro
         original: input.original,
         writes_document: tool.writes_document(),
     };
+    // A variable says it for all that read a document.
+    let is_variable = matches.value_source("only") == Some(ValueSource::EnvVariable);
+    if is_variable && !tool.reads_stdin() {
+        run.common.only.clear();
+    }
     run.name_only()?;
     for warning in input.warnings {
         run.report(warning);

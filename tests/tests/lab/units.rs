@@ -69,7 +69,8 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
     lab.bash("sed 's/ExecStart=/ExecStrat=/' document.json > typo.json").ok();
     let typo = "etcd-unit start --lose-quorum --timeout 5 < typo.json";
     lab.bash(typo).exits(3);
-    for command in [typo.to_owned(), typo.replace("start", "start --check")] {
+    let restart = typo.replace("start", "restart");
+    for command in [typo.to_owned(), typo.replace("start", "start --check"), restart] {
         lab.bash(&command).exits(3).says(
             "etcd-unit: etcd-01: systemd cannot load etcd.service (bad-setting): run `systemctl \
              status etcd.service` on the node, and correct it",
@@ -252,6 +253,28 @@ fn any_units_converge() {
     assert!(lab.on("etcd-01", failed).starts_with("x.service"));
     lab.bash("etcd-unit uninstall < broken.json").ok();
     assert_eq!(lab.on("etcd-01", failed), "");
+
+    // To systemd a comment is nothing, and so no reason for a restart.
+    let mut commented = units.clone();
+    commented[8]["content"] = json!(service("; mine\n", "/bin/sleep 1000") + "# mine\n" + install);
+    lab.write("commented.json", &document(&commented));
+    lab.on(HOST, "systemctl stop hand");
+    let pid = "systemctl show own -p MainPID";
+    let before = lab.on(HOST, pid);
+    let start = "etcd-unit start < commented.json";
+    lab.bash(start).ok().says("etcd-unit: web: installed own.service");
+    assert_eq!(lab.bash(start).ok().stderr, as_it_is);
+    assert_eq!(lab.on(HOST, pid), before);
+
+    // What is stopped is stopped, an instance without a file of its own, too.
+    lab.on(HOST, "systemctl start nap@7");
+    lab.bash("etcd-unit stop --unit nap@7.service < document.json")
+        .ok()
+        .says("etcd-unit: web: stopped nap@7.service");
+    let ran = lab.bash("etcd-unit stop < document.json").ok();
+    let stopped = "stopped nap@1000.service, stopped static.service, stopped own.service";
+    assert!(ran.stderr.contains(stopped), "{}", ran.stderr);
+    assert_eq!(lab.on(HOST, "systemctl is-active own static nap@1000 | uniq"), "inactive\n");
     for name in ["x", "../x.service", "-x.service", "x y.service", ".service"] {
         let ran = lab.bash(&format!("etcd-unit status --unit='{name}' < document.json")).exits(2);
         assert!(ran.stderr.contains("expected NAME.service or NAME.timer"), "{}", ran.stderr);
