@@ -42,16 +42,23 @@ typed() {
   [[ $answer == "$1" ]]
 }
 
+# What a script takes from the environment: where things are, how they are made, and how hosts
+# are reached. What is done, and to whom, the script says.
+environment=' CACERT CACHE CA_CERT CA_KEY CA_VALIDITY CERT FETCH_OFFLINE FETCH_TIMEOUT FILE
+  HEALTH_TIMEOUT JOBS KEY LOCK_TIMEOUT MAINTAIN_TIMEOUT MEMBER_TIMEOUT MIRROR NO_DEFAULT PKI QUIET
+  RENEW_BEFORE SAN SHA256 SNAPSHOT_TIMEOUT SSH_CONFIG SSH_PORT SSH_USER STRICT TEMPLATES TIMEOUT
+  UNIT_TIMEOUT VALIDITY VERBOSE VERIFY '
+
 # whole_cluster: for a script that asks and changes all members of its list. What is set for
-# other uses of the tools would have them ask others, answer otherwise, or go on.
+# other uses of the tools would have them ask others, or do something else.
 whole_cluster() {
   local name
   for name in "${!ETCD_TOOLS_@}" ETCDCTL_ENDPOINTS; do
     case $name in
       ETCD_TOOLS_ONLY | ETCD_TOOLS_CHECK)
         [[ ! ${!name} ]] || die 2 "$name is set, and this concerns all members: unset it" ;;
-      *_ENDPOINTS | *_OUTPUT | *_VIA | *_KEEP_GOING) unset "$name" ;;
     esac
+    [[ ${environment//$'\n'/ } == *" ${name#ETCD_TOOLS_} "* ]] || unset "$name"
   done
 }
 

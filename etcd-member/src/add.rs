@@ -82,8 +82,11 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let selected: Vec<_> = run.nodes().iter().map(|node| node.name.clone()).collect();
     let joining: Vec<_> = missing.iter().filter(|node| selected.contains(&node.name)).collect();
     // Known of all of them before the first one joins.
-    let obstacles: Vec<_> =
+    let mut obstacles: Vec<_> =
         joining.iter().flat_map(|node| obstacles(change, node, &view.members)).collect();
+    if !joining.is_empty() {
+        obstacles.extend(left_out_of_list(document, &view.members));
+    }
     if let [first, ..] = joining[..]
         && obstacles.is_empty()
         && let Some(added) = add_node(change, args, &view, first).await
@@ -191,6 +194,19 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
         );
     }
     fit::obstacles(document, node, facts)
+}
+
+/// The voters that are on no node of the document: with such a list etcd-push would refuse to
+/// go on when the cluster has been changed.
+pub(crate) fn left_out_of_list(document: &Document, members: &[Member]) -> Vec<ToolResult> {
+    let removed = |member: &Member| {
+        let would = format!("would remove member {} ", member.label());
+        document.results.iter().any(|r| r.tool == "etcd-member" && r.message.starts_with(&would))
+    };
+    let stay = members.iter().filter(|m| !m.is_learner && !removed(m));
+    let stay: Vec<_> = stay.cloned().collect();
+    let extra = fit::extra_members(document, &stay);
+    extra.into_iter().map(|why| ToolResult::error(Code::UnknownMember, why)).collect()
 }
 
 /// Whether `node` is `member`, exactly.

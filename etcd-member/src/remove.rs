@@ -7,7 +7,7 @@ use pipeline::{Code, Error, Run, ToolResult};
 use remote::Fleet;
 
 use crate::RemoveArgs;
-use crate::add::{is_known, obstacles, report};
+use crate::add::{is_known, left_out_of_list, obstacles, report};
 use crate::change::Change;
 
 /// The `remove` command.
@@ -93,14 +93,12 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     }
     // Not before those can be added that are to take its place.
     let others: Vec<_> = view.members.iter().filter(|m| m.id != member.id).cloned().collect();
-    let mut well = true;
-    for node in document.nodes.iter().filter(|node| !is_known(document, node, &others)) {
-        for why in obstacles(change, node, &view.members) {
-            report(run, "nothing replaced", why);
-            well = false;
-        }
-    }
-    if !well {
+    let joining = document.nodes.iter().filter(|node| !is_known(document, node, &others));
+    let mut obstacles: Vec<_> =
+        joining.flat_map(|node| obstacles(change, node, &view.members)).collect();
+    obstacles.extend(left_out_of_list(document, &others));
+    if !obstacles.is_empty() {
+        obstacles.into_iter().for_each(|why| report(run, "nothing replaced", why));
         return Ok(());
     }
     leave(change, args, member, node).await;

@@ -9,6 +9,7 @@ use pipeline::{Code, Run, ToolResult};
 use remote::Fleet;
 
 use crate::UpdateArgs;
+use crate::add::left_out_of_list;
 use crate::change::Change;
 
 /// The `update` command.
@@ -48,6 +49,13 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View) {
     };
     if let Some(other) = members.iter().find(|member| member.peer_urls.contains(&url)) {
         refuse((Code::Mismatch, format!("it is that of member {}", other.name)));
+        return;
+    }
+    // By name: to have another address than in the list is what this is for.
+    let named = |member: &&Member| document.nodes.iter().any(|node| node.name == member.name);
+    let unnamed: Vec<_> = members.iter().filter(|member| !named(member)).cloned().collect();
+    if let Some(left_out) = left_out_of_list(document, &unnamed).into_iter().next() {
+        refuse((Code::UnknownMember, left_out.message));
         return;
     }
     if let Err(why) = is_there(change, view, node, member) {

@@ -32,6 +32,8 @@ pub(crate) struct Facts {
     /// What the data takes already.
     pub used_kib: u64,
     pub filesystem: String,
+    /// Folders that files are to be written to, and cannot be.
+    pub read_only: Vec<String>,
     pub rotates: bool,
     pub selinux_enforces: bool,
     /// AppArmor's enforced profiles of etcd.
@@ -46,14 +48,15 @@ pub(crate) struct Facts {
 /// Asks `node` what it is and has; the answer is for [`Facts::read`].
 pub(crate) fn query(document: &Document, node: &Node) -> Query {
     let settings = document.settings(node);
-    let input = format!(
-        "{}\n{}\n{}\n{} {}\n",
-        etcd::layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref()),
-        settings.data_dir,
-        settings.cert_dir,
-        settings.client_port,
-        settings.peer_port
-    );
+    let wal = etcd::layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+    let (data, certificates) = (&settings.data_dir, &settings.cert_dir);
+    let ports = format!("{} {}", settings.client_port, settings.peer_port);
+    let mut input = format!("{wal}\n{data}\n{certificates}\n{ports}\n");
+    let written = [&wal, data, certificates, &settings.config_dir, &settings.bin_dir];
+    let of_tools = [etcd::layout::RELEASES, etcd::layout::UNIT_DIR];
+    for folder in written.into_iter().map(String::as_str).chain(of_tools) {
+        input += &format!("{folder}\n");
+    }
     Query { script: SCRIPT, input: input.into_bytes() }
 }
 
@@ -77,6 +80,7 @@ impl Facts {
             "id" => self.machine_id = value.into(),
             "memory" => self.memory_kib = value.parse().ok()?,
             "swap" => self.swap_kib = value.parse().ok()?,
+            "read-only" => self.read_only.push(value.into()),
             "files" => self.open_files = value.parse().ok()?,
             "folder" => self.folder = value.into(),
             "free" => self.free_kib = value.parse().ok()?,

@@ -1,8 +1,7 @@
 # Says what the host is and has, a fact a line, fields separated by tabs. stdin: where the
-# write-ahead log will lie, the data folder, the folder of the certificates, and two ports;
-# a line each.
+# write-ahead log will lie, the data folder, the folder of the certificates, two ports, and the
+# folders that are written to; a line each.
 read -r wal && read -r data && read -r certificates && read -r ports || die "the query was truncated in transit"
-cat > /dev/null
 tab=$(printf '\t')
 say() { printf '%s\t%s\n' "$1" "$2"; }
 say kernel "$(uname -r)"
@@ -19,12 +18,20 @@ swap=0
 say swap "$swap"
 say files "$(cat /proc/sys/fs/nr_open)"
 
-# The nearest folder that is there: where the log will lie once its folder is made.
-folder=$wal
-while [ ! -d "$folder" ]; do
-    folder=${folder%/*}
-    folder=${folder:-/}
+nearest() { # FOLDER: sets $folder to the nearest one that is there
+    folder=$1
+    while [ ! -d "$folder" ]; do
+        folder=${folder%/*}
+        folder=${folder:-/}
+    done
+}
+# Where not even root can write, as on a disk that is damaged.
+while IFS= read -r folder; do
+    nearest "$folder"
+    if [ ! -w "$folder" ]; then say read-only "$folder"; fi
 done
+# Where the log will lie once its folder is made.
+nearest "$wal"
 say folder "$folder"
 say free $(($(stat -f -c '%a * %S' -- "$folder") / 1024))
 used=0

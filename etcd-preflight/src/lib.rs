@@ -204,6 +204,7 @@ impl Preflight {
                 Err(error) => run.report(error.on(&node.name)),
             }
         }
+        let down = down(run, fleet, &seen).await;
         let mut findings = Vec::new();
         for node in &seen {
             findings.extend(hosts::judge(document, node));
@@ -213,7 +214,8 @@ impl Preflight {
                 seen.iter().any(|seen| seen.node.name == other.name)
                     || !run.nodes().iter().any(|node| node.name == other.name)
             };
-            findings.extend(peers::judge(document, node, reached));
+            let is_down = |other: &Node| down.contains(other.name.as_str());
+            findings.extend(peers::judge(document, node, reached, is_down));
         }
         findings.extend(hosts::duplicates(&seen));
         findings.extend(self.clocks(run, fleet, &seen).await);
@@ -273,6 +275,20 @@ impl Preflight {
             run.report(ToolResult::unchanged(Code::Passed, message));
         }
     }
+}
+
+/// Of the nodes that were left out, and that one of `seen` does not reach, those whose hosts
+/// do not answer either.
+async fn down<'a>(run: &'a Run, fleet: &Fleet, seen: &[Seen<'_>]) -> BTreeSet<&'a str> {
+    let document = &run.document;
+    let nodes = run.nodes();
+    let left_out = document.nodes.iter().filter(|node| nodes.iter().all(|n| n.name != node.name));
+    let is_silent = |node: &&Node| {
+        seen.iter().any(|seen| peers::silent(document, seen).any(|other| other.name == node.name))
+    };
+    let silent: Vec<_> = left_out.filter(is_silent).collect();
+    let answers = fleet.query(silent, None, |_| vec![Query::NOTHING]).await;
+    answers.into_iter().filter(|(_, a)| a.is_err()).map(|(node, _)| node.name.as_str()).collect()
 }
 
 /// What of the document does not fit what runs and lies on the nodes.

@@ -90,12 +90,27 @@ fn attempt(line: &str) -> Option<Attempt> {
     })
 }
 
+/// The nodes of which `seen` has heard nothing, or that there is no way to them.
+pub(crate) fn silent<'a>(
+    document: &'a Document,
+    seen: &'a Seen<'_>,
+) -> impl Iterator<Item = &'a Node> {
+    let others: Vec<_> = others(document, seen.node).collect();
+    let is_silent =
+        |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Silent | Outcome::Blocked(_));
+    seen.attempts
+        .iter()
+        .filter(is_silent)
+        .filter_map(move |attempt| others.get(attempt.to).copied())
+}
+
 /// Judges what `seen` found of the way to the others; `reached` says whether a node is one
-/// that answers at all.
+/// that answers at all, `is_down` of one that was left out whether its host does not.
 pub(crate) fn judge(
     document: &Document,
     seen: &Seen,
     reached: impl Fn(&Node) -> bool,
+    is_down: impl Fn(&Node) -> bool,
 ) -> Vec<Finding> {
     let others: Vec<_> = others(document, seen.node).collect();
     let settings = document.settings(seen.node);
@@ -117,7 +132,7 @@ pub(crate) fn judge(
         findings.push(finding);
         return findings;
     }
-    findings.extend(ports(seen.node, &settings, &attempts));
+    findings.extend(ports(seen.node, &settings, &attempts, is_down));
     findings.extend(round_trip(name, &settings, &attempts));
     findings
 }
@@ -137,7 +152,12 @@ fn names(name: &str, attempts: &[(&Node, &Attempt)]) -> Finding {
 }
 
 /// Ports of other nodes that this one does not reach.
-fn ports(node: &Node, settings: &NodeSettings, attempts: &[(&Node, &Attempt)]) -> Vec<Finding> {
+fn ports(
+    node: &Node,
+    settings: &NodeSettings,
+    attempts: &[(&Node, &Attempt)],
+    is_down: impl Fn(&Node) -> bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (other, attempt) in attempts {
         let Attempt { port, outcome, .. } = attempt;
@@ -146,11 +166,15 @@ fn ports(node: &Node, settings: &NodeSettings, attempts: &[(&Node, &Attempt)]) -
             Outcome::Blocked(why) => why,
             _ => continue,
         };
-        let message = format!(
-            "port {port} of {} ({}): {why}: allow connections from {} in the firewalls",
-            other.name, other.address, node.address
-        );
         let finding = Finding::ok(Code::PortBlocked, &node.name, port.to_string());
+        let what = format!("port {port} of {} ({}): {why}", other.name, other.address);
+        if is_down(other) {
+            // What is off says nothing of what lies between.
+            let why = "its host does not answer over ssh either: bring it back";
+            findings.push(finding.warning_if(true, || format!("{what}: {why}")));
+            continue;
+        }
+        let message = format!("{what}: allow connections from {} in the firewalls", node.address);
         // Members speak to each other over the peer port only.
         findings.push(match *port == settings.peer_port {
             true => finding.error_if(true, || message),

@@ -76,6 +76,10 @@ enum Command {
         /// unless that is certain
         #[arg(long, help_heading = IN_WORDS, conflicts_with = "lose_quorum")]
         quorum_is_lost: bool,
+        /// With --quorum-is-lost: members that are not in the document and cannot be reached
+        /// will never run again
+        #[arg(long, help_heading = IN_WORDS, requires = "quorum_is_lost")]
+        gone_for_good: bool,
     },
     /// Restart all members one by one, whether they need it or not
     Restart,

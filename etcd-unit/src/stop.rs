@@ -56,10 +56,13 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         stopped
     };
     let progress = Progress::wait("stopping");
-    let is_lost = matches!(tool.command, Command::Stop { quorum_is_lost: true });
-    let at_once = tool.lose_quorum || members.is_empty() || is_lost;
-    let refused = if is_lost {
-        lost(tool, run, fleet, &lease, &states).await?
+    let gone_for_good = match tool.command {
+        Command::Stop { quorum_is_lost: true, gone_for_good } => Some(gone_for_good),
+        _ => None,
+    };
+    let at_once = tool.lose_quorum || members.is_empty() || gone_for_good.is_some();
+    let refused = if let Some(gone_for_good) = gone_for_good {
+        lost(tool, run, fleet, &lease, &states, gone_for_good).await?
     } else if at_once {
         Ok(())
     } else {
@@ -91,13 +94,15 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
 }
 
 /// Gives why it is not certain that quorum is lost: even if every member that nobody can
-/// tell of serves, and no member outside of the document does.
+/// tell of serves, those aside that are `gone_for_good`, and no member outside of the
+/// document does.
 async fn lost(
     tool: &Unit,
     run: &Run,
     fleet: &Fleet,
     lease: &Lease<'_>,
     states: &[NodeState<'_>],
+    gone_for_good: bool,
 ) -> Result<Result<(), Refusal>> {
     let not = |why: String| Ok(Err(Refusal::NotLost(why)));
     let view = tool.cluster(run, fleet, states)?.view().await?;
@@ -105,10 +110,16 @@ async fn lost(
     if let Some((why, false)) = view.members_error {
         return not(why);
     }
-    if !view.is_quorum_lost() {
-        let may_serve = view.voters.iter().filter(|voter| voter.may_serve());
-        let serving: Vec<_> = may_serve.map(|voter| voter.name.clone()).collect();
-        return not(format!("{} may serve", serving.join(", ")));
+    if let Some(may_serve) = view.may_have_quorum(gone_for_good) {
+        let serving: Vec<_> = may_serve.iter().map(|voter| voter.name.as_str()).collect();
+        let advice = match view.may_have_quorum(true) {
+            None => {
+                ": pass --gone-for-good if those that are not in the document will never \
+                     run again"
+            }
+            Some(_) => "",
+        };
+        return not(format!("{} may serve{advice}", serving.join(", ")));
     }
     let mut nodes = Vec::new();
     for held in lease.selected.iter().chain(&lease.others) {

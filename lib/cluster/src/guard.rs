@@ -368,7 +368,7 @@ impl<'a> Cluster<'a> {
     /// without one, nothing is done. Gives the result to report.
     pub(crate) async fn move_leader_from(
         &self,
-        name: &str,
+        leader: &Voter,
         view: &View,
     ) -> Result<Option<ToolResult>, Refusal> {
         let followers = view.voters.iter().filter(|v| !v.is_leader && v.standing == Standing::Up);
@@ -377,14 +377,17 @@ impl<'a> Cluster<'a> {
         for _ in 0..5 {
             // Right after another change "unhealthy cluster" is a passing answer: ask again.
             let id = successor.id.as_str();
-            if let Some(endpoint) = self.endpoint_of(name) {
+            if let Some(endpoint) = self.endpoint_to(leader, view) {
                 last = endpoint.move_leader(id).await.err();
             }
             let now = self.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
-            let leader = now.voters.iter().find(|voter| voter.is_leader);
-            if leader.is_some_and(|leader| leader.node.as_deref() != Some(name)) {
+            if now.voters.iter().any(|voter| voter.is_leader && voter.id != leader.id) {
                 let message = format!("leadership moved to {}", successor.name);
-                return Ok(Some(ToolResult::changed(Code::LeaderMoved, message).on(name)));
+                let moved = ToolResult::changed(Code::LeaderMoved, message);
+                return Ok(Some(match &leader.node {
+                    Some(node) => moved.on(node),
+                    None => moved,
+                }));
             }
         }
         let why = last.map_or_else(|| "it is still the leader".into(), |error| error.to_string());
@@ -395,6 +398,16 @@ impl<'a> Cluster<'a> {
     pub(crate) fn endpoint_of(&self, name: &str) -> Option<client::Endpoint> {
         let other = || self.others.borrow().as_ref().and_then(|(_, r)| r.endpoint_of(name));
         self.route.endpoint_of(name).or_else(other)
+    }
+
+    /// The endpoint of `voter`: that of its node, else the URL that it tells clients.
+    fn endpoint_to(&self, voter: &Voter, view: &View) -> Option<client::Endpoint> {
+        let of_node = voter.node.as_deref().and_then(|node| self.endpoint_of(node));
+        let told = || {
+            let member = view.members.iter().find(|member| member.id == voter.id)?;
+            client::Endpoint::new(member.client_urls.first()?, &self.access).ok()
+        };
+        of_node.or_else(told)
     }
 
     /// Who among the healthy voters of `view` has no connection to `target`; a node
@@ -568,8 +581,17 @@ impl View {
 
     /// Whether even all those of whom nothing is known cannot make a quorum.
     pub fn is_quorum_lost(&self) -> bool {
-        let may_serve = self.voters.iter().filter(|voter| voter.may_serve()).count();
-        may_serve < quorum(self.voters.len())
+        self.may_have_quorum(false).is_none()
+    }
+
+    /// Those that may serve, where they may be a quorum. With `gone_for_good` voters on no node
+    /// of the document, of whom nothing is known, never run again.
+    pub fn may_have_quorum(&self, gone_for_good: bool) -> Option<Vec<&Voter>> {
+        let is_gone =
+            |voter: &Voter| gone_for_good && voter.node.is_none() && voter.standing != Standing::Up;
+        let may_serve = self.voters.iter().filter(|voter| voter.may_serve() && !is_gone(voter));
+        let may_serve: Vec<_> = may_serve.collect();
+        (may_serve.len() >= quorum(self.voters.len())).then_some(may_serve)
     }
 
     /// Whether the voters on `nodes` alone are a quorum.

@@ -85,16 +85,7 @@ impl Cluster<'_> {
         let view = self.view_when(policy, |view| view.may_remove(id)).await?;
         let leads = view.voters.iter().find(|voter| voter.id == id && voter.is_leader);
         let moved = match leads {
-            Some(leader) => match &leader.node {
-                Some(node) => self.move_leader_from(node, &view).await?,
-                None => {
-                    return Err(Refusal::Failed(format!(
-                        "{} is the leader, and no node in the document: move leadership first: \
-                         `etcdctl move-leader`",
-                        leader.name
-                    )));
-                }
-            },
+            Some(leader) => self.move_leader_from(leader, &view).await?,
             None => None,
         };
         let done = |view: &View| view.members_error.is_none() && member(view, id).is_none();

@@ -106,7 +106,8 @@ pub async fn one_by_one<T>(
         let one = async {
             if let [only] = &taken[..]
                 && view.of_node(&node(only)).is_some_and(|voter| voter.is_leader)
-                && let Some(moved) = cluster.move_leader_from(&node(only), &view).await?
+                && let Some(leader) = view.of_node(&node(only))
+                && let Some(moved) = cluster.move_leader_from(leader, &view).await?
             {
                 run.report(moved);
             }

@@ -93,7 +93,8 @@ pub enum Code {
     Memory,
     /// the disk for the data has too little free space
     DiskSpace,
-    /// the disk for the data rotates, or is a network or memory file system
+    /// the disk for the data rotates, or is a network or memory file system; or a disk that is
+    /// written to is read-only
     DiskKind,
     /// the disk for the data takes too long to write
     DiskLatency,

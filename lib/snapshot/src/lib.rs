@@ -100,7 +100,10 @@ impl Summary {
     /// The version of etcd that the snapshot comes from: its storage version,
     /// else that of its cluster.
     pub fn version(&self) -> Option<&str> {
-        self.storage_version.as_deref().or(self.cluster_version.as_deref())
+        // A new cluster has this one until its leader has asked all members for theirs
+        // (MinClusterVersion in etcd's api/version).
+        let cluster = self.cluster_version.as_deref().filter(|version| *version != "3.0.0");
+        self.storage_version.as_deref().or(cluster)
     }
 }
 

@@ -36,6 +36,20 @@ fn hosts_that_are_not_fit() {
         assert_eq!(found, "");
     }
 
+    // A disk for the binaries that takes nothing.
+    lab.command(&["disk", "readonly", "etcd-03", "/usr/local"]);
+    lab.bash("etcd-preflight -q --skip disk-latency --only etcd-03 nodes.txt").exits(3).says(
+        "etcd-preflight: etcd-03: /usr/local/bin, /usr/local/lib cannot be written to: the disk is \
+         mounted read-only: look for its errors with `dmesg`, repair it, and mount it again",
+    );
+    lab.command(&["disk", "writable", "etcd-03", "/usr/local"]);
+    // A host that is off, and not asked about, is no blocked port.
+    lab.command(&["power", "off", "etcd-02"]);
+    let ran = lab.bash("etcd-preflight -q --skip disk-latency --only etcd-01 nodes.txt").ok();
+    let start = "etcd-preflight: etcd-01: warning: port 2380 of etcd-02 (192.168.1.101): ";
+    says_between(&ran, start, ": its host does not answer over ssh either: bring it back");
+    lab.command(&["power", "on", "etcd-02"]);
+
     lab.on(
         "etcd-01",
         "sed 's/^MemTotal:.*/MemTotal: 1000000 kB/' /proc/meminfo > /run/memory
@@ -57,7 +71,7 @@ fn hosts_that_are_not_fit() {
         &format!(
             "mkdir -p /var/lib/etcd; mount -t tmpfs -o size=100m tmpfs /var/lib/etcd
              hostname k8s-master-01; echo {} > /etc/machine-id
-             systemd-run -q --unit other systemd-socket-activate -l 2379 cat",
+             systemd-run -q --unit other systemd-socket-activate --accept -l 2379 cat",
             id.trim()
         ),
     );

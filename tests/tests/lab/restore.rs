@@ -664,6 +664,40 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
     assert_eq!(etcdctl(&lab, "member list").lines().count(), 5);
 }
 
+#[test]
+fn other_hosts_take_the_place_of_those_that_are_gone_for_good() {
+    let lab = Lab::with_nodes(5);
+    let nodes = lab.read("nodes.txt");
+    let listed = |numbers: [usize; 3]| numbers.map(|at| nodes.lines().nth(at).unwrap()).join("\n");
+    lab.write("nodes.txt", &listed([0, 1, 2]));
+    lab.write("document.json", &lab.bash(&deploy("v3.5.16")).ok().stdout);
+    lab.unpack("v3.5.16");
+    etcdctl(&lab, "put key-1 1");
+    save(&lab, "saved.db");
+    let before = std::fs::read(lab.folder.path().join("saved.db")).unwrap();
+    etcdctl(&lab, "put key-2 2");
+    for host in ["etcd-02", "etcd-03"] {
+        lab.command(&["power", "off", host]);
+    }
+    lab.write("nodes.txt", &listed([0, 3, 4]));
+    let recover = format!("{} --yes nodes.txt saved.db", script("recover"));
+    lab.bash(&recover).exits(3).says(
+        "etcd-unit: etcd-01: not stopped: it is not certain that quorum is lost: etcd-02, etcd-03 \
+         may serve: pass --gone-for-good if those that are not in the document will never run again",
+    );
+    // What is meant for other uses of the tools changes nothing, and no file is lost.
+    let recover = recover.replace("--yes", "--yes --gone-for-good");
+    let others = "ETCD_TOOLS_STAGE=1 ETCD_TOOLS_FROM=etcd-04 ETCD_TOOLS_UNIT=ssh.service";
+    lab.bash(&format!("{others} {recover}"))
+        .ok()
+        .says("recover: what was in saved.db is kept as saved.db.before-1");
+    let kept = std::fs::read(lab.folder.path().join("saved.db.before-1")).unwrap();
+    assert!(kept == before);
+    lab.write("document.json", &lab.bash(&deploy("v3.5.16")).ok().stdout);
+    assert_eq!(etcdctl(&lab, "get --prefix key-"), "key-1\n1\nkey-2\n2\n");
+    assert_eq!(etcdctl(&lab, "member list").lines().count(), 3);
+}
+
 /// Is there when a process is held.
 const HELD: &str = "/var/tmp/held";
 

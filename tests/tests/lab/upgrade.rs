@@ -19,13 +19,23 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     let [Some(from), Some(to)] = ["3.5", "3.6"].map(release) else { return };
     let lab = Lab::with_nodes(3);
     lab.bash(&deploy(&from)).ok();
-    let begin = |version: &str| {
-        lab.bash(&format!(
+    let put = |version: &str| {
+        format!(
             "etcd-fetch -q {version} < nodes.txt | etcd-cert issue -q | etcd-render -q | etcd-push \
-             -q --only etcd-02 | etcd-unit start -q --only etcd-02 | etcd-health -q --wait"
-        ))
-        .ok()
+             -q --only etcd-02"
+        )
     };
+    let begin = |version: &str| {
+        let start = "etcd-unit start -q --only etcd-02 | etcd-health -q --wait";
+        lab.bash(&format!("{} | {start}", put(version))).ok()
+    };
+    // To go back from a step that was cut off takes its release away from where it lies already,
+    // and has not been started.
+    let there = || lab.on("etcd-02", "etcd --version | sed -n 's/^etcd Version: /v/p'");
+    lab.bash(&put(&to)).ok();
+    assert_eq!(there(), format!("{to}\n"));
+    upgrade(&lab, &format!("nodes.txt {from}")).ok();
+    assert_eq!(there(), format!("{from}\n"));
     begin(&to);
     let pid = lab.on("etcd-02", "systemctl show etcd -p MainPID");
     // The host is a new one, with nothing on it.
