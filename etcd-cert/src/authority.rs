@@ -164,16 +164,23 @@ impl Authority {
     /// the lost one would no longer trust each other. A lone key of a CA is no
     /// trace of one: a run that makes a CA begins with it.
     fn refuse_to_replace(&self, folder: &Folder) -> Result<()> {
+        match self.lost(folder)? {
+            Some(why) => bail!(why),
+            None => Ok(()),
+        }
+    }
+
+    /// That the CA of the certificates in the folder is missing, and what to do.
+    pub fn lost(&self, folder: &Folder) -> Result<Option<String>> {
         let traces = folder.credentials()?;
-        let Some(trace) = traces.iter().find(|path| **path != self.pair.key) else {
-            return Ok(());
-        };
+        let trace = traces.iter().find(|path| **path != self.pair.key);
+        let Some(trace) = trace.filter(|_| self.certificates.is_empty()) else { return Ok(None) };
         let (cert, dir) = (self.pair.cert.display(), folder.path().display());
-        bail!(
+        Ok(Some(format!(
             "{cert}: missing, but {} is still there: restore it and its key (each node has \
              a copy of ca.crt beside its certificates), or move {dir} away to start with a new CA",
             trace.display()
-        )
+        )))
     }
 
     /// A CA that is imported where one is lost must be the lost one.

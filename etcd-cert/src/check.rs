@@ -8,7 +8,7 @@ use crate::authority::Authority;
 use crate::certificate::rfc3339;
 use crate::folder::{Folder, Pair};
 use crate::leaf::{self, Demands, Leaf, State};
-use crate::{Check, Format, on, warn_of_exposure};
+use crate::{Check, Format, RENEW_BEFORE, on, warn_of_exposure};
 
 const REMEDY: &str = "run etcd-cert issue";
 
@@ -27,6 +27,7 @@ struct Found {
 /// nodes of the folder without a document; and of the CA and the clients.
 pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
     let authority = Authority::load(folder)?;
+    let lost = authority.lost(folder)?;
     let demands = Demands {
         authority: &authority,
         now: OffsetDateTime::now_utc(),
@@ -40,6 +41,20 @@ pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
     }
     found.push(of_ca(&demands, folder));
     found.extend(leaf::clients(folder)?.iter().map(|leaf| of_leaf(&demands, leaf, None)));
+    if let Some(why) = lost {
+        // Without it nothing is known of the others but when they expire.
+        for Found { label, result, .. } in
+            found.iter_mut().filter(|found| found.not_after.is_some())
+        {
+            *result = ToolResult::error(
+                Code::Missing,
+                format!("{label} certificate: not checked without the CA"),
+            );
+        }
+        for ca in found.iter_mut().filter(|found| found.label == "CA") {
+            ca.result = ToolResult::error(Code::Missing, format!("CA: {why}"));
+        }
+    }
     for Found { node, not_after, result, .. } in &found {
         let not_after = not_after.map(rfc3339);
         let result = ToolResult { not_after, ..result.clone() };
@@ -110,6 +125,19 @@ fn of_leaf(demands: &Demands, leaf: &Leaf, node: Option<&str>) -> Found {
             exposed(label, &leaf.pair).unwrap_or_else(|| valid(label, &found.expiry(demands.now)))
         }
         Ok(State::Bad(why)) => due(format!("{label}: {why}: {REMEDY}")),
+        Ok(State::Due(why)) => {
+            let hours = demands.renew_before.whole_hours();
+            let before = match hours % 24 {
+                0 => format!("{}d", hours / 24),
+                _ => format!("{hours}h"),
+            };
+            // Else it would be left alone there.
+            let more = match before == RENEW_BEFORE {
+                true => String::new(),
+                false => format!(" --renew-before {before}"),
+            };
+            due(format!("{label}: {why}: {REMEDY}{more}"))
+        }
         Ok(State::Missing) => missing(label, &leaf.pair),
         Err(error) => ToolResult::error(Code::Failed, format!("{label}: {error:#}")),
     };

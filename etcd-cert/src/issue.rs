@@ -138,7 +138,10 @@ impl Issuing<'_> {
         let Err(error) = self.demands.authority.key() else { return Ok(()) };
         for subject in subjects {
             let lacking = |leaf: &&Leaf| {
-                matches!(leaf.state(&self.demands), Ok(State::Bad(_) | State::Missing))
+                matches!(
+                    leaf.state(&self.demands),
+                    Ok(State::Bad(_) | State::Due(_) | State::Missing)
+                )
             };
             if let Some(leaf) = subject.leaves.iter().find(lacking) {
                 let node = subject.name().map(|name| format!("{name}: ")).unwrap_or_default();
@@ -190,7 +193,7 @@ impl Issuing<'_> {
                 return Ok(Step::Protected);
             }
             State::Good(_) => return Ok(Step::Kept),
-            State::Bad(why) => (Code::Reissued, why),
+            State::Bad(why) | State::Due(why) => (Code::Reissued, why),
             State::Missing => (Code::Issued, String::new()),
         };
         if !self.run.check() {

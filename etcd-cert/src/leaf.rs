@@ -30,6 +30,8 @@ pub(crate) enum State {
     Good(Certificate),
     /// It does not, and why.
     Bad(String),
+    /// It does, but not for long, and until when.
+    Due(String),
     /// There is none.
     Missing,
 }
@@ -117,34 +119,36 @@ impl Leaf {
         Ok(match Certificate::first(&cert) {
             Err(error) => State::Bad(format!("{} {error}", self.pair.cert.display())),
             Ok(found) => match self.fault(&found, key.as_deref(), demands) {
-                Some(fault) => State::Bad(fault),
+                Some(fault) => fault,
                 None => State::Good(found),
             },
         })
     }
 
     /// Why `found` cannot stay, if it cannot.
-    fn fault(&self, found: &Certificate, key: Option<&[u8]>, demands: &Demands) -> Option<String> {
-        let Some(key) = key else { return Some("its key is missing".into()) };
+    fn fault(&self, found: &Certificate, key: Option<&[u8]>, demands: &Demands) -> Option<State> {
+        let bad = |why: String| Some(State::Bad(why));
+        let Some(key) = key else { return bad("its key is missing".into()) };
         match key::parse(key) {
-            Err(error) => return Some(format!("its key {error}")),
+            Err(error) => return bad(format!("its key {error}")),
             Ok(key) if !found.is_of(&key) => {
-                return Some("its key does not match the certificate".into());
+                return bad("its key does not match the certificate".into());
             }
             Ok(_) => {}
         }
         if !demands.authority.signers().iter().any(|ca| found.is_signed_by(ca)) {
-            return Some("it is not signed by the CA".into());
+            return bad("it is not signed by the CA".into());
         }
         if let Some(invalid) = found.invalid(demands.now) {
-            return Some(invalid);
+            return bad(invalid);
         }
         // One that expires with its CA could not be made to last longer.
         let lasts = demands.authority.current().map_or(true, |ca| found.not_after < ca.not_after);
         if lasts && found.not_after - demands.now <= demands.renew_before {
-            return Some(format!("it expires {}", found.expiry(demands.now)));
+            return Some(State::Due(format!("it expires {}", found.expiry(demands.now))));
         }
-        self.usage_fault(found).or_else(|| self.name_fault(found, demands.more_names))
+        let fault = self.usage_fault(found).or_else(|| self.name_fault(found, demands.more_names));
+        fault.map(State::Bad)
     }
 
     fn usage_fault(&self, found: &Certificate) -> Option<String> {

@@ -82,13 +82,16 @@ pub(crate) struct Issue {
 }
 
 /// For how long.
+/// For how long a certificate is valid at least that is not reissued, nor due.
+pub(crate) const RENEW_BEFORE: &str = "30d";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Term {
     /// How long a new certificate is valid, but no longer than its CA
     #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = parse_duration)]
     validity: Duration,
     /// Reissue a certificate that is valid for no longer than this
-    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = RENEW_BEFORE, value_parser = parse_duration)]
     renew_before: Duration,
 }
 
@@ -106,7 +109,7 @@ pub(crate) struct Client {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// A certificate is due that is valid for no longer than this
-    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = RENEW_BEFORE, value_parser = parse_duration)]
     within: Duration,
     /// What to write to stdout [default: table on a terminal, else json]
     #[arg(long, short, value_enum, value_name = "FORMAT")]

@@ -19,7 +19,7 @@ use cluster::fit::{self, Allowed, Purpose};
 use cluster::units::{self, NodeState, WantedUnit};
 use cluster::{Held, Lease, wal};
 use pipeline::document::{Node, Unit as DocumentUnit};
-use pipeline::{Common, Error, Examples, IN_WORDS, Run, Tool, disk, unit_name};
+use pipeline::{Common, Error, Examples, IN_WORDS, Run, Tool, disk, has_private_key, unit_name};
 use remote::{Fleet, SshArgs};
 
 use crate::stop::Removal;
@@ -225,6 +225,11 @@ impl Unit {
             .with_context(|| format!("{}: reading", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         unit_name(&name).map_err(|why| Error::usage(format!("{}: {why}", path.display())))?;
+        if has_private_key(&content) {
+            let message = "contains a private key, and others may read a unit: keep it in a file \
+                           of its own, and name that in the unit";
+            return Err(Error::bad_input(format!("{}: {message}", path.display())).into());
+        }
         for at in run.selected() {
             run.document.nodes[at].set_unit(DocumentUnit {
                 name: name.clone(),

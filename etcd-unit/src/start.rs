@@ -131,7 +131,7 @@ impl<'a> Plan<'a> {
         let mut plan =
             Self { state: node, work, outdated: Vec::new(), starts_member: false, well: true };
         for (wanted, state) in &node.units {
-            if refuse_masked(run, node, state) {
+            if refuse_masked(run, node, state) || refuse_missing(run, node, wanted, state) {
                 plan.well = false;
                 continue;
             }
@@ -226,6 +226,20 @@ fn refuse_masked(run: &Run, node: &NodeState, state: &UnitState) -> bool {
     state.is_masked()
 }
 
+/// Reports a unit that is neither on the node nor in the document; says whether it is one.
+fn refuse_missing(run: &Run, node: &NodeState, wanted: &WantedUnit, state: &UnitState) -> bool {
+    let is_missing = wanted.unit.is_none() && state.is_missing();
+    if is_missing {
+        let message = format!(
+            "there is no unit {} on the node, nor in the document: put etcd-render before this \
+             tool, or give --unit-file",
+            wanted.name
+        );
+        run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
+    }
+    is_missing
+}
+
 /// Whether an earlier stage would change something on the node, had it not `--check`.
 fn would_change(run: &Run, node: &NodeState) -> bool {
     let node = Some(node.node.name.as_str());
@@ -251,22 +265,30 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
     for state in &states {
         let mut work = Work::default();
         let mut units = Vec::new();
+        let mut left = Vec::new();
         for (wanted, unit) in &state.units {
-            if wanted.is_left_alone(unit) {
+            if refuse_missing(run, state, wanted, unit) {
                 continue;
             }
-            if is_member(wanted, unit) {
+            // What something else starts is restarted where it runs.
+            let is_others = unit.is_template() || (unit.is_triggered() && !unit.is_active());
+            if wanted.is_left_alone(unit) || is_others {
+                left.push(wanted.name.as_str());
+            } else if is_member(wanted, unit) {
                 units.push((wanted.name.clone(), "as asked".to_owned()));
-            } else if !unit.is_template() && !unit.is_triggered() {
+            } else {
                 work.job(tool, "restart", &wanted.name);
             }
         }
-        others.push((state, work));
+        let left = (!left.is_empty() && units.is_empty()).then(|| {
+            format!("{} not restarted: something else starts it, or the operator", left.join(", "))
+        });
+        others.push((state, work, left));
         members.push(rolling::Target { state, units });
     }
     members.retain(|member| !member.units.is_empty());
-    fan_out(fleet.jobs(), others, async |(state, work): (&NodeState, Work)| {
-        work.finish(tool, run, state, None).await
+    fan_out(fleet.jobs(), others, async |(state, work, left): (&NodeState, Work, _)| {
+        work.finish(tool, run, state, left).await
     })
     .await;
     if !members.is_empty() {
@@ -345,8 +367,8 @@ impl Work {
             self.changes.write(name, &unit.content);
             self.note("installed", "install", name);
             if run.check() && state.file.is_some() && other_text {
-                let old = state.text() + "\n";
-                let diff = pipeline::diff(&node.node.name, &state.path(), &old, &unit.content);
+                let diff =
+                    pipeline::diff(&node.node.name, &state.path(), &state.text(), &unit.content);
                 self.diffs.insert(name.clone(), diff);
             }
         }

@@ -207,10 +207,16 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
             changes.job("stop", name, tool.timeout);
             note("stopped", "stop", name);
         }
-        if uninstall && (unit.file.is_some() || unit.stale_temp) {
-            if unit.is_enabled() {
-                changes.unit("disable", name);
+        let has_file = unit.file.is_some() || unit.stale_temp;
+        if uninstall && unit.is_enabled() {
+            changes.unit("disable", name);
+            // One of the system, or an instance of a template.
+            if !has_file {
+                note("disabled", "disable", name);
+                changes.reload();
             }
+        }
+        if uninstall && has_file {
             changes.unit("remove", name);
             changes.reload();
             note("removed", "remove", name);

@@ -54,7 +54,7 @@ fn certificates_are_due_before_they_expire() {
     lab.issue(&["--validity", "40d"]);
     assert_says(&lab, &[], 0, &lines(&lab, 39, &[]));
     let expiry = lab.expiry("pki/client.crt");
-    let due = format!("it expires {expiry}, 39 days left: run etcd-cert issue");
+    let due = format!("it expires {expiry}, 39 days left: run etcd-cert issue --renew-before 40d");
     let labels: Vec<_> = lines(&lab, 39, &[])
         .iter()
         .map(|line| line.split(": valid").next().unwrap().replace("etcd-cert: ", ""))
@@ -146,4 +146,21 @@ fn a_key_that_others_can_use_is_a_problem() {
     assert_says(&lab, &[], 1, &lines(&lab, 364, &states));
     assert_eq!(lab.issue(&[]).code, 0);
     assert_says(&lab, &[], 0, &lines(&lab, 364, &[]));
+}
+
+#[test]
+fn without_the_ca_nothing_is_advised_that_would_make_another() {
+    let lab = Lab::issued();
+    std::fs::remove_file(lab.path("pki/ca.crt")).unwrap();
+    let ran = lab.run(&["check"], NODES);
+    assert_eq!(ran.code, 3);
+    for line in [
+        "etcd-cert: etcd-01: server certificate: not checked without the CA",
+        "etcd-cert: CA: pki/ca.crt: missing, but pki/apiserver-etcd-client.crt is still there: \
+         restore it and its key (each node has a copy of ca.crt beside its certificates), or move \
+         pki away to start with a new CA",
+    ] {
+        assert!(ran.stderr.iter().any(|said| said == line), "{:?}", ran.stderr);
+    }
+    assert!(!ran.stderr.iter().any(|line| line.contains("run etcd-cert")), "{:?}", ran.stderr);
 }

@@ -296,6 +296,11 @@ impl UnitState {
         Some(state).filter(|state| ["bad-setting", "error"].contains(state) && is_written)
     }
 
+    /// Whether systemd finds no such unit.
+    pub fn is_missing(&self) -> bool {
+        self.show("LoadState") == "not-found"
+    }
+
     /// Whether this is a template, of which only instances run.
     pub fn is_template(&self) -> bool {
         self.name.contains("@.")

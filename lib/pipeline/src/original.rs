@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::{Map, Value};
 
 use crate::document::Document;
+use crate::place::Place;
 use crate::tree::Tree;
 
 /// What the items of each list of objects are keyed by. Results have no key: they
@@ -42,6 +43,11 @@ impl Original {
         Ok(Self { read: Some(read), typed: serde_json::to_value(document)? })
     }
 
+    /// Where a list stands in the place of an object, which serde fills with its items.
+    pub(crate) fn list_for_object(&self) -> Option<Place> {
+        list_for_object(self.read.as_ref()?, &self.typed, &Place::default())
+    }
+
     /// `document`, which began as this original, with all that the types do not hold.
     pub(crate) fn with_changes_of(self, document: &Document) -> serde_json::Result<Tree> {
         let now = serde_json::to_value(document)?;
@@ -49,6 +55,20 @@ impl Original {
             Some(read) => merge("", read, Some(&self.typed), now),
             None => now.try_into(),
         }
+    }
+}
+
+fn list_for_object(read: &Tree, typed: &Value, place: &Place) -> Option<Place> {
+    match (read, typed) {
+        (Tree::List(_), Value::Object(_)) => Some(place.clone()),
+        (Tree::List(items), Value::Array(typed)) => {
+            let mut items = items.iter().zip(typed).enumerate();
+            items.find_map(|(at, (read, typed))| list_for_object(read, typed, &place.item(at)))
+        }
+        (Tree::Object(entries), Value::Object(typed)) => entries
+            .iter()
+            .find_map(|(key, read)| list_for_object(read, typed.get(key)?, &place.key(key))),
+        _ => None,
     }
 }
 

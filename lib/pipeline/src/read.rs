@@ -139,6 +139,9 @@ fn json(text: &str) -> Result<(Document, Original, Vec<Place>), Error> {
     })?;
     let original = Original::new(read, &document)
         .map_err(|error| Error { exit: Exit::Bug, message: format!("stdin: {error}") })?;
+    if let Some(place) = original.list_for_object() {
+        return Err(Error::bad_input(format!("stdin: {place}: expected an object, found a list")));
+    }
     Ok((document, original, unknown))
 }
 
@@ -200,6 +203,24 @@ mod tests {
         assert_eq!(parse(b"m1:\xff").unwrap_err().to_string(), "stdin: not UTF-8 text at byte 3");
         let deep = "[".repeat(100_000);
         assert_eq!(error(&deep), "stdin:1:100000: the document is cut off");
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for (text, place) in [
+            (document(r#"["x", null, "1.1.1.1"]"#), "nodes[0]"),
+            (document(r#"{"name": "a", "address": "1.1.1.1", "ssh": ["x"]}"#), "nodes[0].ssh"),
+            (
+                r#"{"apiVersion": "etcd-tools/v1", "cluster": ["k", "t", "v3.5.33"], "nodes": []}"#
+                    .to_owned(),
+                "cluster",
+            ),
+        ] {
+            assert_eq!(error(&text), format!("stdin: {place}: expected an object, found a list"));
+        }
+        // As Windows begins its files.
+        let list = "\u{feff}m:10.0.0.1:a\n";
+        assert_eq!(parse(list.as_bytes()).unwrap().document.nodes[0].hostname(), "m");
     }
 
     #[test]

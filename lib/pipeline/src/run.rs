@@ -14,7 +14,9 @@ use clap::parser::ValueSource;
 use crate::document::{Document, Node};
 use crate::original::Original;
 use crate::read::{self, Input};
-use crate::{Code, Common, Error, Exit, Severity, ToolResult, cli, results, terminal, validate};
+use crate::{
+    Code, Common, Error, Exit, Severity, ToolResult, cli, results, secrets, terminal, validate,
+};
 
 /// Command lines, each after what it is for. A line that goes on ends in a backslash.
 pub type Examples = &'static [(&'static str, &'static str)];
@@ -195,6 +197,10 @@ impl Run {
         }
         let bug = |error| Error { exit: Exit::Bug, message: format!("stdout: {error}") };
         let value = self.original.with_changes_of(&self.document).map_err(bug)?;
+        if let Some(place) = secrets::find(&value).first() {
+            let message = format!("stdout: nothing written: {place}: {}", secrets::REFUSED);
+            return Err(Error { exit: Exit::Failed, message });
+        }
         let text = serde_json::to_string_pretty(&value).map_err(bug)?;
         terminal::print_json(&(text + "\n"))
     }

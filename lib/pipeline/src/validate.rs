@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use etcd::layout::{self, Folders};
 use etcd::{Minor, Version};
 
-use crate::document::{Document, File, Node, NodeSettings, Settings};
+use crate::document::{CompactionMode, Document, File, Node, NodeSettings, Settings};
 use crate::place::shown;
 use crate::terminal::is_hidden;
 use crate::{Code, ToolResult};
@@ -294,6 +294,15 @@ impl Problems {
             let place = place(own.client_port.is_some() || own.peer_port.is_some());
             let what = format!("{} is also the client port", settings.peer_port);
             self.add(format!("{place}.peerPort"), what);
+        }
+        let retention = &settings.auto_compaction_retention;
+        let by_revision = settings.auto_compaction_mode == CompactionMode::Revision;
+        if by_revision && retention.parse::<u64>().is_err() {
+            // etcd would take a duration for as many revisions as it has nanoseconds.
+            let place = place(own.auto_compaction_retention.is_some());
+            let what =
+                "with autoCompactionMode revision: expected a number of revisions, e.g. 10000";
+            self.wrong(format!("{place}.autoCompactionRetention"), retention, what);
         }
         self.listeners(document, node, path);
         let (heartbeat, election) = (settings.heartbeat_interval_ms, settings.election_timeout_ms);
@@ -912,6 +921,19 @@ mod tests {
                  panic, fatal, dpanic or warning",
             ]
         );
+    }
+
+    #[test]
+    fn revisions_are_counted() {
+        let mode = r#""settings": {"autoCompactionMode": "revision""#;
+        let own = r#""autoCompactionRetention": "8h""#;
+        let what = "with autoCompactionMode revision: expected a number of revisions, e.g. 10000";
+        let of = |place: &str| format!("stdin: {place}.autoCompactionRetention: \"8h\": {what}");
+        let [all, node] = ["cluster.settings", "nodes[0].settings"].map(of);
+        assert_eq!(of_settings(&format!("{mode}}}"), "")[0], all);
+        assert_eq!(of_settings(&format!("{mode}}}"), own)[0], node);
+        let given = format!("{mode}, \"autoCompactionRetention\": \"1000\"}}");
+        assert!(of_settings(&given, "").is_empty());
     }
 
     #[test]

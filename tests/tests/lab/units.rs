@@ -159,8 +159,40 @@ fn any_units_converge() {
                     hand.service installed as configured; job.timer, night.timer, \
                     nap@1000.service, static.service, own.service running as configured\n";
     assert_eq!(lab.bash("etcd-unit start < document.json").ok().stderr, as_it_is);
-    lab.bash("etcd-unit restart --unit hand.service < document.json").ok();
+    lab.bash("etcd-unit restart --unit hand.service < document.json").ok().says(
+        "etcd-unit: web: hand.service not restarted: something else starts it, or the operator",
+    );
     assert_eq!(lab.on(HOST, state), before);
+    // What a socket starts, and runs, is restarted.
+    let journald = "systemctl show systemd-journald -p MainPID";
+    let pid = lab.on(HOST, journald);
+    lab.bash("etcd-unit restart --unit systemd-journald.service < document.json").ok();
+    assert_ne!(lab.on(HOST, journald), pid);
+    for command in ["start", "start --check", "restart"] {
+        lab.bash(&format!("etcd-unit {command} --unit nosuch.service < document.json"))
+            .exits(3)
+            .says(
+                "etcd-unit: web: there is no unit nosuch.service on the node, nor in the document: \
+                 put etcd-render before this tool, or give --unit-file",
+            );
+    }
+    // One of the system is not removed.
+    let timer = "[Timer]\\nOnCalendar=2100-01-01\\nUnit=job.service\\n[Install]\\nWantedBy=timers.target\\n";
+    let path = "/usr/lib/systemd/system/own.timer";
+    lab.on(HOST, &format!("printf '{timer}' > {path}; systemctl enable -q --now own.timer"));
+    lab.bash("etcd-unit uninstall --unit own.timer < document.json")
+        .ok()
+        .says("etcd-unit: web: stopped own.timer, disabled own.timer");
+    assert_eq!(lab.on(HOST, "systemctl is-enabled own.timer || true"), "disabled\n");
+    lab.on(HOST, &format!("rm {path}; systemctl daemon-reload"));
+    // Others may read a unit.
+    lab.write("key.service", "[Service]\nExecStart=/bin/true\n# -----BEGIN PRIVATE KEY-----\n");
+    let ran = lab.bash("etcd-unit install --unit-file key.service < document.json").exits(65);
+    assert!(!ran.stdout.contains("BEGIN"), "{}", ran.stdout);
+    ran.says(
+        "etcd-unit: key.service: contains a private key, and others may read a unit: keep it in a \
+         file of its own, and name that in the unit",
+    );
     let ran = lab.bash("etcd-unit status -o table < document.json").ok();
     let ran =
         ran.says("etcd-unit: web: hand.service is inactive (dead): it need not run all the time");
