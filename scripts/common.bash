@@ -63,7 +63,22 @@ whole_cluster() {
 }
 
 # read_nodes FILE: prints it, "-" being stdin.
-read_nodes() { cat -- "$1" || die 66 "$1: cannot be read"; }
+read_nodes() {
+  local text
+  text=$(cat -- "$1") || die 66 "$1: cannot be read"
+  [[ $text == *[![:space:]]* ]] || die 66 "$1: no node in it"
+  printf '%s\n' "$text"
+}
+
+# complete NAME...: ends the script where a member is not in $list, but for those that leave.
+# What changes the cluster with such a list would be followed by what is refused.
+complete() {
+  local health missing
+  health=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null) || true
+  missing=$(jq -r '.results[]? | select(.code == "unknown-member").message
+    | select(split(" ")[1] | IN($ARGS.positional[]) | not)' --args "$@" <<<"$health")
+  [[ ! $missing ]] || die 3 "nothing is done: ${missing%%$'\n'*}: add it to the list"
+}
 
 # fit NAMES: ends the script where the hosts of those nodes of $list, NAMES with commas
 # between them, cannot run etcd, or the cluster would not take them. That they are no members

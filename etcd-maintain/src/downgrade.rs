@@ -54,7 +54,10 @@ pub(crate) async fn cancel(run: &Run, members: &Members<'_>) -> Result<ToolResul
         return Ok(ToolResult::would_change(format!("would cancel the downgrade to {target}")));
     }
     take_back(members).await?;
-    let message = format!("downgrade to {target} cancelled");
+    let message = format!(
+        "downgrade to {target} cancelled: where etcd-push has put its release already, \
+         `scripts/upgrade NODES VERSION` with the version that runs takes it away again"
+    );
     Ok(ToolResult::changed(Code::DowngradeCancelled, message))
 }
 

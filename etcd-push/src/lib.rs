@@ -129,15 +129,17 @@ fn local_file(text: &str) -> Result<File, String> {
     })
 }
 
-/// Reports each node that the release does not fit; whether there is one, and so
-/// nothing may be written on any.
+/// Reports each node that the release does not fit, or where a link leads to what is etcd's;
+/// whether there is one, and so nothing may be written on any.
 fn refuses(run: &Run, lease: &Lease, of: &HashMap<&str, &Manifest<'_>>) -> bool {
     let mut refused = wal::refuses(run, lease, 2);
     for held in &lease.selected {
         let answer = held.answers.get(1).map_or(&[][..], Vec::as_slice);
         let machine = answer.iter().find_map(|line| line.strip_prefix("machine\t"));
         let manifest = of.get(held.node.name.as_str());
-        if let Some(why) = manifest.and_then(|manifest| manifest.other_machine(machine?)) {
+        let other_machine = manifest.and_then(|manifest| manifest.other_machine(machine?));
+        let why = other_machine.or_else(|| manifest.and_then(|m| m.hidden(answer)));
+        if let Some(why) = why {
             run.report(Error::CommandFailed(why).on(&held.node.name));
             refused = true;
         }

@@ -1,6 +1,6 @@
 //! What one node is to have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -26,6 +26,9 @@ pub(crate) struct Manifest<'a> {
     pub node: &'a Node,
     pub files: Vec<WantedFile<'a>>,
     pub release: Option<WantedRelease<'a>>,
+    /// The paths of etcd and of these tools, about which rules of their own say what may
+    /// become of them.
+    own: Vec<String>,
 }
 
 /// A file, and the hash of what is to be in it.
@@ -85,7 +88,8 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
             },
             None => None,
         };
-        manifests.push(Manifest { node, files, release });
+        let own = own_paths(&document.settings(node));
+        manifests.push(Manifest { node, files, release, own });
     }
     if manifests.iter().all(|m| m.count_items() == 0) && problems.is_empty() {
         problems.push(
@@ -98,6 +102,14 @@ pub(crate) fn of(run: &Run) -> Result<Vec<Manifest<'_>>> {
         true => Ok(manifests),
         false => Err(Error::bad_input(problems.join("; ")).into()),
     }
+}
+
+fn own_paths(settings: &NodeSettings) -> Vec<String> {
+    let unit = format!("{}/{}", layout::UNIT_DIR, layout::UNIT);
+    let drop_ins = format!("{unit}.d");
+    let fixed = [layout::RELEASES, layout::LOCK, layout::WORK, &unit, &drop_ins].map(str::to_owned);
+    let chosen = [&settings.config_dir, &settings.cert_dir].into_iter().cloned();
+    data_folders(settings).cloned().chain(chosen).chain(fixed).collect()
 }
 
 /// Why nobody else writes there.
@@ -254,6 +266,9 @@ impl Manifest<'_> {
         for (owner, group) in directories.chain(files).collect::<BTreeSet<_>>() {
             lines += &format!("owner\t{owner}\t{group}\n");
         }
+        for path in &self.own {
+            lines += &format!("own\t{path}\n");
+        }
         for directory in &self.node.directories {
             lines += &format!("folder\t{}\n", directory.path);
         }
@@ -270,6 +285,33 @@ impl Manifest<'_> {
             }
         }
         Query { script: state::SCRIPT, input: lines.into_bytes() }
+    }
+
+    /// The first path that is to be touched and leads, over a link on the host, to one of etcd
+    /// or of these tools: the rules for those go by their paths. `answer` is that to
+    /// [`Manifest::query`].
+    pub(crate) fn hidden(&self, answer: &[String]) -> Option<String> {
+        let said = |kind: &'static str| {
+            answer.iter().filter_map(move |line| {
+                line.strip_prefix(kind)?.strip_prefix('\t')?.split_once('\t')
+            })
+        };
+        let real: HashMap<_, _> = said("real").map(|(real, path)| (path, real)).collect();
+        let own: Vec<_> = said("own").collect();
+        let within = |path: &str, folder: &str| Path::new(path).starts_with(folder);
+        let files = self.files.iter().map(|wanted| wanted.file.path.as_str());
+        let folders = self.node.directories.iter().map(|directory| directory.path.as_str());
+        let mut paths =
+            files.chain(folders).filter(|path| !own.iter().any(|(_, o)| within(path, o)));
+        paths.find_map(|path| {
+            let real = real.get(path).copied().unwrap_or(path);
+            let (at, known) = own.iter().find(|(at, _)| within(real, at))?;
+            let rest = &real[at.len()..];
+            Some(format!(
+                "{path} is {known}{rest} on this host, which is etcd's or of these tools: name it \
+                 by that path"
+            ))
+        })
     }
 
     /// What there is, for people: `9 files, 3 folders, release v3.5.16`.

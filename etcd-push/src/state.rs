@@ -77,8 +77,8 @@ impl State {
     ) -> Option<()> {
         let parts: Vec<_> = line.split('\t').collect();
         match parts[..] {
-            // That is asked before anything is planned.
-            ["machine", _] => {}
+            // These are asked before anything is planned.
+            ["machine", _] | ["own" | "real", _, _] => {}
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", folder] => drop(self.stale.insert(folder.into())),
             ["mount", path] => drop(self.mounts.insert(path.into())),

@@ -48,6 +48,8 @@ exists() { # DATABASE NAME
 }
 # `read` asks the kernel for each byte: all of it at once.
 input=$(cat)
+# What is said where a path leads to another.
+differs() { [ "$1" = "$2" ] || say "real$tab$1$tab$2"; }
 IFS=$newline
 for line in $input; do
     IFS=$tab
@@ -62,12 +64,22 @@ for line in $input; do
         exists passwd "$a" || die "user $a: no such user: list it in the node's users"
         exists group "$b" || die "group $b: no such group: create it, or set another user or group"
         ;;
+    own) # PATH of these tools or of etcd, there or not
+        where=$(
+            if [ -d "$a" ]; then resolve "$a"; else resolve "${a%/*}"; fi 2>/dev/null
+            if [ ! -d "$a" ]; then real=${real%/}/${a##*/}; fi
+            say "$real"
+        )
+        [ ! "$where" ] || say "own$tab$where$tab$a"
+        ;;
     folder) # PATH
         resolve "$a"
+        differs "$real" "$a"
         if [ -d "$real" ]; then look_later "$real" "$a"; fi
         ;;
     path) # PATH
         at "$a"
+        differs "$real/$name" "$a"
         # Each look at a path costs: first what there mostly is.
         if [ -L "$real/$name" ]; then
             look_later "$real/$name" "$a"

@@ -104,7 +104,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     })
     .await;
     drop(progress);
-    let targets: Vec<_> = outdated.into_iter().flatten().collect();
+    let targets = come_back(run, &allowed, outdated.into_iter().flatten().collect());
     if let Some(cluster) = cluster.filter(|_| !targets.is_empty()) {
         rolling::restart(tool, run, &cluster, targets).await;
     }
@@ -201,6 +201,23 @@ fn as_configured(node: &NodeState) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+/// Leaves those of `targets` of which nothing tells that they would not come back; reports the
+/// others, which go on as they are.
+fn come_back<'a>(
+    run: &Run,
+    allowed: &Allowed,
+    mut targets: Vec<rolling::Target<'a>>,
+) -> Vec<rolling::Target<'a>> {
+    targets.retain(|target| {
+        let name = &target.state.node.name;
+        let Some(why) = allowed.cannot_come_back(name) else { return true };
+        let message = format!("not restarted: {why}");
+        run.report(ToolResult::error(Code::NotRestarted, message).on(name));
+        false
+    });
+    targets
+}
+
 /// Reports the units that systemd cannot load; says whether there is one.
 fn refuse_unloadable(run: &Run, node: &NodeState) -> bool {
     let broken = node.units.iter().filter_map(|(wanted, state)| {
@@ -251,10 +268,10 @@ fn would_change(run: &Run, node: &NodeState) -> bool {
 pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
     // A restart starts what is down, too.
-    if tool.allows(run, &lease).await.is_none() {
+    let Some(allowed) = tool.allows(run, &lease).await else {
         lease.release().await;
         return Ok(());
-    }
+    };
     let states = tool.states(run, &lease);
     if states.iter().filter(|state| refuse_unloadable(run, state)).count() > 0 {
         lease.release().await;
@@ -287,6 +304,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         members.push(rolling::Target { state, units });
     }
     members.retain(|member| !member.units.is_empty());
+    let members = come_back(run, &allowed, members);
     fan_out(fleet.jobs(), others, async |(state, work, left): (&NodeState, Work, _)| {
         work.finish(tool, run, state, left).await
     })

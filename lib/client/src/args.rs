@@ -12,6 +12,9 @@ use crate::{Access, Tls, Trust, User};
 /// etcdctl's own variable for not verifying servers' certificates.
 const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
 
+/// The folder of the certificates, where no other is chosen.
+const PKI: &str = "pki";
+
 /// The limit for one endpoint, where none is given; that of etcdctl.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,7 +51,7 @@ pub struct CredentialArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// The folder of the certificates, unless the document names them
-    #[arg(long, global = true, value_name = "DIR", default_value = "pki")]
+    #[arg(long, global = true, value_name = "DIR", default_value = PKI)]
     pub pki: String,
 }
 
@@ -119,6 +122,11 @@ impl EndpointArgs {
                     let ca = Path::new(&pki.ca_cert);
                     let client = files.client.or_else(|| Some(client_of(&pki)));
                     Files { ca: None, client }.load(Trust::Ca(ca))?
+                }
+                // One that was chosen is not left for those that everybody trusts.
+                None if self.credentials.pki != PKI => {
+                    let what = format!("--pki: {}/ca.crt: no such file", self.credentials.pki);
+                    return Err(Error::usage(what));
                 }
                 None => files.load(Trust::System)?,
             });

@@ -99,6 +99,14 @@ impl Allowed {
         facts.map(|facts| environment::pending(document, node, facts)).unwrap_or_default()
     }
 
+    /// Why the member that runs on the node `name` would not come back from a restart, as far as
+    /// its disk tells.
+    pub fn cannot_come_back(&self, name: &str) -> Option<&str> {
+        let facts = self.facts(name)?;
+        let data = facts.process()?.variables.get("ETCD_DATA_DIR")?;
+        facts.unfit.get(data).map(String::as_str)
+    }
+
     /// Whether the member of `node` would start with data.
     pub fn has_data(&self, document: &Document, node: &Node) -> bool {
         let has = |facts: &Facts| facts.has_log(&Place::wanted(document, node, facts));

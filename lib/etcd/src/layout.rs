@@ -161,15 +161,20 @@ fn is_system_folder(path: &str) -> bool {
                           udev xdg yum.repos.d";
     const IN_VAR: &str = "account backups cache crash games lib local lock log mail opt run spool \
                           tmp yp";
+    const IN_LIB: &str = "apt containerd dbus dnf docker dpkg kubelet pam rpm sudo systemd ucf yum";
     const IN_USR: &str = "bin games include lib lib32 lib64 libexec libx32 local sbin share src";
     const IN_LOCAL: &str = "bin etc games include lib lib64 libexec man sbin share src";
     let one_of = |names: &str, name: &str| names.split(' ').any(|known| known == name);
     match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
         [top] => top.is_empty() || one_of(TOP, top),
         ["etc", name] => one_of(IN_ETC, name),
+        ["etc", name, ..] if name != "kubernetes" && name != "ssl" => one_of(IN_ETC, name),
         // What all programs trust, and the keys of others.
-        ["etc", "ssl", "certs" | "private"] | ["etc", "pki", ..] => true,
-        ["etc", "kubernetes", "pki"] | ["usr", "share", "ca-certificates"] => true,
+        ["etc", "ssl", "certs" | "private"] | ["etc", "kubernetes", "pki"] => true,
+        ["usr", "share", "ca-certificates"] | ["usr", "local", "share", "ca-certificates"] => true,
+        // What etcd's user cannot enter, and what is gone or is another with the next boot.
+        ["boot" | "dev" | "proc" | "root" | "run" | "sys" | "tmp", ..] => true,
+        ["var", "lib", name, ..] => one_of(IN_LIB, name),
         ["var", name] => one_of(IN_VAR, name),
         ["usr", name] => one_of(IN_USR, name),
         ["usr", "local", name] => one_of(IN_LOCAL, name),
@@ -210,10 +215,30 @@ mod tests {
 
     #[test]
     fn folders_of_the_system_are_known() {
-        for path in ["/", "/etc", "/etc/", "/var", "/var/lib", "/usr/local", "/usr/local/etc"] {
+        for path in [
+            "/",
+            "/etc",
+            "/etc/",
+            "/etc/systemd/system",
+            "/root/.ssh",
+            "/run/etcd",
+            "/var",
+            "/var/lib",
+            "/var/lib/dpkg",
+            "/var/lib/kubelet/pki",
+            "/usr/local",
+            "/usr/local/etc",
+            "/usr/local/share/ca-certificates",
+        ] {
             assert!(is_system_folder(path) && is_unfit_for_data(path), "{path}");
         }
-        for path in ["/etc/etcd", "/usr/local/lib/etcd-tools", "/run/etcd", "/usr/share/etcd"] {
+        for path in [
+            "/etc/etcd",
+            "/etc/ssl/etcd",
+            "/etc/kubernetes/pki/etcd",
+            "/usr/local/lib/etcd-tools",
+            "/usr/share/etcd",
+        ] {
             assert!(!is_system_folder(path) && is_unfit_for_data(path), "{path}");
         }
         for path in ["/var/lib/etcd", "/data", "/srv/etcd", "/home/etcd", "/var/etcd", "/mnt/a/b"] {

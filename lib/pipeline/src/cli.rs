@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory};
 
 use crate::{Tool, exit, parse_duration};
@@ -78,6 +79,19 @@ pub(crate) fn retired(command: &Command) -> Vec<(String, String)> {
     let retired = PER_TOOL.iter().filter(|(long, kept)| !kept && has_flag(command, long));
     let names = retired.map(|(long, _)| (variable("", long), variable(tool, long)));
     names.filter(|(old, _)| is_set(old)).collect()
+}
+
+/// The variable that `error` is about, where it gave the value of a flag that the command line
+/// does not have.
+pub(crate) fn variable_of(error: &clap::Error, name: &str) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let long = flag.split_whitespace().next()?.strip_prefix("--")?;
+    let own = |word: &str| word.strip_prefix("--").is_some_and(|word| word.starts_with(long));
+    if std::env::args().any(|word| own(&word)) {
+        return None;
+    }
+    let tool = name.trim_start_matches("etcd-");
+    [variable(tool, long), variable("", long)].into_iter().find(|variable| is_set(variable))
 }
 
 fn has_flag(command: &Command, long: &str) -> bool {

@@ -249,7 +249,9 @@ fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
             };
         }
         Err(error) => {
-            terminal::say(&format!("{name}: {}", usage_line(&error, name)));
+            let from = cli::variable_of(&error, name).map(|v| format!("{v}: "));
+            let line = usage_line(&error, name);
+            terminal::say(&format!("{name}: {}{line}", from.unwrap_or_default()));
             return Exit::Usage;
         }
     };

@@ -277,6 +277,31 @@ fn disks_that_take_nothing() {
     lab.bash("etcd-push < render.json | etcd-unit start | etcd-health --wait").ok();
     assert_eq!(lab.on_all(&nodes, LEFTOVERS), [""; 5]);
 
+    // A member whose disk takes nothing serves, and is not restarted into what it cannot do.
+    for (fault, undo, why) in [
+        (
+            "full",
+            "free",
+            "has 0 MiB free, and etcd takes 64 MiB whenever it starts: it would not come back: \
+             make room first",
+        ),
+        (
+            "readonly",
+            "writable",
+            "is mounted read-only: it would not come back: repair the disk first",
+        ),
+    ] {
+        let pid = lab.on("etcd-05", "systemctl show etcd -p MainPID");
+        lab.command(&["disk", fault, "etcd-05", "/var/lib/etcd"]);
+        for check in ["", "--check"] {
+            lab.bash(&format!("etcd-unit restart --only etcd-05 {check} nodes.txt"))
+                .exits(3)
+                .says(&format!("etcd-unit: etcd-05: not restarted: /var/lib/etcd {why}"));
+        }
+        assert_eq!(lab.on("etcd-05", "systemctl show etcd -p MainPID"), pid);
+        lab.command(&["disk", undo, "etcd-05", "/var/lib/etcd"]);
+    }
+
     // A disk that fills while clients write: that member stops, and no write is lost.
     let writer = Writer::start(&lab, 1_000_000);
     lab.command(&["disk", "full", "etcd-05", "/var/lib/etcd"]);

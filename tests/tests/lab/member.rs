@@ -455,6 +455,10 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
     refused(lab.bash(&script("grow --yes lacking.txt")).exits(3), "not added");
     let lose = "etcd-member replace --lose-margin etcd-02 < two.txt";
     refused(lab.bash(lose).exits(3), "nothing replaced");
+    lab.bash(&script("shrink --yes lacking.txt etcd-01")).exits(3).says(
+        "shrink: nothing is done: member etcd-03 is not a node in the document, and was not probed \
+         (peer URLs https://192.168.1.102:2380): add it to the list",
+    );
     // A part of a name is none.
     lab.bash(&make("replace-member", "nodes.txt", "ETCD_MEMBER=etcd-0"))
         .ok()

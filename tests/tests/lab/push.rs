@@ -251,6 +251,27 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
     }
     lab.on("etcd-01", "umount /etc/mounted");
 
+    // What is etcd's, or of these tools, is not touched under another name.
+    lab.on(
+        "etcd-01",
+        "mkdir -p /etc/etcd /disk/etcd; ln -s /etc/etcd /srv/e; ln -s /disk/etcd /var/lib/etcd",
+    );
+    for (path, known) in [
+        ("/srv/e/ssl/ca.crt", "/etc/etcd/ssl/ca.crt"),
+        ("/disk/etcd/member/snap/db", "/var/lib/etcd/member/snap/db"),
+        ("/var/run/etcd-tools.lock", "/run/etcd-tools.lock"),
+    ] {
+        let files = json!([{"path": path, "absent": true}]);
+        lab.write("hidden.json", &document(1, &files, &json!([])));
+        for command in ["etcd-push --check", "etcd-push"] {
+            lab.bash(&format!("{command} < hidden.json")).exits(3).says(&format!(
+                "etcd-push: etcd-01: {path} is {known} on this host, which is etcd's or of these \
+                 tools: name it by that path"
+            ));
+        }
+    }
+    lab.on("etcd-01", "rm /srv/e /var/lib/etcd");
+
     // What is no regular file is not read.
     lab.bash("mkfifo pipe").ok();
     for local in ["pipe", "/dev/zero"] {

@@ -136,8 +136,18 @@ fn what_is_sick_can_be_cured() {
     lab.bash(&lab.etcdctl(&endpoints, "alarm disarm")).ok();
     wait_healthy(&lab);
 
-    // A member that nobody can dial is not back, though it dials the others and serves.
+    // A quota that the database fills already would end all writes with the first member.
     let pids = lab.on_all(&HOSTS[..3], PID);
+    let ran = roll_out(".cluster.settings = {quotaBackendBytes: 8}");
+    let begin = "etcd-push: etcd-01: /etc/etcd/etcd.conf sets ETCD_QUOTA_BACKEND_BYTES to 8, and the \
+                 database has ";
+    let end = "the cluster would take no more writes: set a larger quota, or compact and defragment \
+               it first";
+    let said = |line: &str| line.starts_with(begin) && line.ends_with(end);
+    assert!(ran.code != 0 && ran.stderr.lines().any(said), "{}", ran.stderr);
+
+    // A member that nobody can dial is not back, though it dials the others and serves.
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = lab.bash(&format!(
         "jq '.cluster.settings = {{quotaBackendBytes: 8388608}}' fetched.json | {RENDER} \
          | jq '(.nodes[1].files[] | select(.path == \"/etc/etcd/etcd.conf\").content) \

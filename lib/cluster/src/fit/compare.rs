@@ -133,11 +133,7 @@ impl Fit<'_> {
     /// etcd does not support, and alarms, which a step would not clear.
     fn version(&self) -> Vec<ToolResult> {
         let Some(wanted) = self.wanted_version() else { return Vec::new() };
-        let running: Vec<_> = self
-            .facts
-            .iter()
-            .filter_map(|(node, facts)| Some((*node, self.running_version(node, facts)?)))
-            .collect();
+        let running = self.running();
         let by_default = self.document.release.as_ref().is_some_and(|release| release.by_default);
         let other = running.iter().find(|(_, version)| by_default && *version != wanted);
         if let Some((node, version)) = other {
@@ -159,6 +155,13 @@ impl Fit<'_> {
         let other = versions.find(|from| *from != wanted);
         let refusals = older.and_then(|from| self.downgrading(from, wanted)).into_iter();
         refusals.chain(other.iter().flat_map(|from| self.alarms(*from, wanted))).collect()
+    }
+
+    /// The versions that run, or would run on the data of a node.
+    fn running(&self) -> Vec<(&Node, Version)> {
+        let version = |(node, facts): &(&Node, &Facts)| self.running_version(node, facts);
+        let nodes = self.facts.iter();
+        nodes.filter_map(|found| Some((found.0, version(found)?))).collect()
     }
 
     /// That the cluster is being downgraded, a reason not to go up from one minor version to
@@ -525,6 +528,31 @@ impl<'a> NodeFit<'a> {
         })
     }
 
+    /// A quota that the member does not have yet, and that its database fills already. With the
+    /// first member that has it the whole cluster takes no more writes.
+    fn quota(&self, next: &environment::Variables) -> Option<String> {
+        const QUOTA: &str = "ETCD_QUOTA_BACKEND_BYTES";
+        // Of none, or 0 (DefaultQuotaBytes in etcd's server/storage); one below is no limit.
+        const DEFAULT: i64 = 2 << 30;
+        let bytes = |value: Option<&String>| match value.and_then(|value| value.parse().ok()) {
+            Some(0) | None => DEFAULT,
+            Some(..0) => i64::MAX,
+            Some(bytes) => bytes,
+        };
+        let status = self.fit.cluster.replies.get(&self.node.name)?;
+        let old = bytes(self.facts.process()?.variables.get(QUOTA));
+        let set = next.get(QUOTA)?;
+        let new = bytes(Some(&set.value));
+        let is_full = new < old && u64::try_from(new).is_ok_and(|new| new <= status.db_size_bytes);
+        (is_full && self.fit.purpose != Purpose::Preflight).then(|| {
+            format!(
+                "{} sets {QUOTA} to {new}, and the database has {} bytes: the cluster would take \
+                 no more writes: set a larger quota, or compact and defragment it first",
+                set.source, status.db_size_bytes
+            )
+        })
+    }
+
     /// What would keep etcd from starting, whatever its configuration: a drop-in, or an
     /// address that the host does not have.
     fn obstacle(&self) -> Option<String> {
@@ -538,6 +566,9 @@ impl<'a> NodeFit<'a> {
             ));
         }
         let next = environment::next_start(fit.document, node, facts);
+        if let Some(why) = self.quota(&next) {
+            return Some(why);
+        }
         let shadowing =
             next.iter().find_map(|(name, set)| Some((name, set, set.shadowed.as_ref()?)));
         if let Some((name, flag, variable)) = shadowing {
@@ -1001,10 +1032,28 @@ impl<'a> NodeFit<'a> {
         }
         let path = format!("{}/etcd", self.settings.bin_dir);
         let version = self.facts.binaries.get(&path)?.strip_prefix(SAYS_VERSION)?;
-        let release = &self.fit.document.release.as_ref()?.version;
         let says = format!("v{version}");
-        let other = (says != *release).then_some(says)?;
-        Some(format!("{path} is {other}, not {release}: run etcd-push again"))
+        if let Some(release) = &self.fit.document.release {
+            let other = (says != release.version).then_some(says)?;
+            return Some(format!(
+                "{path} is {other}, not {}: run etcd-push again",
+                release.version
+            ));
+        }
+        // A run that was cut off has put it there, and a restart would take the step alone.
+        let running = self.fit.running();
+        let there = says.parse().ok()?;
+        if self.fit.running_version(self.node, self.facts) == Some(there) {
+            return None;
+        }
+        let enabled = self.fit.downgrade(&running, there);
+        let versions = running.iter().map(|(_, version)| *version);
+        let refusal = etcd::step(versions, there, enabled).err()?;
+        let from = refusal.from;
+        Some(format!(
+            "{path} is {says}, and {from} runs: put that back: `scripts/upgrade NODES {from}`, or \
+             `etcd-fetch {from} | etcd-cert issue | etcd-render | etcd-push`"
+        ))
     }
 
     /// A binary that would not start.

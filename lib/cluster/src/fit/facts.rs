@@ -33,6 +33,8 @@ pub struct Facts {
     pub(super) folders: Vec<Folder>,
     /// The unit file that systemd takes for etcd's.
     pub(super) unit: Option<String>,
+    /// Why a member with its data there would not come back from a restart, by data directory.
+    pub(super) unfit: BTreeMap<String, String>,
     /// Whether the unit is masked, and so kept from starting.
     pub(super) masked: bool,
     /// The CA certificates, in PEM.
@@ -150,6 +152,19 @@ impl Facts {
                     identity: hex::decode(head).ok().and_then(|head| Identity::of_log(&head)),
                     stranger: Some((stranger, owner)).filter(|(path, _)| !path.is_empty()),
                 });
+            }
+            "unfit" => {
+                let [data, what, free] = fields(value)?;
+                let why = match what.as_str() {
+                    "full" => format!(
+                        "{data} has {free} MiB free, and etcd takes 64 MiB whenever it starts: it \
+                         would not come back: make room first"
+                    ),
+                    _ => format!(
+                        "{data} is mounted read-only: it would not come back: repair the disk first"
+                    ),
+                };
+                self.unfit.insert(data, why);
             }
             "masked" => self.masked = true,
             "unit" => self.unit = Some(value.into()),

@@ -43,6 +43,13 @@ folder() { # DATA WAL
         # Without that user etcd runs as another, which the unit names.
         stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print -quit 2>/dev/null)
         if [ "$stranger" ]; then owner=$(stat -c %U "$stranger"); fi
+        # etcd writes a file, and makes room for a segment of its log, whenever it starts.
+        if [ ! -w "$1" ] || { [ -d "$2" ] && [ ! -w "$2" ]; }; then
+            say "unfit$tab$1${tab}read-only$tab"
+        elif free=$(stat -f -c '%a * %S' -- "$2"); then
+            free=$(($free / 1048576))
+            [ $free -ge 64 ] || say "unfit$tab$1${tab}full$tab$free"
+        fi 2>/dev/null
     fi
     say "folder$tab$1$tab$2$tab$database$tab$head$tab$stranger$tab$owner"
 }
@@ -123,6 +130,8 @@ for process in /proc/[0-9]*; do
     { read -r name < "$process/comm"; } 2>/dev/null || continue
     [ "$name" = etcd ] && [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
     exe=$(readlink "$process/exe") || continue
+    # Another run of these tools asks a binary for its version.
+    case $(tr '\0' ' ' < "$process/cmdline") in *' --version '*) continue ;; esac
     unit=
     while IFS=: read -r _ controllers path; do
         case $controllers in '' | name=systemd) unit=${path##*/} ;; esac
