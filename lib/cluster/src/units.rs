@@ -168,7 +168,7 @@ pub struct UnitState {
     configured: Vec<String>,
     /// The running units that stop or restart with this one, and what they run.
     takes: Vec<(String, String)>,
-    /// The hashes of the definition and of the CA files: those that the process was
+    /// The hashes of the definition, the CA files and the environment: those that the process was
     /// started with, and those of now.
     record: Option<String>,
     disk: Option<String>,
@@ -413,16 +413,14 @@ impl UnitState {
         if self.needs_reload() {
             reasons.insert("unit");
         }
-        let halves = |hashes: &Option<String>| {
-            hashes
-                .as_deref()
-                .and_then(|h| h.split_once('\t'))
-                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        let hashes = |of: &Option<String>| -> Vec<String> {
+            of.iter().flat_map(|of| of.split('\t')).map(str::to_owned).collect()
         };
-        if let (Some(record), Some(disk)) = (halves(&self.record), halves(&self.disk)) {
-            reasons.extend((record.0 != disk.0).then_some("unit"));
-            reasons.extend((record.1 != disk.1).then_some("CA certificate"));
-        }
+        let pairs = hashes(&self.record).into_iter().zip(hashes(&self.disk));
+        let whats = ["unit", "CA certificate", "configuration"];
+        reasons.extend(
+            pairs.zip(whats).filter(|((record, disk), _)| record != disk).map(|(_, what)| what),
+        );
         for (what, when) in &self.changed {
             // A time in the future says that the clock was set back: it proves nothing.
             let future = *when > self.clock.now;
@@ -489,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_process_is_outdated_by_what_it_was_started_with() {
-        let cases: [(&str, &[&str]); 16] = [
+        let cases: [(&str, &[&str]); 18] = [
             ("", &[]),
             ("other-binary", &["binary"]),
             ("configured\tETCD_QUOTA=1", &["configuration"]),
@@ -506,6 +504,9 @@ mod tests {
             ("record\ta\tb\ndisk\ta\tb", &[]),
             ("record\ta\tb\ndisk\tx\tb", &["unit"]),
             ("record\ta\tb\ndisk\ta\tx", &["CA certificate"]),
+            ("record\ta\tb\tc\ndisk\ta\tb\tx", &["configuration"]),
+            // That of an older run.
+            ("record\ta\tb\ndisk\ta\tb\tx", &[]),
         ];
         for (extra, reasons) in cases {
             assert_eq!(state(extra).outdated(), reasons, "{extra}");

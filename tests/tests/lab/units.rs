@@ -286,6 +286,23 @@ fn any_units_converge() {
     lab.bash("etcd-unit uninstall < broken.json").ok();
     assert_eq!(lab.on("etcd-01", failed), "");
 
+    // Nor does one run as configured whose environment file is another now.
+    let env = service("EnvironmentFile=/etc/own.env\n", "/bin/sleep 1000");
+    let x = json!({"name": "x.service", "content": env});
+    lab.write("x.json", &document(&[x]));
+    lab.on(HOST, "echo A=1 > /etc/own.env");
+    lab.bash("etcd-unit start < x.json").ok();
+    lab.on(HOST, "echo A=2 > /etc/own.env");
+    lab.bash("etcd-unit status -o json < x.json").ok().says(
+        "etcd-unit: web: warning: x.service runs with an older configuration than what is on the \
+         disk",
+    );
+    lab.bash("etcd-unit start < x.json").ok().says("etcd-unit: web: restarted x.service");
+    lab.bash("etcd-unit start < x.json")
+        .ok()
+        .says("etcd-unit: web: x.service running as configured");
+    lab.bash("etcd-unit uninstall < x.json").ok();
+
     // To systemd a comment is nothing, and so no reason for a restart.
     let mut commented = units.clone();
     commented[8]["content"] = json!(service("; mine\n", "/bin/sleep 1000") + "# mine\n" + install);

@@ -48,7 +48,7 @@ while IFS=$tab read -r kind a b c; do
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles)
-        with="$(definition "$show")$tab$(authorities "$show")"
+        with=$(origin "$show")
         # Each host waits for its own member, and all hosts wait at once.
         since=$(date +%s.%6N)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)

@@ -32,6 +32,14 @@ ca_files() {
     done | tr -d "\"'" | sort -u
 }
 authorities() { ca_files "$1" | while IFS= read -r ca; do cat -- "$ca"; done 2>/dev/null | sha256sum | cut -c 1-64; }
+# What is in the environment files besides that of etcd, which the process itself tells.
+environment() {
+    environment_files "$1" | while IFS= read -r file; do
+        [ ! -f "$file" ] || sed '/^[[:space:]]*[#;]/d; /^ETCD_/d; /^$/d' -- "$file"
+    done 2>/dev/null | sha256sum | cut -c 1-64
+}
+# All that a unit is started with; $1 as above.
+origin() { printf '%s\t%s\t%s\n' "$(definition "$1")" "$(authorities "$1")" "$(environment "$1")"; }
 # Tells this process from any other: its number, and when it was started, in
 # ticks since boot (the name before it may hold spaces and brackets).
 process() {

@@ -62,7 +62,7 @@ while IFS= read -r unit && [ "$unit" ]; do
         # systemd forgets a job that is done; these tools do not, until the next boot.
         if [ "${record%%$tab*}" = done ]; then
             echo "record$tab${record#*$tab}"
-            echo "disk$tab$(definition "$show")$tab$(authorities "$show")"
+            echo "disk$tab$(origin "$show")"
         fi
         continue
     fi
@@ -83,7 +83,7 @@ while IFS= read -r unit && [ "$unit" ]; do
     # else the times of the files have to do.
     if [ "${record%%$tab*}" = "$(process "$pid")" ]; then
         echo "record$tab${record#*$tab}"
-        echo "disk$tab$(definition "$show")$tab$(authorities "$show")"
+        echo "disk$tab$(origin "$show")"
     else
         for file in $(get FragmentPath) $(get DropInPaths); do
             [ -f "$file" ] && echo "changed${tab}unit$tab$(stat -L -c %.9Z "$file")"
