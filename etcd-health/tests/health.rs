@@ -595,8 +595,8 @@ fn where_the_endpoints_come_from() {
         (
             "ETCD_TOOLS_HEALTH_TIMEOUT",
             "0",
-            "invalid value '0' for '--timeout <SECONDS>': expected at least 1 second: \
-             see etcd-health --help",
+            "ETCD_TOOLS_HEALTH_TIMEOUT: invalid value '0' for '--timeout <SECONDS>': expected at \
+             least 1 second: see etcd-health --help",
         ),
         ("ETCD_TOOLS_ENDPOINTS", "ftp://x", "\"ftp://x\": expected https://HOST:PORT"),
         ("ETCD_TOOLS_VIA", "ssh", "--via ssh: only for the nodes of a document on stdin"),
@@ -752,6 +752,7 @@ fn a_variable_that_means_another_thing_to_each_tool_has_the_name_of_its_own() {
     assert_eq!(asked("ETCD_TOOLS_UNIT_TIMEOUT", "0"), [refused]);
     for variable in ["ETCD_TOOLS_OUTPUT", "ETCD_TOOLS_HEALTH_OUTPUT"] {
         let said = asked(variable, "yaml").concat();
-        assert!(said.starts_with("etcd-health: invalid value 'yaml' for '--output"), "{said}");
+        let line = format!("etcd-health: {variable}: invalid value 'yaml' for '--output");
+        assert!(said.starts_with(&line), "{said}");
     }
 }

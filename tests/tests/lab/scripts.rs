@@ -168,7 +168,7 @@ fn make_has_a_target_for_each_job() {
     lab.write("Makefile", &makefile(own));
     assert_eq!(make("").ok().stdout, "own\n");
     make("etcd-health").exits(2).says(
-        "etcd-health: invalid value 'no number' for '--jobs <N>': invalid digit found in string: \
+        "etcd-health: ETCD_TOOLS_JOBS: invalid value 'no number' for '--jobs <N>': invalid digit found in string: \
          see etcd-health --help",
     );
     lab.write("Makefile", &makefile(""));
