@@ -56,6 +56,18 @@ fn same_as_committed(folder: &Path, made: BTreeMap<String, String>) {
 }
 
 #[test]
+fn what_scripts_take_from_the_environment_are_variables() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).unwrap();
+    let script = read("scripts/common.bash");
+    let (_, rest) = script.split_once("environment='").unwrap();
+    let (names, _) = rest.split_once('\'').unwrap();
+    let variables = read("docs/variables.md");
+    for name in names.split_whitespace() {
+        assert!(variables.contains(&format!("| `ETCD_TOOLS_{name}` |")), "{name}");
+    }
+}
+
+#[test]
 fn the_schema_is_that_of_the_types() {
     let schema = schemars::schema_for!(Document);
     let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
