@@ -28,6 +28,7 @@ struct Found {
 pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
     let authority = Authority::load(folder)?;
     let lost = authority.lost(folder)?;
+    let lost = lost.as_deref();
     let demands = Demands {
         authority: &authority,
         now: OffsetDateTime::now_utc(),
@@ -37,24 +38,10 @@ pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
     };
     let mut found = Vec::new();
     for (node, leaves) in nodes(run, folder)? {
-        found.extend(leaves.iter().map(|leaf| of_leaf(&demands, leaf, Some(&node))));
+        found.extend(leaves.iter().map(|leaf| of_leaf(&demands, lost, leaf, Some(&node))));
     }
-    found.push(of_ca(&demands, folder));
-    found.extend(leaf::clients(folder)?.iter().map(|leaf| of_leaf(&demands, leaf, None)));
-    if let Some(why) = lost {
-        // Without it nothing is known of the others but when they expire.
-        for Found { label, result, .. } in
-            found.iter_mut().filter(|found| found.not_after.is_some())
-        {
-            *result = ToolResult::error(
-                Code::Missing,
-                format!("{label} certificate: not checked without the CA"),
-            );
-        }
-        for ca in found.iter_mut().filter(|found| found.label == "CA") {
-            ca.result = ToolResult::error(Code::Missing, format!("CA: {why}"));
-        }
-    }
+    found.push(of_ca(&demands, lost, folder));
+    found.extend(leaf::clients(folder)?.iter().map(|leaf| of_leaf(&demands, lost, leaf, None)));
     for Found { node, not_after, result, .. } in &found {
         let not_after = not_after.map(rfc3339);
         let result = ToolResult { not_after, ..result.clone() };
@@ -117,10 +104,14 @@ fn nodes(run: &Run, folder: &Folder) -> Result<Vec<(String, Vec<Leaf>)>> {
         .collect())
 }
 
-fn of_leaf(demands: &Demands, leaf: &Leaf, node: Option<&str>) -> Found {
+fn of_leaf(demands: &Demands, lost: Option<&str>, leaf: &Leaf, node: Option<&str>) -> Found {
     let label = &leaf.label;
     let not_after = leaf.not_after();
     let result = match leaf.state(demands) {
+        // Without the CA nothing is known of it but when it expires.
+        _ if lost.is_some() && not_after.is_some() => {
+            ToolResult::error(Code::Missing, format!("{label}: not checked without the CA"))
+        }
         Ok(State::Good(found)) => {
             exposed(label, &leaf.pair).unwrap_or_else(|| valid(label, &found.expiry(demands.now)))
         }
@@ -145,10 +136,11 @@ fn of_leaf(demands: &Demands, leaf: &Leaf, node: Option<&str>) -> Found {
     Found { node: node.map(str::to_owned), label, not_after, result }
 }
 
-fn of_ca(demands: &Demands, folder: &Folder) -> Found {
+fn of_ca(demands: &Demands, lost: Option<&str>, folder: &Folder) -> Found {
     let of = |not_after, result| Found { node: None, label: "CA".into(), not_after, result };
     let Ok(ca) = demands.authority.current() else {
-        return of(None, missing("CA", &folder.ca()));
+        let lost = lost.map(|why| ToolResult::error(Code::Missing, format!("CA: {why}")));
+        return of(None, lost.unwrap_or_else(|| missing("CA", &folder.ca())));
     };
     let expiry = ca.expiry(demands.now);
     let soon = ca.not_after - demands.now <= demands.renew_before;

@@ -81,10 +81,10 @@ pub(crate) struct Issue {
     san: Vec<String>,
 }
 
-/// For how long.
 /// For how long a certificate is valid at least that is not reissued, nor due.
 pub(crate) const RENEW_BEFORE: &str = "30d";
 
+/// For how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Term {
     /// How long a new certificate is valid, but no longer than its CA

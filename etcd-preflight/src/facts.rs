@@ -1,5 +1,6 @@
 //! What a host says of itself.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pipeline::Document;
@@ -33,7 +34,7 @@ pub(crate) struct Facts {
     pub used_kib: u64,
     pub filesystem: String,
     /// Folders that files are to be written to, and cannot be.
-    pub read_only: Vec<String>,
+    pub read_only: BTreeSet<String>,
     pub rotates: bool,
     pub selinux_enforces: bool,
     /// AppArmor's enforced profiles of etcd.
@@ -80,7 +81,7 @@ impl Facts {
             "id" => self.machine_id = value.into(),
             "memory" => self.memory_kib = value.parse().ok()?,
             "swap" => self.swap_kib = value.parse().ok()?,
-            "read-only" => self.read_only.push(value.into()),
+            "read-only" => drop(self.read_only.insert(value.into())),
             "files" => self.open_files = value.parse().ok()?,
             "folder" => self.folder = value.into(),
             "free" => self.free_kib = value.parse().ok()?,

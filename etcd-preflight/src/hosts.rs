@@ -1,6 +1,5 @@
 //! What is judged of a host, and of hosts beside each other.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pipeline::document::{Arch, NodeSettings};
@@ -151,8 +150,7 @@ fn disk(seen: &Seen) -> [Finding; 2] {
     let kind = facts.filesystem.as_str();
     let kind = ok(Code::DiskKind, kind.to_owned())
         .error_if(!facts.read_only.is_empty(), || {
-            let folders: BTreeSet<_> = facts.read_only.iter().map(String::as_str).collect();
-            let folders: Vec<_> = folders.into_iter().collect();
+            let folders: Vec<_> = facts.read_only.iter().map(String::as_str).collect();
             format!(
                 "{} cannot be written to: the disk is mounted read-only: look for its errors with \
                  `dmesg`, repair it, and mount it again",

@@ -66,8 +66,13 @@ for line in $input; do
         ;;
     own) # PATH of these tools or of etcd, there or not
         where=$(
-            if [ -d "$a" ]; then resolve "$a"; else resolve "${a%/*}"; fi 2>/dev/null
-            if [ ! -d "$a" ]; then real=${real%/}/${a##*/}; fi
+            exec 2>/dev/null
+            if [ -d "$a" ]; then
+                resolve "$a"
+            else
+                resolve "${a%/*}"
+                real=${real%/}/${a##*/}
+            fi
             say "$real"
         )
         [ ! "$where" ] || say "own$tab$where$tab$a"

@@ -63,7 +63,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     allowed.remove_void_marks(run, &lease).await;
     let states = tool.states(run, &lease);
     // One that runs would not come back, and the next one would not either.
-    if states.iter().filter(|state| refuse_unloadable(run, state)).count() > 0 {
+    if refuse_unloadable(run, &states) {
         lease.release().await;
         return Ok(());
     }
@@ -219,19 +219,20 @@ fn come_back<'a>(
 }
 
 /// Reports the units that systemd cannot load; says whether there is one.
-fn refuse_unloadable(run: &Run, node: &NodeState) -> bool {
-    let broken = node.units.iter().filter_map(|(wanted, state)| {
-        let why = state.unloadable(wanted)?;
-        let unit = &wanted.name;
-        let message = format!(
-            "systemd cannot load {unit} ({why}): run `systemctl status {unit}` on the node, and \
-             correct it"
-        );
-        Some(ToolResult::error(Code::NotStarted, message).on(&node.node.name))
-    });
-    let broken: Vec<_> = broken.collect();
-    let found = !broken.is_empty();
-    broken.into_iter().for_each(|result| run.report(result));
+fn refuse_unloadable(run: &Run, nodes: &[NodeState]) -> bool {
+    let mut found = false;
+    for node in nodes {
+        for (wanted, state) in &node.units {
+            let Some(why) = state.unloadable(wanted) else { continue };
+            let unit = &wanted.name;
+            let message = format!(
+                "systemd cannot load {unit} ({why}): run `systemctl status {unit}` on the node, \
+                 and correct it"
+            );
+            run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
+            found = true;
+        }
+    }
     found
 }
 
@@ -273,7 +274,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         return Ok(());
     };
     let states = tool.states(run, &lease);
-    if states.iter().filter(|state| refuse_unloadable(run, state)).count() > 0 {
+    if refuse_unloadable(run, &states) {
         lease.release().await;
         return Ok(());
     }

@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the members are asked who leads.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// What is advised where members outside of the document are all that may serve.
+const GONE_FOR_GOOD: &str = ": pass --gone-for-good if those that are not in the document will \
+                             never run again";
+
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Removal {
@@ -112,12 +116,9 @@ async fn lost(
     }
     if let Some(may_serve) = view.may_have_quorum(gone_for_good) {
         let serving: Vec<_> = may_serve.iter().map(|voter| voter.name.as_str()).collect();
-        let advice = match view.may_have_quorum(true) {
-            None => {
-                ": pass --gone-for-good if those that are not in the document will never \
-                     run again"
-            }
-            Some(_) => "",
+        let advice = match view.may_have_quorum(true).is_none() {
+            true => GONE_FOR_GOOD,
+            false => "",
         };
         return not(format!("{} may serve{advice}", serving.join(", ")));
     }

@@ -105,8 +105,7 @@ pub async fn one_by_one<T>(
         }
         let one = async {
             if let [only] = &taken[..]
-                && view.of_node(&node(only)).is_some_and(|voter| voter.is_leader)
-                && let Some(leader) = view.of_node(&node(only))
+                && let Some(leader) = view.of_node(&node(only)).filter(|voter| voter.is_leader)
                 && let Some(moved) = cluster.move_leader_from(leader, &view).await?
             {
                 run.report(moved);
