@@ -150,12 +150,13 @@ fn is_complaint(line: &str) -> bool {
     ["unrecognized", "deprecated", "unknown", "conflicting"].iter().any(|word| line.contains(word))
 }
 
-/// Puts values until etcd takes no more; gives how that ended.
+/// Puts values until etcd takes no more; gives how that ended. etcd compares with the
+/// quota what it last committed: how many fit depends on how fast they come.
 fn etcdctl_with_value(lab: &Lab, endpoints: &[String]) -> Ran {
     let put = lab.etcdctl(endpoints, "put big-$i");
     lab.bash(&format!(
         "head -c 1000000 /dev/zero | tr '\\0' x > value
-         for i in 1 2 3 4 5 6; do {put} < value || exit; done"
+         for i in $(seq 60); do {put} < value || exit; done"
     ))
     .exits(1)
 }
