@@ -6,17 +6,19 @@ newline='
 '
 # The echo of some shells changes backslashes.
 say() { printf '%s\n' "$1"; }
-# Sets $real to the folder of the path $1, $name to its last part, and reports what an
-# interrupted run left in the folder. Those of one folder mostly follow each other.
+# Sets $at_real to the folder of the path $1, without links, and $name to its last part, and
+# reports what an interrupted run left in the folder. Those of one folder mostly follow each
+# other, and there may be thousands.
 at_folder=.
 at() {
     name=${1##*/} folder=${1%/*}
-    if [ "$folder" != "$at_folder" ]; then
-        resolve "${folder:-/}"
-        at_folder=$folder at_real=${real%/}
-        if staged "$at_real" "$folder"; then say "stale$tab${folder:-/}"; fi
-    fi
-    real=$at_real
+    if [ "$folder" = "$at_folder" ]; then return; fi
+    resolve "${folder:-/}"
+    at_folder=$folder at_real=${real%/}
+    if staged "$at_real" "$folder"; then say "stale$tab${folder:-/}"; fi
+    [ "$mounts" ] || read_mounts
+    at_mounts=
+    case $newline$mounts in *"$newline$at_real/"*) at_mounts=1 ;; esac
 }
 # Adds up the paths to look at, some hundred to a process, and those of regular files.
 asked='' paths='' regular='' count=0
@@ -48,10 +50,28 @@ exists() { # DATABASE NAME
 }
 # `read` asks the kernel for each byte: all of it at once.
 input=$(cat)
-# What is said where a path leads to another.
-differs() { [ "$1" = "$2" ] || say "real$tab$1$tab$2"; }
 IFS=$newline
 for line in $input; do
+    case $line in "path$tab"*)
+        path=${line#*"$tab"}
+        at "$path"
+        file=$at_real/$name
+        [ "$file" = "$path" ] || say "real$tab$file$tab$path"
+        # Each look at a path costs: first what there mostly is.
+        if [ -L "$file" ]; then
+            look_later "$file" "$path"
+        elif [ -f "$file" ]; then
+            if [ "$at_mounts" ] && is_mount "$file"; then say "mount$tab$path"; fi
+            regular=$regular$file$newline
+            look_later "$file" "$path"
+        elif [ -d "$file" ]; then
+            die "$path: a folder is in the place of the file: move it away"
+        elif [ -e "$file" ]; then
+            die "$path: a device, pipe or socket is in the place of the file: name another path"
+        fi
+        continue
+        ;;
+    esac
     IFS=$tab
     # shellcheck disable=SC2086
     set -- $line
@@ -79,24 +99,9 @@ for line in $input; do
         ;;
     folder) # PATH
         resolve "$a"
-        differs "$real" "$a"
+        # A path that leads to another.
+        [ "$real" = "$a" ] || say "real$tab$real$tab$a"
         if [ -d "$real" ]; then look_later "$real" "$a"; fi
-        ;;
-    path) # PATH
-        at "$a"
-        differs "$real/$name" "$a"
-        # Each look at a path costs: first what there mostly is.
-        if [ -L "$real/$name" ]; then
-            look_later "$real/$name" "$a"
-        elif [ -f "$real/$name" ]; then
-            if is_mount "$real/$name"; then say "mount$tab$a"; fi
-            regular=$regular$real/$name$newline
-            look_later "$real/$name" "$a"
-        elif [ -d "$real/$name" ]; then
-            die "$a: a folder is in the place of the file: move it away"
-        elif [ -e "$real/$name" ]; then
-            die "$a: a device, pipe or socket is in the place of the file: name another path"
-        fi
         ;;
     release) # DIR BIN_DIR BINARIES
         say "machine$tab$(uname -m)"

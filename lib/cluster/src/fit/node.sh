@@ -4,6 +4,7 @@
 tab=$(printf '\t')
 newline='
 '
+blanks=" $tab$newline"
 say() { printf 'fit\t%s\n' "$1"; }
 data= wal= user= ca= config= mark= binaries=
 while IFS=$tab read -r kind value; do
@@ -27,7 +28,30 @@ last() {
     case $1 in *"$2"*) value=${1##*"$2"} value=${value%%"$newline"*} ;; esac
 }
 
-version() { timeout 10 "$1" --version 2>&1 | head -n 1; }
+# Sets $value to what the binary $1 says of its version. It takes its time for that, so what
+# a good one has said is kept until the next boot, by what changes with the file.
+versions=/run/etcd-tools.versions
+version() {
+    kept=$versions/$(stat -L -c '%d-%i-%s-%.9Z' -- "$1")
+    value=
+    { read -r value < "$kept"; } 2>/dev/null && return
+    value=$(timeout 10 "$1" --version 2>&1 | head -n 1)
+    case $value in 'etcd Version: '*) mkdir -p $versions && printf '%s\n' "$value" > "$kept" ;; esac 2>/dev/null
+}
+
+# Sets $value to its arguments, put together.
+join() { IFS=; value="$*"; IFS=$blanks; }
+
+# Says those of the lines $2 that begin with $3.
+each() { # KIND LINES BEGIN
+    set -f
+    IFS=$newline
+    for line in $2; do
+        case $line in "$3"*) say "$1$tab$line" ;; esac
+    done
+    IFS=$blanks
+    set +f
+}
 
 seen=
 folder() { # DATA WAL
@@ -38,7 +62,7 @@ folder() { # DATA WAL
     set -- "$1" "$wal_folder" "$wal_folder"/*.wal
     database= head= stranger= owner=
     if [ -e "$1/member/snap/db" ]; then database=db; fi
-    if [ -e "$3" ]; then head=$(od -An -v -tx1 -N 128 "$3" | tr -d ' \n'); fi
+    if [ -e "$3" ]; then join $(od -An -v -tx1 -N 128 "$3"); head=$value; fi
     if [ "$database$head" ]; then
         # Without that user etcd runs as another, which the unit names.
         stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print -quit 2>/dev/null)
@@ -58,8 +82,13 @@ folder() { # DATA WAL
 nonlocal=
 { read -r nonlocal < /proc/sys/net/ipv4/ip_nonlocal_bind; } 2>/dev/null
 if [ "$nonlocal" != 1 ]; then
-    ip -o addr show 2>/dev/null |
-        sed -n "s/^.* inet6\{0,1\} \([0-9a-fA-F:.]*\)[ /].*/fit${tab}address$tab\1/p"
+    IFS=$newline
+    for line in $(ip -o addr show 2>/dev/null); do
+        case $line in *' inet '* | *' inet6 '*) ;; *) continue ;; esac
+        line=${line#* inet} line=${line#6} line=${line# }
+        say "address$tab${line%%[ /]*}"
+    done
+    IFS=$blanks
 fi
 
 # Before the folders: a member that is starting now makes its log first, then the mark.
@@ -73,8 +102,8 @@ fi
 # The unit file and its drop-ins: what systemd reads next, whatever it has read so far.
 roots='/etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system'
 part() {
-    printf 'part\t%s\n' "$1"
-    { head -c 65536 "$1"; echo; } | sed "s/^/line$tab/"
+    printf 'fit\tpart\t%s\n' "$1"
+    { head -c 65536 "$1"; echo; } | sed "s/^/fit${tab}line$tab/"
 }
 for at in $roots; do
     if [ "$at/etcd.service" -ef /dev/null ]; then
@@ -105,50 +134,56 @@ definition=$(
         done
     done
 )
-if [ "$definition" ]; then printf '%s\n' "$definition" | sed "s/^/fit$tab/"; fi
-systemctl show-environment 2>/dev/null | sed -n "s/^ETCD_/fit${tab}manager${tab}ETCD_/p"
+if [ "$definition" ]; then printf '%s\n' "$definition"; fi
+each manager "$(systemctl show-environment 2>/dev/null)" ETCD_
 # Mostly there is only the file that these tools write, which is read below.
 others=${definition%%"EnvironmentFile=$config$newline"*}${definition#*"EnvironmentFile=$config$newline"}
 files=$(
     case $others in *EnvironmentFile*) ;; *) exit 0 ;; esac
     printf '%s\n' "$definition" |
-        sed -n "s/^line$tab[[:space:]]*EnvironmentFile[[:space:]]*=[[:space:]]*-\{0,1\}//p" | sort -u |
+        sed -n "s/^fit${tab}line$tab[[:space:]]*EnvironmentFile[[:space:]]*=[[:space:]]*-\{0,1\}//p" | sort -u |
         while IFS= read -r pattern; do
             [ "$pattern" != "$config" ] || continue
             IFS=
             for file in $pattern; do
                 [ -f "$file" ] || continue
-                printf 'file\t%s\t%s\n' "$pattern" "$file"
-                { head -c 65536 "$file"; echo; } | sed "s/^/setting$tab/"
+                printf 'fit\tfile\t%s\t%s\n' "$pattern" "$file"
+                { head -c 65536 "$file"; echo; } | sed "s/^/fit${tab}setting$tab/"
             done
         done
 )
-if [ "$files" ]; then printf '%s\n' "$files" | sed "s/^/fit$tab/"; fi
+if [ "$files" ]; then printf '%s\n' "$files"; fi
 
 # One in a container with a network of its own is none of the node's.
 for process in /proc/[0-9]*; do
     { read -r name < "$process/comm"; } 2>/dev/null || continue
     [ "$name" = etcd ] && [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
     exe=$(readlink "$process/exe") || continue
-    # Another run of these tools asks a binary for its version.
-    case $(tr '\0' ' ' < "$process/cmdline") in *' --version '*) continue ;; esac
     unit=
     while IFS=: read -r _ controllers path; do
         case $controllers in '' | name=systemd) unit=${path##*/} ;; esac
     done < "$process/cgroup"
+    if [ "$unit" != etcd.service ]; then
+        # Another run of these tools asks a binary for its version.
+        case $(tr '\0' ' ' < "$process/cmdline") in *' --version '*) continue ;; esac
+    fi
     case $exe in
     /usr/local/lib/etcd-tools/v*-*/etcd*)
         running=${exe#/usr/local/lib/etcd-tools/}
         running=${running%%-*}
         ;;
-    *) running=$(version "$process/exe" | sed -n 's/^etcd Version: //p') ;;
+    *)
+        version "$process/exe"
+        running=
+        case $value in 'etcd Version: '*) running=${value#etcd Version: } ;; esac
+        ;;
     esac
     say "process$tab${process#/proc/}$tab$exe$tab$unit$tab$(stat -c %U "$process")$tab$running"
-    variables=$(tr '\0' '\n' < "$process/environ" | sed -n "s/^ETCD_/fit${tab}variable${tab}ETCD_/p")
-    if [ "$variables" ]; then printf '%s\n' "$variables"; fi
-    last "$variables" "variable${tab}ETCD_DATA_DIR="
+    environment=$(tr '\0' '\n' < "$process/environ")
+    each variable "$environment" ETCD_
+    last "$newline$environment" "${newline}ETCD_DATA_DIR="
     process_data=$value
-    last "$variables" "variable${tab}ETCD_WAL_DIR="
+    last "$newline$environment" "${newline}ETCD_WAL_DIR="
     folder "$process_data" "$value"
 done
 
@@ -168,11 +203,11 @@ config_data=$value
 folder "$config_data" "$config_wal"
 # Where a drop-in, or an environment file of its own, has the data.
 elsewhere() {
-    printf '%s\n' "$definition$files" | grep -v "^line${tab}[[:space:]]*[#;]" |
+    printf '%s\n' "$definition$files" | grep -v "^fit${tab}line${tab}[[:space:]]*[#;]" |
         sed -n "s/.*$1=\([^ \"']*\).*/\1/p" | tail -n 1
 }
 case $definition$files in
-*ETCD_DATA_DIR* | *ETCD_WAL_DIR*)
+*ETCD_DATA_DIR=* | *ETCD_WAL_DIR=*)
     own_data=$(elsewhere ETCD_DATA_DIR)
     own_wal=$(elsewhere ETCD_WAL_DIR)
     if [ "$own_data$own_wal" ]; then folder "${own_data:-$config_data}" "$own_wal"; fi
@@ -181,14 +216,17 @@ esac
 folder "$data" "$wal"
 
 if [ -f "$ca" ]; then
-    { head -c 262144 "$ca"; echo; } | sed "s/^/fit${tab}ca$tab/"
+    each ca "$(head -c 262144 "$ca")" ''
 else
     for name in server.key server.crt peer.key peer.crt; do
         if [ -e "${ca%/*}/$name" ]; then say "credential$tab${ca%/*}/$name"; fi
     done
 fi
 for binary in $binaries; do
-    if [ -e "$binary" ]; then say "binary$tab$binary$tab$(version "$binary")"; fi
+    if [ -e "$binary" ]; then
+        version "$binary"
+        say "binary$tab$binary$tab$value"
+    fi
 done
 true
 ) || exit 1

@@ -3,7 +3,12 @@
 look() { show=$(systemctl show "$1" -p Type,ActiveState,SubState,MainPID,NRestarts,ExecMainStatus); }
 why() { printf '%s\n' "$1" | sed -n '$p'; }
 ended() { # UNIT CODE SINCE SAID
-    echo "ended$tab$1$tab$2$tab$(get ActiveState)$tab$(get SubState)$tab$(get NRestarts)$tab$(get ExecMainStatus)"
+    line="ended$tab$1$tab$2"
+    for property in ActiveState SubState NRestarts ExecMainStatus; do
+        get $property
+        line=$line$tab$value
+    done
+    printf '%s\n' "$line"
     [ "$2" != 0 ] || return 0
     # What a process says last may still be on its way.
     journalctl --sync 2>/dev/null
@@ -48,32 +53,36 @@ while IFS=$tab read -r kind a b c; do
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles)
-        with=$(origin "$show")
+        origin
         # Each host waits for its own member, and all hosts wait at once.
         since=$(date +%s.%6N)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
         code=$?
         look "$a"
-        pid=$(get MainPID) who=
-        if [ "${pid:-0}" != 0 ]; then
-            who=$(process "$pid")
-        elif [ "$(get Type).$code" = oneshot.0 ]; then
+        get Type
+        type=$value
+        get MainPID
+        pid=${value:-0} who=
+        if [ $pid != 0 ]; then
+            process $pid
+            who=$value
+        elif [ "$type.$code" = oneshot.0 ]; then
             who=done
         fi
         if [ "$kind" != stop ] && [ "$who" ]; then
-            record=$(started_with "$a")
-            mkdir -p "${record%/*}" && printf '%s\t%s\n' "$who" "$with" > "$record"
+            mkdir -p $started && printf '%s\t%s\n' "$who" "$origin" > "$started/$a"
         fi
-        case $kind.$code.$(get Type).$(get ActiveState) in
+        get ActiveState
+        case $kind.$code.$type.$value in
         stop.*) ;;
         *.0.oneshot.* | *.0.*.active) ;;
         *.0.*) code=gone ;;
         esac
-        case $kind.$code.$(get Type) in
+        get NRestarts
+        case $kind.$code.$type in
         stop.*) ended "$a" $code "$since" "$said" ;;
         *.0.simple | *.0.exec | *.0.idle | *.0.forking)
-            forked="$forked$a $since ${pid:-0} $(get NRestarts)
-"
+            forked="$forked$a $since $pid $value$newline"
             ;;
         *) ended "$a" $code "$since" "$said" ;;
         esac
@@ -90,9 +99,14 @@ done
 [ -z "$forked" ] || sleep 2
 printf '%s' "$forked" | while read -r a since pid restarts; do
     look "$a"
-    case "$(get ActiveState) $(get SubState) $(get MainPID) $(get NRestarts)" in
+    state=
+    for property in ActiveState SubState MainPID NRestarts; do
+        get $property
+        state="$state $value"
+    done
+    case $state in
     # The second has RemainAfterExit.
-    "active "*" $pid $restarts" | "active exited 0 $restarts") code=0 ;;
+    " active "*" $pid $restarts" | " active exited 0 $restarts") code=0 ;;
     *) code=gone ;;
     esac
     ended "$a" $code "$since" ""

@@ -1,8 +1,19 @@
 # Says what systemd and the kernel know of the units named on stdin, one a line
 # up to an empty one, and what is on the disk for them.
-echo "clock$tab$(date +%s.%N)$tab$(cut -d ' ' -f 1 /proc/uptime)$tab$(getconf CLK_TCK)"
+read -r uptime _ < /proc/uptime
+echo "clock$tab$(date +%s.%N)$tab$uptime$tab$(getconf CLK_TCK)"
 # Every line of a file, with or without a newline at its end.
 lines() { { cat -- "$2"; echo; } | sed "s/^/$1$tab/"; }
+# The variables of etcd among the lines $2.
+variables() {
+    set -f
+    IFS=$newline
+    for line in $2; do
+        case $line in ETCD_*) printf '%s\n' "$1$tab$line" ;; esac
+    done
+    IFS=$blanks
+    set +f
+}
 basic=ActiveState,SubState,UnitFileState
 full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
 while IFS= read -r unit && [ "$unit" ]; do
@@ -22,9 +33,14 @@ while IFS= read -r unit && [ "$unit" ]; do
         ;;
     esac
     show=$(systemctl show "$unit" -p $full) || die "$unit: systemctl does not answer"
-    printf '%s\n' "$show" | sed "s/=/$tab/; s/^/show$tab/"
+    set -f
+    IFS=$newline
+    for line in $show; do printf '%s\n' "show$tab${line%%=*}$tab${line#*=}"; done
+    IFS=$blanks
+    set +f
     # One that has not been loaded yet is missing in TriggeredBy.
-    for trigger in $(get TriggeredBy); do echo "trigger$tab$trigger"; done
+    get TriggeredBy
+    for trigger in $value; do echo "trigger$tab$trigger"; done
     for trigger in "${unit%.*}.timer" "${unit%.*}.socket" "${unit%.*}.path"; do
         [ -f "$units/$trigger" ] || continue
         case " $(systemctl show "$trigger" -p Triggers | sed 's/^Triggers=//') " in
@@ -37,7 +53,12 @@ while IFS= read -r unit && [ "$unit" ]; do
         echo "drop-in$tab${sum%% *}$tab$file"
     done
     # The running units that systemd would stop or restart with this one.
-    next=$(get RequiredBy; get RequisiteOf; get BoundBy; get ConsistsOf)
+    next=
+    for kind in RequiredBy RequisiteOf BoundBy ConsistsOf; do
+        get $kind
+        next="$next$value "
+    done
+    next=${next%"${next##*[! ]}"}
     seen=" $unit "
     while [ "$next" ]; do
         new=
@@ -56,40 +77,49 @@ while IFS= read -r unit && [ "$unit" ]; do
         next=$(echo $new)
     done
     record=
-    { IFS= read -r record < "$(started_with "$unit")"; } 2>/dev/null
-    pid=$(get MainPID)
+    { IFS= read -r record < "$started/$unit"; } 2>/dev/null
+    get MainPID
+    pid=$value
     if [ "${pid:-0}" = 0 ]; then
         # systemd forgets a job that is done; these tools do not, until the next boot.
         if [ "${record%%$tab*}" = done ]; then
             echo "record$tab${record#*$tab}"
-            echo "disk$tab$(origin "$show")"
+            origin
+            echo "disk$tab$origin"
         fi
         continue
     fi
     # What the running process was started with, and what is there now.
-    binary=$(get ExecStart | sed -n 's/^{ path=\([^ ]*\) ;.*/\1/p')
+    get ExecStart
+    binary=${value#"{ path="} binary=${binary%%" "*}
     running=$(readlink "/proc/$pid/exe")
-    there=$(readlink -f "$binary")
     running=${running% (deleted)}
-    echo "process$tab$(process "$pid" | cut -d ' ' -f 2)$tab$running"
-    # A wrapper script as ExecStart says nothing about the binary that it runs.
-    if [ "${running##*/}" = "${there##*/}" ] && ! [ "/proc/$pid/exe" -ef "$binary" ]; then echo other-binary; fi
-    tr '\0' '\n' < "/proc/$pid/environ" | sed -n "s/^ETCD_/running${tab}ETCD_/p"
-    systemctl show-environment | sed -n "s/^ETCD_/manager${tab}ETCD_/p"
-    environment_files "$show" | while IFS= read -r file; do
-        if [ -f "$file" ]; then lines configured "$file"; fi
-    done
+    process "$pid"
+    process=$value
+    echo "process$tab${process#* }$tab$running"
+    if ! [ "/proc/$pid/exe" -ef "$binary" ]; then
+        there=$(readlink -f "$binary")
+        # A wrapper script as ExecStart says nothing about the binary that it runs.
+        if [ "${running##*/}" = "${there##*/}" ]; then echo other-binary; fi
+    fi
+    variables running "$(tr '\0' '\n' < "/proc/$pid/environ")"
+    variables manager "$(systemctl show-environment)"
+    origin
+    printf '%s' "$environments" | while IFS= read -r file; do lines configured "$file"; done
     # What it was started with is on record where these tools have started it;
     # else the times of the files have to do.
-    if [ "${record%%$tab*}" = "$(process "$pid")" ]; then
+    if [ "${record%%$tab*}" = "$process" ]; then
         echo "record$tab${record#*$tab}"
-        echo "disk$tab$(origin "$show")"
+        echo "disk$tab$origin"
     else
-        for file in $(get FragmentPath) $(get DropInPaths); do
-            [ -f "$file" ] && echo "changed${tab}unit$tab$(stat -L -c %.9Z "$file")"
+        get FragmentPath
+        files=$value
+        get DropInPaths
+        for file in $files $value; do
+            [ ! -f "$file" ] || echo "changed${tab}unit$tab$(stat -L -c %.9Z "$file")"
         done
-        ca_files "$show" | while IFS= read -r ca; do
-            [ -f "$ca" ] && echo "changed${tab}CA certificate$tab$(stat -L -c %.9Y "$ca")"
+        printf '%s' "$cas${cas:+$newline}" | while IFS= read -r ca; do
+            [ ! -f "$ca" ] || echo "changed${tab}CA certificate$tab$(stat -L -c %.9Y "$ca")"
         done
     fi
 done
