@@ -85,7 +85,7 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let mut obstacles: Vec<_> =
         joining.iter().flat_map(|node| obstacles(change, node, &view.members)).collect();
     if !joining.is_empty() {
-        obstacles.extend(left_out_of_list(document, &view.members));
+        obstacles.extend(obstacles_of_all(document, &view, &view.members));
     }
     if let [first, ..] = joining[..]
         && obstacles.is_empty()
@@ -194,6 +194,22 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
         );
     }
     fit::obstacles(document, node, facts)
+}
+
+/// What keeps any new member from being started beside `members`: those that are
+/// [left out](left_out_of_list), and a downgrade, in the middle of which neither of the two
+/// releases joins.
+pub(crate) fn obstacles_of_all(
+    document: &Document,
+    view: &View,
+    members: &[Member],
+) -> Vec<ToolResult> {
+    let mut obstacles = left_out_of_list(document, members);
+    obstacles.extend(view.downgrade.as_ref().map(|downgrade| {
+        let why = format!("{downgrade}: nobody can join before");
+        ToolResult::error(Code::DowngradePending, why)
+    }));
+    obstacles
 }
 
 /// The voters that are on no node of the document: with such a list etcd-push would refuse to

@@ -7,7 +7,7 @@ use pipeline::{Code, Error, Run, ToolResult};
 use remote::Fleet;
 
 use crate::RemoveArgs;
-use crate::add::{is_known, left_out_of_list, obstacles, report};
+use crate::add::{is_known, obstacles, obstacles_of_all, report};
 use crate::change::Change;
 
 /// The `remove` command.
@@ -96,7 +96,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     let joining = document.nodes.iter().filter(|node| !is_known(document, node, &others));
     let mut obstacles: Vec<_> =
         joining.flat_map(|node| obstacles(change, node, &view.members)).collect();
-    obstacles.extend(left_out_of_list(document, &others));
+    obstacles.extend(obstacles_of_all(document, &view, &others));
     if !obstacles.is_empty() {
         obstacles.into_iter().for_each(|why| report(run, "nothing replaced", why));
         return Ok(());

@@ -4,6 +4,7 @@
 //! and saved from there. The copy and its unit end with the lock of the host, so that
 //! nothing stays when this is killed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,8 +94,11 @@ impl<'a> Copies<'a> {
             vec![units, state_query(document, node), fit::query(document, node, &[])]
         };
         let mut copies = Self { stopped: Vec::new(), locks: Vec::new(), best: None, version: None };
+        // With --check nothing has been stopped yet.
+        let stopping =
+            if run.check() { fit::would_change(document, "etcd-unit") } else { BTreeSet::new() };
         let mut allowed = true;
-        let mut begun = None;
+        let mut begun = BTreeMap::new();
         for (node, reply) in fleet.query(nodes, lock, queries).await {
             let reply = match reply {
                 Ok(reply) => reply,
@@ -106,10 +110,13 @@ impl<'a> Copies<'a> {
             };
             copies.locks.extend(reply.lock);
             let answer = reply.answers.get(1).map_or(&[][..], Vec::as_slice);
-            begun = begun.or_else(|| State::read(answer).begun().map(|sha256| (node, sha256)));
+            begun.extend(State::read(answer).begun().map(|sha256| (node.name.as_str(), sha256)));
             let units = reply.answers.first().map_or(&[][..], Vec::as_slice);
             let refused = match member_that_runs(node, &reply.host, units) {
                 Err(error) => Some(error.on(&node.name)),
+                Ok(Some(_)) if stopping.contains(node.name.as_str()) => {
+                    no_room(document, node, answer)
+                }
                 Ok(Some(unit)) => Some(running(node, &unit)),
                 Ok(None) => is_open(node, answer).or_else(|| no_room(document, node, answer)),
             };
@@ -127,8 +134,15 @@ impl<'a> Copies<'a> {
         if from.is_none() {
             let stopped = copies.stopped.iter().map(|s| (s.node, &s.host, s.facts.clone()));
             let stopped: Vec<_> = stopped.collect();
-            let others = fit::replaced(document, &stopped, credentials, Vec::new(), |_| false);
-            for result in others.await.serving {
+            let is_new = |node: &Node| begun.contains_key(node.name.as_str());
+            let found = fit::replaced(document, &stopped, credentials, Vec::new(), is_new).await;
+            // In the middle of a restore some have the old data, others the new.
+            let others_data = if begun.is_empty() { found.others_data } else { Vec::new() };
+            let advised = others_data.into_iter().map(|mut result| {
+                result.message += ", or move that data away";
+                result
+            });
+            for result in found.serving.into_iter().chain(advised) {
                 allowed = false;
                 run.report(result);
             }
@@ -136,7 +150,7 @@ impl<'a> Copies<'a> {
         if !allowed {
             return Ok(copies);
         }
-        if let Some((node, sha256)) = begun {
+        if let Some((node, sha256)) = begun.pop_first() {
             run.report(restore_begun(node, sha256, kept));
             return Ok(copies);
         }
@@ -154,6 +168,11 @@ impl<'a> Copies<'a> {
             copies.choose(run, fleet, access).await;
         }
         Ok(copies)
+    }
+
+    /// The size of the largest database, in bytes; none where there is nothing to save.
+    pub(crate) fn database_bytes(&self) -> Option<u64> {
+        self.stopped.iter().map(|stopped| stopped.database_bytes).max()
     }
 
     async fn choose(&mut self, run: &Run, fleet: &Fleet, access: &Access) {
@@ -290,7 +309,7 @@ fn is_open(node: &Node, answer: &[String]) -> Option<ToolResult> {
 }
 
 /// The data that a restore has put in place, or moved aside, is not to be saved again.
-fn restore_begun(node: &Node, sha256: String, kept: Option<&Path>) -> ToolResult {
+fn restore_begun(node: &str, sha256: String, kept: Option<&Path>) -> ToolResult {
     let same = kept.filter(|kept| disk::sha256_of(kept).is_ok_and(|of| of == sha256));
     match same {
         Some(kept) => ToolResult::unchanged(
@@ -304,7 +323,7 @@ fn restore_begun(node: &Node, sha256: String, kept: Option<&Path>) -> ToolResult
                  replaced its data: finish that one first, with its file"
             ),
         )
-        .on(&node.name),
+        .on(node),
     }
 }
 

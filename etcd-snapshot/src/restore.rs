@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use client::{CredentialArgs, Endpoint};
 use cluster::fit::{self, Elsewhere, Facts};
-use cluster::units::{self, NodeState, WantedUnit, is_member};
+use cluster::units::{self, NodeState, UnitState, WantedUnit, is_member};
 use cluster::{Held, Lease};
 use etcd::{Minor, Version, layout};
 use indicatif::BinaryBytes;
@@ -48,6 +48,10 @@ const BUMPS: Version = Minor::V3_5.patch(10);
 /// By multiples of this are revisions raised: a cluster does not write so often between two
 /// snapshots.
 const RAISE: u64 = 1_000_000_000;
+
+/// How often it may write while this works: between the look at a member and its end, and in
+/// a log that no database has yet.
+const MARGIN: u64 = RAISE / 10;
 
 /// How much of the SHA-256 stands in the token.
 const TOKEN_DIGITS: usize = 16;
@@ -150,6 +154,8 @@ pub(crate) struct State {
     ready: bool,
     /// Whether it has not, with what was restored.
     was_restored: bool,
+    /// The revision that the database of a member which is stopped has.
+    reached: u64,
     /// The folders of the data that the last restore moved aside.
     old: Vec<String>,
     /// How many bytes may be written beside the data, and beside the log when it has a
@@ -220,6 +226,7 @@ impl State {
             restored: stamp("restored"),
             ready: of("mark").next() == Some(layout::MARK_READY),
             was_restored: of("mark").next() == Some(layout::MARK_RESTORED),
+            reached: of("reached").find_map(|revision| revision.parse().ok()).unwrap_or_default(),
             old: of("old").map(str::to_owned).collect(),
             room: of("room").filter_map(|bytes| bytes.parse().ok()).collect(),
         }
@@ -402,6 +409,13 @@ impl Job<'_> {
                 refuse(Code::CommandFailed, node, why);
                 continue;
             };
+            if lacks_unit(held) {
+                let why = "there is no unit etcd.service on the node, nor in the document: what \
+                           is restored would not be started: put etcd-fetch, etcd-cert issue, \
+                           etcd-render and etcd-push before this tool"
+                    .into();
+                refuse(Code::NotStarted, node, why);
+            }
             if let Some(data) = self.version.filter(|data| data.minor() > version.minor()) {
                 let why = format!(
                     "the snapshot is of etcd {}, and {version} cannot read it: push a release of \
@@ -468,8 +482,9 @@ impl Job<'_> {
         ))
     }
 
-    /// The revisions that the restored data begins with, on all nodes: above `reached`,
-    /// which the cluster has now, and above what it may have reached since the last restore.
+    /// The revisions that the restored data begins with, on all nodes: above `reached`, which
+    /// the cluster has now, above that of the data on the nodes, and above what it may have
+    /// reached since the last restore.
     fn revisions(&self, targets: &[Target], attempt: u32, reached: u64) -> Revisions {
         let first = self.summary.as_ref().map_or(0, |summary| summary.revision);
         let of = |target: &Target| {
@@ -488,7 +503,9 @@ impl Job<'_> {
         }
         let restored = targets.iter().filter_map(|target| target.state.restored.as_ref());
         let last = restored.filter_map(|stamp| stamp.revision.parse::<u64>().ok()).max();
-        let floor = (reached + 1).max(last.map_or(0, |last| last + RAISE));
+        let stopped = targets.iter().map(|target| target.state.reached).max();
+        let reached = reached.max(stopped.unwrap_or_default());
+        let floor = (reached + MARGIN).max(last.map_or(0, |last| last + RAISE));
         let raise = floor.saturating_sub(first).div_ceil(RAISE).max(1) * RAISE;
         Revisions { begin: first + raise, raise }
     }
@@ -725,6 +742,16 @@ pub(crate) fn state_input(document: &Document, node: &Node) -> Vec<u8> {
     let mark = layout::member_mark(&settings.config_dir);
     let lines = [settings.data_dir, wal, settings.bin_dir, settings.user, mark].join("\n") + "\n";
     lines.into_bytes()
+}
+
+/// Whether nothing could start etcd on a node, judged from its answer to the query for units.
+fn lacks_unit(held: &Held) -> bool {
+    let units = held.answers.first().map_or(&[][..], Vec::as_slice);
+    let state = NodeState::read(held.node, &held.host, WantedUnit::of(held.node, None), units);
+    let lacks = |(wanted, state): &(WantedUnit, UnitState)| {
+        is_member(wanted, state) && wanted.unit.is_none() && state.is_missing()
+    };
+    state.is_ok_and(|state| state.units.iter().any(lacks))
 }
 
 /// The unit of etcd that is not down on a node, from its answer to the query for units.

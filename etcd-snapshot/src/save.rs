@@ -110,6 +110,9 @@ pub(crate) fn save(run: &mut Run, args: &Args) -> Result<()> {
                 let (from, credentials) = (args.from.as_deref(), &args.endpoints.credentials);
                 let copies = Copies::serve(run, fleet, from, &access, credentials, kept).await?;
                 version = copies.version;
+                if let Some(bytes) = copies.database_bytes().filter(|_| run.check()) {
+                    target.check_room(bytes + TRAILER_BYTES)?;
+                }
                 let taken = match &copies.best {
                     Some(copy) => take_offline(run, args, &target, copy).await.map(Some),
                     None => Ok(None),

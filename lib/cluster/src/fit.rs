@@ -224,7 +224,7 @@ fn would_be_added(document: &Document) -> Vec<Member> {
 }
 
 /// The nodes on which `tool`, an earlier stage with `--check`, would have changed something.
-fn would_change<'a>(document: &'a Document, tool: &str) -> BTreeSet<&'a str> {
+pub fn would_change<'a>(document: &'a Document, tool: &str) -> BTreeSet<&'a str> {
     let by_tool = |result: &&ToolResult| result.tool == tool && result.code == Code::WouldChange;
     document.results.iter().filter(by_tool).filter_map(|r| r.node.as_deref()).collect()
 }

@@ -77,6 +77,9 @@ pub struct View {
     pub members_error: Option<(String, bool)>,
     /// The alarms of all members, each with advice.
     pub alarms: Vec<Problem>,
+    /// To which version the cluster is being downgraded, and what to do; absent when it is
+    /// not.
+    pub downgrade: Option<String>,
 }
 
 /// Why a member may not go down, or is not back.
@@ -217,6 +220,7 @@ impl<'a> Cluster<'a> {
                 .cloned()
                 .collect(),
             members_error: probe.why_no_members(),
+            downgrade: probe.downgrade(),
             voters,
             members: probe.health.members,
         }
@@ -674,7 +678,13 @@ mod tests {
             lag: None,
         };
         let voters = standings.chars().enumerate().map(voter).collect();
-        View { voters, members: Vec::new(), members_error: None, alarms: Vec::new() }
+        View {
+            voters,
+            members: Vec::new(),
+            members_error: None,
+            alarms: Vec::new(),
+            downgrade: None,
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tests::{Lab, deploy, release, wait_until};
 
+use crate::readme::restore_of_bare_hosts;
 use crate::scripts::{on_terminal, script};
 use crate::snapshot::leader;
 
@@ -138,6 +139,12 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
         lab.bash(&recover).ok();
         let expected = if old_tool { revision } else { revision + BUMP };
         assert_eq!(content(&lab), (keys, expected), "{version}");
+        // Where nothing tells any more of a restore, the data says how far revisions have come.
+        lab.on("etcd-01", "systemctl stop etcd; rm /var/lib/etcd/etcd-restored");
+        lab.bash(&restore("own.db", "", "")).ok();
+        let (keys, revision) = content(&lab);
+        assert_eq!(keys, before.0, "{version}");
+        assert!(old_tool || revision > expected, "{version}: {revision}, {expected}");
         others.push((version, std::fs::read(lab.folder.path().join("own.db")).unwrap()));
     }
 }
@@ -648,6 +655,28 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
         .says("recover: nothing is done: whether quorum is lost has to be certain");
     assert_eq!(lab.on("etcd-05", survivor), before);
     lost.iter().for_each(|host| drop(lab.command(&["reset", host])));
+    // What cannot be written is known before anything is stopped.
+    lab.bash("mkdir folder; mkfifo pipe").ok();
+    for (file, why) in [
+        ("nowhere/x.db", "etcd-snapshot: --to: "),
+        ("pipe", "etcd-snapshot: --to: pipe: not a regular file"),
+        ("folder", "recover: folder: a folder: name a file"),
+    ] {
+        let ran = lab.bash(&recover.replace("saved.db", file)).exits(2);
+        assert!(ran.stderr.lines().any(|line| line.starts_with(why)), "{}", ran.stderr);
+    }
+    // So is the data of another cluster, which may be newer.
+    lab.write("one.txt", lab.read("nodes.txt").lines().next().unwrap());
+    lab.bash(&deploy(&version).replace("nodes.txt", "one.txt")).ok();
+    lab.on("etcd-01", "systemctl stop etcd");
+    let refused = lab.bash(&recover).exits(3);
+    let other = "etcd-snapshot: etcd-01: its data is of cluster ";
+    let advice = ": take the wrong one out of the document, or move that data away";
+    let says = |line: &str| line.starts_with(other) && line.ends_with(advice);
+    assert!(refused.stderr.lines().any(says), "{}", refused.stderr);
+    refused.says("recover: nothing is done: the survivors' data cannot be saved to saved.db");
+    assert_eq!(lab.on("etcd-05", survivor), before);
+    lab.command(&["reset", "etcd-01"]);
     // One that gives no answer may be the one that is furthest ahead.
     lab.on("etcd-05", "chmod -x /usr/local/bin/etcd");
     let refused = lab.bash(&recover);
@@ -696,6 +725,31 @@ fn other_hosts_take_the_place_of_those_that_are_gone_for_good() {
     lab.write("document.json", &lab.bash(&deploy("v3.5.16")).ok().stdout);
     assert_eq!(etcdctl(&lab, "get --prefix key-"), "key-1\n1\nkey-2\n2\n");
     assert_eq!(etcdctl(&lab, "member list").lines().count(), 3);
+
+    // Hosts that have nothing: refused with what goes first, which then works as the README
+    // has it.
+    for host in ["etcd-02", "etcd-03"] {
+        lab.command(&["reset", host]);
+    }
+    let two: Vec<_> = nodes.lines().skip(1).take(2).collect();
+    lab.write("nodes.txt", &two.join("\n"));
+    let restore = format!("{} --yes nodes.txt saved.db", script("restore"));
+    lab.bash(&restore).exits(3).says(
+        "etcd-snapshot: etcd-02: user etcd: no such user: run etcd-push first; where a cluster \
+         serves that this node is no member of, leave it out, and add it afterwards with \
+         scripts/grow",
+    );
+    let block = restore_of_bare_hosts();
+    let (pushed, _) = block.split_once("\\\n").expect("two lines");
+    lab.bash(pushed.trim_end_matches([' ', '|'])).ok();
+    lab.bash(&restore).exits(3).says(
+        "etcd-snapshot: etcd-02: there is no unit etcd.service on the node, nor in the document: \
+         what is restored would not be started: put etcd-fetch, etcd-cert issue, etcd-render and \
+         etcd-push before this tool",
+    );
+    lab.write("document.json", &lab.bash(&format!("snapshot=saved.db\n{block}")).ok().stdout);
+    assert_eq!(etcdctl(&lab, "get --prefix key-"), "key-1\n1\nkey-2\n2\n");
+    assert_eq!(etcdctl(&lab, "member list").lines().count(), 2);
 }
 
 /// Is there when a process is held.
