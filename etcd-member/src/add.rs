@@ -6,6 +6,7 @@ use anyhow::Result;
 use cluster::fit::{self, Facts};
 use cluster::guard::{Refusal, View};
 use cluster::members::{Accepted, Policy};
+use etcd::layout;
 use pipeline::document::{ClusterState, Member, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Run, ToolResult};
@@ -183,15 +184,17 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
             ),
         );
     }
+    if facts.runs_etcd() {
+        let why = "it is no member, and an etcd runs there: stop it, and move its data away";
+        return no(Code::Mismatch, why.into());
+    }
     if !facts.is_vacant(document, node) {
-        return no(
-            Code::Mismatch,
-            format!(
-                "it is no member, and an etcd runs there, or there is data in {}: stop it, and \
-                 move the data away",
-                document.settings(node).data_dir
-            ),
+        let data = document.settings(node).data_dir;
+        let member = layout::MEMBER;
+        let why = format!(
+            "it is no member, and there is data of one in {data}: move {data}/{member} away"
         );
+        return no(Code::Mismatch, why);
     }
     fit::obstacles(document, node, facts)
 }

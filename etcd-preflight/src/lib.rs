@@ -300,8 +300,11 @@ async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) 
         .into_iter()
         .map(Finding::of_result)
         .collect();
+    // What the release of a step cannot read is of interest once the step itself is possible.
+    let step_is_refused = findings.iter().any(|finding| finding.code == Code::VersionStep);
     for Seen { node, unreadable, .. } in seen {
-        let result = unreadable.clone().map(|result| result.on(&node.name));
+        let unreadable = unreadable.clone().filter(|_| !step_is_refused);
+        let result = unreadable.map(|result| result.on(&node.name));
         findings.extend(result.map(Finding::of_result));
         let well =
             [(Code::Mismatch, "fits"), (Code::VersionStep, "possible"), (Code::Masked, "no")];

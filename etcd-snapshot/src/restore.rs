@@ -449,6 +449,15 @@ impl Job<'_> {
                 _ => {}
             }
         }
+        if self.summary.as_ref().is_some_and(|summary| summary.has_space_alarm) {
+            let message = format!(
+                "{}: the cluster had alarm NOSPACE, and so has what is restored: it takes no \
+                 writes until, with a larger quotaBackendBytes or after compact and defrag, \
+                 etcdctl alarm disarm",
+                self.args.file.display()
+            );
+            run.report(ToolResult::warning(Code::Alarm, message));
+        }
         if allowed && !self.args.keep_revision {
             let older = |target: &&Target| target.state.version.is_some_and(|v| v < BUMPS);
             if let Some(target) = targets.iter().find(older) {
@@ -476,9 +485,13 @@ impl Job<'_> {
         let mut folders = folders.into_iter().zip(&target.state.room);
         let ((folder, needed), free) = folders.find(|((_, needed), free)| *free < needed)?;
         let (needed, free) = (BinaryBytes(needed), BinaryBytes(*free));
+        let old = match &target.state.old[..] {
+            [] => String::new(),
+            old => format!("; delete the data that the last restore kept: {}", old.join(", ")),
+        };
         Some(format!(
             "{folder}: too little space: the restore takes {needed} beside the data that is \
-             there, {free} are free"
+             there, {free} are free{old}"
         ))
     }
 

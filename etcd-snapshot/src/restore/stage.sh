@@ -15,7 +15,8 @@ finish() { [ "$staged" ] || clean; }
 trap '' PIPE
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
-last() { printf '%s\n' "$1" | tail -n 1; }
+# What a tool says last is its reason, but for a stack.
+last() { printf '%s\n' "$1" | grep -m 1 '^panic: ' || printf '%s\n' "$1" | tail -n 1; }
 clean && rm -rf -- "$data/etcd-offline" || die "$stage: removing it failed"
 for folder in "$stage" ${wal:+"$wal_stage"}; do
     said=$(mkdir -- "$folder" 2>&1) || die "$folder: making the folder: ${said##*: }"

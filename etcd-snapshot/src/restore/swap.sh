@@ -25,7 +25,8 @@ if [ -f "$stage/stamp" ]; then
         number=1
         while taken "before-restore-$number"; do number=$((number + 1)); done
         aside=before-restore-$number
-        { cat "$stage/stamp" && echo "$aside"; } > "$stage/stamp.new" || die "$stage/stamp: writing failed"
+        said=$({ { cat "$stage/stamp" && echo "$aside"; } > "$stage/stamp.new"; } 2>&1) ||
+            die "$stage/stamp: writing: ${said##*: }: run again"
         flush
         move "$stage/stamp.new" "$stage/stamp"
         flush

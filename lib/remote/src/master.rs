@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::{Pid, geteuid};
 use openssh::Session;
 use pipeline::disk;
@@ -195,10 +197,16 @@ pub(crate) fn tidy(folder: &Path) {
     remove_stale_forwards(folder);
 }
 
-/// Whether nobody listens on the socket `path`.
+/// Whether nobody listens on the socket `path`. Who does need not accept: a process that is
+/// stopped would be waited for, for ever.
 fn is_dead_socket(path: &Path) -> bool {
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    std::os::unix::net::UnixStream::connect(path).err().is_some_and(refused)
+    let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let tried = UnixAddr::new(path).and_then(|address| {
+        let socket = socket(family, kind, flags, None)?;
+        connect(socket.as_raw_fd(), &address)
+    });
+    tried == Err(Errno::ECONNREFUSED)
 }
 
 /// Held while a connection is made. Its file goes with it.
@@ -358,6 +366,20 @@ fn classify(stderr: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_whose_process_accepts_nothing_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (said, heard) = std::sync::mpsc::channel();
+        let of = path.clone();
+        // More than the kernel keeps for it.
+        std::thread::spawn(move || said.send((0..10_000).any(|_| is_dead_socket(&of))));
+        assert_eq!(heard.recv_timeout(Duration::from_secs(60)), Ok(false));
+        drop(listener);
+        assert!(is_dead_socket(&path));
+    }
 
     #[test]
     fn failures_are_told_apart() {

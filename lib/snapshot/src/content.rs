@@ -39,7 +39,12 @@ pub(crate) struct Content {
     pub storage_version: Option<String>,
     pub cluster_version: Option<String>,
     pub members: Vec<Member>,
+    pub has_space_alarm: bool,
 }
+
+/// `NOSPACE` as the last field of an `etcdserverpb.AlarmMember`, which is the key of an
+/// entry in the bucket `alarm`.
+const NOSPACE: [u8; 2] = [0x10, 1];
 
 impl Content {
     /// Walks all of `database`; once more for each share of its keys that is
@@ -80,6 +85,7 @@ impl Content {
         match (bucket.name.as_slice(), key) {
             (b"key", _) => self.revision = count(bucket, key, value, live)?,
             (b"members", _) => self.members.push(member(bucket, value, self.members.len())?),
+            (b"alarm", alarm) => self.has_space_alarm |= alarm.ends_with(&NOSPACE),
             (b"meta", b"storageVersion") => self.storage_version = Some(version(bucket, value)?),
             (b"cluster", b"clusterVersion") => self.cluster_version = Some(version(bucket, value)?),
             _ => {}

@@ -94,6 +94,9 @@ pub struct Summary {
     pub cluster_version: Option<String>,
     /// The members of the cluster, by name.
     pub members: Vec<Member>,
+    /// Whether a member had raised alarm NOSPACE: a cluster that is restored from it takes no
+    /// writes until that is disarmed.
+    pub has_space_alarm: bool,
 }
 
 impl Summary {
@@ -147,6 +150,7 @@ pub fn check(path: &Path, trailer: Trailer) -> Result<Summary, Error> {
         storage_version: content.storage_version,
         cluster_version: content.cluster_version,
         members: content.members,
+        has_space_alarm: content.has_space_alarm,
     })
 }
 

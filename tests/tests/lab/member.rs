@@ -171,16 +171,16 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
     let ran = lab.bash(&script("grow --yes nodes-4.txt"));
     assert_ne!(ran.code, 0);
     ran.says(
-        "etcd-member: etcd-04: not added: it is no member, and an etcd runs there, or there is data \
-         in /var/lib/etcd: stop it, and move the data away",
+        "etcd-member: etcd-04: not added: it is no member, and there is data of one in \
+         /var/lib/etcd: move /var/lib/etcd/member away",
     );
     // That of one that is to follow is known before the first one joins.
     lab.on("etcd-04", "rm -rf /var/lib/etcd/member /etc/etcd/etcd.member");
     let ran = lab.bash(&script("grow --yes nodes-5.txt"));
     assert_ne!(ran.code, 0);
     ran.says(
-        "etcd-member: etcd-05: not added: it is no member, and an etcd runs there, or there is data \
-         in /var/lib/etcd: stop it, and move the data away",
+        "etcd-member: etcd-05: not added: it is no member, and there is data of one in \
+         /var/lib/etcd: move /var/lib/etcd/member away",
     );
     assert_eq!(members(&lab, &urls(1)), all_voters(3));
 }
