@@ -8,7 +8,7 @@ use crate::authority::Authority;
 use crate::certificate::rfc3339;
 use crate::folder::{Folder, Pair};
 use crate::leaf::{self, Demands, Leaf, State};
-use crate::{Check, Format, RENEW_BEFORE, on, warn_of_exposure};
+use crate::{Check, Format, RENEW_BEFORE, warn_of_exposure};
 
 const REMEDY: &str = "run etcd-cert issue";
 
@@ -45,7 +45,7 @@ pub(crate) fn run(run: &Run, folder: &Folder, args: &Check) -> Result<()> {
     for Found { node, not_after, result, .. } in &found {
         let not_after = not_after.map(rfc3339);
         let result = ToolResult { not_after, ..result.clone() };
-        run.report(on(result, node.as_deref()));
+        run.report(result.of(node.as_deref()));
     }
     warn_of_exposure(run, folder);
     authority.warn_of_lost_key(run);

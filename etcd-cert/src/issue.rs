@@ -12,7 +12,7 @@ use crate::authority::Authority;
 use crate::check::REPLACE;
 use crate::folder::Folder;
 use crate::leaf::{self, Demands, Leaf, State};
-use crate::{Client, Issue, Term, change, expiry, on, protect_key};
+use crate::{Client, Issue, Term, change, expiry, protect_key};
 
 /// Who certificates are issued to: a node, or the operator and kube-apiserver.
 struct Subject {
@@ -173,7 +173,7 @@ impl Issuing<'_> {
                 }
                 Err(error) => {
                     let error = ToolResult::error(Code::Failed, format!("{error:#}"));
-                    self.run.report(on(error, subject.name()));
+                    self.run.report(error.of(subject.name()));
                     return None;
                 }
             }
@@ -181,7 +181,7 @@ impl Issuing<'_> {
         if !changed {
             let whose = if subject.node.is_some() { "" } else { "CA and client " };
             let message = format!("{whose}certificates unchanged");
-            self.run.report(on(ToolResult::unchanged(Code::Unchanged, message), subject.name()));
+            self.run.report(ToolResult::unchanged(Code::Unchanged, message).of(subject.name()));
         }
         Some(in_place)
     }
@@ -199,7 +199,7 @@ impl Issuing<'_> {
         if !self.run.check() {
             leaf.issue(self.demands.authority, self.demands.now, self.not_after)?;
         }
-        self.run.report(on(change(self.run, &leaf.label, done, &why), node));
+        self.run.report(change(self.run, &leaf.label, done, &why).of(node));
         Ok(Step::Issued)
     }
 }

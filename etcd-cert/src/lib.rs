@@ -295,14 +295,6 @@ fn change(run: &Run, what: &str, done: Code, why: &str) -> ToolResult {
     }
 }
 
-/// The same result, of `node` if there is one.
-fn on(result: ToolResult, node: Option<&str>) -> ToolResult {
-    match node {
-        Some(node) => result.on(node),
-        None => result,
-    }
-}
-
 /// Takes a key that is there from everybody but its owner.
 fn protect_key(run: &Run, node: Option<&str>, pair: &Pair) -> Result<bool> {
     let Some(mode) = pair.exposed_key_mode() else { return Ok(false) };
@@ -310,7 +302,7 @@ fn protect_key(run: &Run, node: Option<&str>, pair: &Pair) -> Result<bool> {
         pair.protect_key()?;
     }
     let why = format!("mode {mode:04o} let others use it");
-    run.report(on(change(run, &pair.key.display().to_string(), Code::Protected, &why), node));
+    run.report(change(run, &pair.key.display().to_string(), Code::Protected, &why).of(node));
     Ok(true)
 }
 

@@ -21,14 +21,14 @@ pub(crate) fn report(
     let health = &probe.health;
     let code = if probe.unreachable { Code::Unreachable } else { Code::Unhealthy };
     for problem in &probe.problems {
-        run.report(of_node(ToolResult::error(code, &problem.message), problem.node.as_ref()));
+        run.report(ToolResult::error(code, &problem.message).of(problem.node.as_ref()));
     }
     if probe.unreachable {
         return;
     }
     for problem in not_compared {
         let result = ToolResult::error(Code::Failed, &problem.message);
-        run.report(of_node(result, problem.node.as_ref()));
+        run.report(result.of(problem.node.as_ref()));
     }
     if let Some(message) = probe.cannot_tell() {
         run.report(ToolResult::error(Code::NoMemberList, message));
@@ -51,20 +51,13 @@ fn member_name<'a>(health: &'a Health, id: &'a str) -> &'a str {
     member.map_or(id, Member::label)
 }
 
-fn of_node(result: ToolResult, node: Option<&String>) -> ToolResult {
-    match node {
-        Some(node) => result.on(node),
-        None => result,
-    }
-}
-
 fn warn(run: &Run, health: &Health) {
     let on_endpoint = |code, endpoint: &Endpoint, message: &str| {
         let message = match endpoint.node {
             Some(_) => message.to_owned(),
             None => format!("{}: {message}", name(health, endpoint)),
         };
-        run.report(of_node(ToolResult::warning(code, message), endpoint.node.as_ref()));
+        run.report(ToolResult::warning(code, message).of(endpoint.node.as_ref()));
     };
     for endpoint in &health.endpoints {
         if endpoint.is_learner {

@@ -65,10 +65,7 @@ impl<'a> Change<'a> {
     /// Reports why nothing was done.
     pub(crate) fn refuse(&self, node: Option<&Node>, what: &str, why: &Refusal) {
         let result = ToolResult::error(why.code(), format!("{what}: {why}"));
-        self.run.report(match node {
-            Some(node) => result.on(&node.name),
-            None => result,
-        });
+        self.run.report(result.of(node.map(|node| &node.name)));
     }
 }
 

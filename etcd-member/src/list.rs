@@ -77,10 +77,7 @@ pub(crate) async fn list(tool: &crate::Member, run: &mut Run, args: &Args) -> Re
             true => ToolResult::error(Code::Unreachable, why),
             false => ToolResult::warning(Code::Unhealthy, why),
         };
-        run.report(match &endpoint.node {
-            Some(node) => result.on(node),
-            None => result,
-        });
+        run.report(result.of(endpoint.node.as_ref()));
     }
     if let Some((why, _)) = probe.why_no_members() {
         if !probe.unreachable {

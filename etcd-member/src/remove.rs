@@ -113,10 +113,7 @@ async fn leave(
     node: Option<&Node>,
 ) -> bool {
     let (run, policy) = (change.run, args.risks.policy(args.change));
-    let report = |result: ToolResult| match node {
-        Some(node) => run.report(result.on(&node.name)),
-        None => run.report(result),
-    };
+    let report = |result: ToolResult| run.report(result.of(node.map(|node| &node.name)));
     let urls = member.peer_urls.join(",");
     let what = format!("member {} ({urls})", member.label());
     if run.check() {

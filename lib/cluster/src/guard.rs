@@ -388,10 +388,7 @@ impl<'a> Cluster<'a> {
             if now.voters.iter().any(|voter| voter.is_leader && voter.id != leader.id) {
                 let message = format!("leadership moved to {}", successor.name);
                 let moved = ToolResult::changed(Code::LeaderMoved, message);
-                return Ok(Some(match &leader.node {
-                    Some(node) => moved.on(node),
-                    None => moved,
-                }));
+                return Ok(Some(moved.of(leader.node.as_ref())));
             }
         }
         let why = last.map_or_else(|| "it is still the leader".into(), |error| error.to_string());

@@ -129,10 +129,7 @@ pub async fn one_by_one<T>(
 fn warn_of_alarms(run: &Run, view: &View) {
     for alarm in &view.alarms {
         let result = ToolResult::warning(Code::Alarm, &alarm.message);
-        run.report(match &alarm.node {
-            Some(node) => result.on(node),
-            None => result,
-        });
+        run.report(result.of(alarm.node.as_ref()));
     }
 }
 

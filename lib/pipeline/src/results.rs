@@ -372,6 +372,15 @@ impl ToolResult {
         self
     }
 
+    /// The same result, of `node` where it is one node's.
+    #[must_use]
+    pub fn of(self, node: Option<impl AsRef<str>>) -> Self {
+        match node {
+            Some(node) => self.on(node.as_ref()),
+            None => self,
+        }
+    }
+
     /// The line for people, without the tool's name.
     pub(crate) fn line(&self) -> String {
         let place = self.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
