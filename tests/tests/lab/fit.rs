@@ -385,8 +385,8 @@ fn an_edit_of_the_node_list_is_right_or_touches_nothing() {
     };
     let of_cluster = |node: &str, own: &str, at: &str, other: &str| {
         format!(
-            "{node}: its data is of cluster {own}, that of {at} is of cluster {other}: move \
-             /var/lib/etcd/member of the wrong one away, or take it out of the document"
+            "{node}: its data is of cluster {own}, that of {at} is of cluster {other}: stop the \
+             wrong one and move its /var/lib/etcd/member away, or take it out of the document"
         )
     };
     let absent = |at: usize| {

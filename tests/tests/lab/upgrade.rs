@@ -38,6 +38,12 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     let there = || lab.on("etcd-02", "etcd --version | sed -n 's/^etcd Version: /v/p'");
     lab.bash(&put(&to)).ok();
     assert_eq!(there(), format!("{to}\n"));
+    // Nor does a restart take the step up alone.
+    lab.bash("etcd-unit restart --only etcd-02 nodes.txt").exits(3).says(&format!(
+        "etcd-unit: etcd-02: /usr/local/bin/etcd is {to}, and {from} runs: put that back: \
+         `scripts/upgrade NODES {from}`, or `etcd-fetch {from} | etcd-cert issue | etcd-render | \
+         etcd-push`, or take the step: `scripts/upgrade NODES {to}`"
+    ));
     upgrade(&lab, &format!("nodes.txt {from}")).ok();
     assert_eq!(there(), format!("{from}\n"));
     begin(&to);

@@ -765,7 +765,7 @@ impl<'a> NodeFit<'a> {
         let advice = match restored {
             true => INTERRUPTED.to_owned(),
             false => format!(
-                "move {}/{} of the wrong one away, or take it out of the document",
+                "stop the wrong one and move its {}/{} away, or take it out of the document",
                 self.place.data,
                 layout::MEMBER
             ),
@@ -1040,19 +1040,27 @@ impl<'a> NodeFit<'a> {
                 release.version
             ));
         }
-        // A run that was cut off has put it there, and a restart would take the step alone.
+        // A run that was cut off has put it there, or somebody by hand, and a restart would take
+        // the step alone.
         let running = self.fit.running();
-        let there = says.parse().ok()?;
-        if self.fit.running_version(self.node, self.facts) == Some(there) {
+        let there: Version = says.parse().ok()?;
+        let own = self.fit.running_version(self.node, self.facts);
+        if own == Some(there) {
             return None;
         }
         let enabled = self.fit.downgrade(&running, there);
         let versions = running.iter().map(|(_, version)| *version);
-        let refusal = etcd::step(versions, there, enabled).err()?;
-        let from = refusal.from;
+        let (from, way_on) = match etcd::step(versions, there, enabled) {
+            Err(refusal) => (refusal.from, String::new()),
+            Ok(_) => {
+                let is_taken = running.iter().any(|(_, version)| version.minor() == there.minor());
+                let from = own.filter(|_| !is_taken)?;
+                (from, format!(", or take the step: `scripts/upgrade NODES {says}`"))
+            }
+        };
         Some(format!(
             "{path} is {says}, and {from} runs: put that back: `scripts/upgrade NODES {from}`, or \
-             `etcd-fetch {from} | etcd-cert issue | etcd-render | etcd-push`"
+             `etcd-fetch {from} | etcd-cert issue | etcd-render | etcd-push`{way_on}"
         ))
     }
 

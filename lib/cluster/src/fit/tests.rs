@@ -574,7 +574,8 @@ fn data_of_others_are_not_used() {
                 format!("{node}: its data is of cluster {own}, that of {other} is of cluster {its}: {advice}")
             })
     };
-    let advice = "move /var/lib/etcd/member of the wrong one away, or take it out of the document";
+    let advice = "stop the wrong one and move its /var/lib/etcd/member away, or take it out of the \
+                  document";
     let stopped = |w: &mut World| drop(w.cluster.replies.remove("etcd-01"));
     found(
         |w| {
