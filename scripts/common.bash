@@ -81,6 +81,20 @@ complete() {
   [[ ! $missing ]] || die 3 "nothing is done: ${missing%%$'\n'*}: add it to the list"
 }
 
+# fitting: ends the script where a healthy member of $list could not get its files in the end:
+# others have put its etcd there, or it has another CA than those that join would get.
+fitting() {
+  local healthy why
+  healthy=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null |
+    jq -r '[.health.endpoints[] | select(.healthy).node // empty] | join(",")') || true
+  [[ $healthy ]] || return 0
+  why=$(etcd-fetch -q <<<"$list" | etcd-cert issue -q --check | etcd-render -q --check |
+    etcd-push -q --check --only "$healthy" 2>/dev/null |
+    jq -r --arg names "$healthy" 'first(.results[] | select(.code == "mismatch"
+      and .severity == "error" and (.node | IN($names | split(",")[]))) | "\(.node): \(.message)")') || true
+  [[ ! $why ]] || die 3 "nothing is done: $why"
+}
+
 # fit NAMES: ends the script where the hosts of those nodes of $list, NAMES with commas
 # between them, cannot run etcd. That they are no members yet is known.
 fit() {

@@ -1,14 +1,14 @@
 //! `etcd-cert check`.
 
 use anyhow::Result;
-use pipeline::{Code, Run, ToolResult, terminal};
+use pipeline::{Code, Run, ToolResult, parse_duration, terminal};
 use time::OffsetDateTime;
 
 use crate::authority::Authority;
 use crate::certificate::rfc3339;
 use crate::folder::{Folder, Pair};
 use crate::leaf::{self, Demands, Leaf, State};
-use crate::{Check, Format, RENEW_BEFORE, warn_of_exposure};
+use crate::{Check, Format, RENEW_BEFORE, VALIDITY, warn_of_exposure};
 
 const REMEDY: &str = "run etcd-cert issue";
 
@@ -126,6 +126,13 @@ fn of_leaf(demands: &Demands, lost: Option<&str>, leaf: &Leaf, node: Option<&str
             let more = match before == RENEW_BEFORE {
                 true => String::new(),
                 false => format!(" --renew-before {before}"),
+            };
+            // Else a new one would be due at once.
+            let is_short =
+                parse_duration(VALIDITY).is_ok_and(|by_default| demands.renew_before >= by_default);
+            let more = match is_short {
+                true => format!("{more} --validity {}d", hours / 12),
+                false => more,
             };
             due(format!("{label}: {why}: {REMEDY}{more}"))
         }

@@ -84,11 +84,14 @@ pub(crate) struct Issue {
 /// For how long a certificate is valid at least that is not reissued, nor due.
 pub(crate) const RENEW_BEFORE: &str = "30d";
 
+/// How long a certificate is valid, unless the command line says so.
+pub(crate) const VALIDITY: &str = "365d";
+
 /// For how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Term {
     /// How long a new certificate is valid, but no longer than its CA
-    #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = VALIDITY, value_parser = parse_duration)]
     validity: Duration,
     /// Reissue a certificate that is valid for no longer than this
     #[arg(long, value_name = "DURATION", default_value = RENEW_BEFORE, value_parser = parse_duration)]

@@ -139,7 +139,8 @@ impl Tool for Fetch {
 
     fn works_without_document(&self) -> bool {
         // Else a pipe that failed would go on without its document.
-        (self.unpack.is_some() || self.release().is_some()) && terminal::nothing_piped_in()
+        let chosen = self.release().is_some() || self.for_kubernetes.is_some();
+        (self.unpack.is_some() || chosen) && terminal::nothing_piped_in()
     }
 
     fn document<'a>(&'a self, last: Option<&'a Path>) -> Result<Option<&'a Path>, Error> {

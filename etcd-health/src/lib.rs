@@ -20,9 +20,9 @@ use remote::{Fleet, SshArgs};
 /// Health and status of an etcd cluster
 ///
 /// The endpoints are those of --endpoints; else those of the document's nodes;
-/// else, without a document, those of ETCDCTL_ENDPOINTS. A document takes
-/// precedence over that variable, so that one left set for another cluster does
-/// not redirect a pipeline. Certificates come from the flags; else, for a
+/// else, without a document, those of ETCD_TOOLS_ENDPOINTS or ETCDCTL_ENDPOINTS. A
+/// document takes precedence over the variables, so that one left set for another
+/// cluster does not redirect a pipeline. Certificates come from the flags; else, for a
 /// document, from its pki or the folder of --pki; else from ETCDCTL_CACERT,
 /// ETCDCTL_CERT and ETCDCTL_KEY. Without a CA certificate the CAs that this machine
 /// trusts count, or with ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true none.
@@ -101,7 +101,7 @@ impl Tool for Health {
     }
 
     fn works_without_document(&self) -> bool {
-        // Else a pipe that failed would report on the cluster of ETCDCTL_ENDPOINTS.
+        // Else a pipe that failed would report on the cluster of a variable.
         !self.endpoints.endpoints.is_empty() || terminal::nothing_piped_in()
     }
 

@@ -128,7 +128,7 @@ impl Tool for Maintain {
     }
 
     fn works_without_document(&self) -> bool {
-        // Else a pipe that failed would change the cluster of ETCDCTL_ENDPOINTS.
+        // Else a pipe that failed would change the cluster of a variable.
         !self.reads_stdin() || terminal::nothing_piped_in()
     }
 

@@ -47,7 +47,7 @@ enum Command {
     ///
     /// The list is that of the endpoint that is to be trusted most. The endpoints are
     /// those of --endpoints; else those of the nodes of the document; else, without a
-    /// document, those of ETCDCTL_ENDPOINTS.
+    /// document, those of ETCD_TOOLS_ENDPOINTS or ETCDCTL_ENDPOINTS.
     List(list::Args),
     /// Add the nodes that are no members yet, as learners, one in each run
     ///
@@ -200,7 +200,7 @@ impl Tool for Member {
     }
 
     fn works_without_document(&self) -> bool {
-        // Else a pipe that failed would report on the cluster of ETCDCTL_ENDPOINTS.
+        // Else a pipe that failed would report on the cluster of a variable.
         let lists = matches!(self.command, Command::List(_));
         !self.reads_stdin() || (lists && terminal::nothing_piped_in())
     }

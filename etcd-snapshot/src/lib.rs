@@ -149,7 +149,7 @@ impl Tool for Snapshot {
     }
 
     fn works_without_document(&self) -> bool {
-        // Else a pipe that failed would save the cluster of ETCDCTL_ENDPOINTS.
+        // Else a pipe that failed would save the cluster of a variable.
         !self.reads_stdin()
             || (matches!(&self.command, Command::Save(_)) && terminal::nothing_piped_in())
     }

@@ -15,7 +15,9 @@ use crate::Unit;
 const SCRIPT: &str = r#"
 lines=$1 since=$2 noise=$3 quiet=$4 follow=$5
 shift 5
-hide() { if [ "$noise" ]; then grep --line-buffered -v -E "$noise"; else cat; fi; }
+# Older ones say first what they have of any unit.
+head='^-- (Logs begin|Journal begins) at '
+hide() { grep --line-buffered -v -E "$head${noise:+|$noise}"; }
 first() { if [ "$lines" = all ]; then cat; else head -n "$lines"; fi; }
 journal() { journalctl --no-pager -o short-iso $quiet ${since:+"--since=$since"} "$@"; }
 for unit; do

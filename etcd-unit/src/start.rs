@@ -143,6 +143,12 @@ impl<'a> Plan<'a> {
             if would_change(run, node) && state.drop_ins_differ(&node.node.files) {
                 reasons.insert("unit".into());
             }
+            if wanted.name != ETCD
+                && would_change(run, node)
+                && state.environment_differs(&node.node.files)
+            {
+                reasons.insert("configuration".into());
+            }
             if wanted.name == ETCD && would_change(run, node) {
                 let pending = allowed.pending(&run.document, node.node);
                 reasons.extend(pending.into_iter().map(str::to_owned));

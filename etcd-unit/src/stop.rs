@@ -48,6 +48,10 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
     let states = tool.states(run, &lease);
+    if removal == Removal::Purge && states.iter().any(|state| refuse_others(run, state)) {
+        lease.release().await;
+        return Ok(());
+    }
     let takes_member = |state: &&NodeState| {
         state.units.iter().any(|(wanted, state)| is_member(wanted, state) && !state.is_down())
     };
@@ -211,13 +215,19 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
         let has_file = unit.file.is_some() || unit.stale_temp;
         if uninstall && unit.is_enabled() {
             changes.unit("disable", name);
-            // One of the system, or an instance of a template.
-            if !has_file {
+            // One of the system or of others, or an instance of a template.
+            if !has_file || unit.is_of_others(wanted) {
                 note("disabled", "disable", name);
                 changes.reload();
             }
         }
-        if uninstall && has_file {
+        if uninstall && unit.is_of_others(wanted) {
+            let message = format!(
+                "{name} was not written by these tools: it is stopped and disabled, and its file \
+                 stays"
+            );
+            run.report(ToolResult::warning(Code::LeftBehind, message).on(node));
+        } else if uninstall && has_file {
             changes.unit("remove", name);
             changes.reload();
             note("removed", "remove", name);
@@ -247,6 +257,22 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
         }
         run.report(ToolResult::changed(Code::Stopped, done.join(", ")).on(node));
     }
+    true
+}
+
+/// Reports a unit of etcd that these tools did not write: its data is not theirs to delete. Says
+/// whether there is one.
+fn refuse_others(run: &Run, state: &NodeState<'_>) -> bool {
+    let mut units = state.units.iter();
+    let Some((wanted, _)) = units.find(|(wanted, unit)| unit.is_of_others(wanted)) else {
+        return false;
+    };
+    let message = format!(
+        "{} was not written by these tools, and neither was its data: nothing is purged: leave \
+         --purge out, and remove them by hand",
+        wanted.name
+    );
+    run.report(ToolResult::error(Code::Mismatch, message).on(&state.node.name));
     true
 }
 

@@ -13,7 +13,11 @@ use pipeline::{EXIT_CODES, Tool, command};
 type Fact = (&'static str, &'static str, &'static str);
 
 const VARIABLES: [Fact; 9] = [
-    ("endpoints", "ETCDCTL_ENDPOINTS", "The endpoints, without --endpoints and a document."),
+    (
+        "endpoints",
+        "ETCD_TOOLS_ENDPOINTS, ETCDCTL_ENDPOINTS",
+        "The endpoints, without --endpoints and a document.",
+    ),
     ("cacert", "ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY", CERTIFICATES),
     ("cacert", "ETCDCTL_USER, ETCDCTL_PASSWORD", "Who asks, where authentication is on."),
     ("cacert", "ETCDCTL_DIAL_TIMEOUT", "How long a connection may take, e.g. 2s."),

@@ -12,6 +12,9 @@ use crate::{Access, Tls, Trust, User};
 /// etcdctl's own variable for not verifying servers' certificates.
 const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
 
+/// The endpoints where there is no document; the second is etcdctl's own.
+const ENDPOINTS: [&str; 2] = ["ETCD_TOOLS_ENDPOINTS", "ETCDCTL_ENDPOINTS"];
+
 /// The folder of the certificates, where no other is chosen.
 const PKI: &str = "pki";
 
@@ -76,8 +79,8 @@ pub struct Target {
 impl EndpointArgs {
     /// The endpoints to work on: those of `--endpoints`; else those of `nodes`,
     /// which are nodes of `document`; else, where the document has none, those of
-    /// `ETCDCTL_ENDPOINTS`. Each may take `timeout`; `None` is the limit of
-    /// `ETCDCTL_COMMAND_TIMEOUT`, else 5 s.
+    /// `ETCD_TOOLS_ENDPOINTS` or `ETCDCTL_ENDPOINTS`. Each may take `timeout`; `None` is
+    /// the limit of `ETCDCTL_COMMAND_TIMEOUT`, else 5 s.
     ///
     /// Where no CA certificate is given, `https` trusts the CA in the folder of `--pki`; where
     /// there is none, the CAs that this machine trusts. An endpoint given twice counts once.
@@ -109,7 +112,7 @@ impl EndpointArgs {
                 node: Some((*node).clone()),
             };
             nodes.iter().map(target).collect()
-        } else if let Some(list) = variable("ETCDCTL_ENDPOINTS") {
+        } else if let Some(list) = ENDPOINTS.into_iter().find_map(variable) {
             listed(&list.split(',').map(str::to_owned).collect::<Vec<_>>())
         } else {
             return Err(Error::no_input(

@@ -5,9 +5,9 @@ mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use etcd::layout::UNIT_DIR;
+use etcd::layout::{RELEASES, UNIT_DIR};
 use pipeline::document::{File, Node, Unit, UnitStatus};
-use pipeline::{Code, ToolResult};
+use pipeline::{Code, ToolResult, disk};
 use remote::{Error, Host, Query};
 
 pub use change::{Changes, JobResult};
@@ -16,6 +16,9 @@ pub use etcd::layout::UNIT as ETCD;
 /// Says what a node has of the units that its stdin names, one a line; an empty
 /// line ends the list.
 const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
+
+/// The most that is read of an environment file on the operator's disk, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// The clock readings are this exact, in seconds: /proc has hundredths.
 const CLOCK: f64 = 0.02;
@@ -165,7 +168,8 @@ pub struct UnitState {
     started_ticks: Option<f64>,
     running: BTreeMap<String, String>,
     manager: BTreeMap<String, String>,
-    configured: Vec<String>,
+    /// Its environment files by their paths, in the order in which systemd reads them.
+    environment: Vec<(String, Vec<String>)>,
     /// The running units that stop or restart with this one, and what they run.
     takes: Vec<(String, String)>,
     /// The hashes of the definition, the CA files and the environment: those that the process was
@@ -242,7 +246,8 @@ impl UnitState {
                 let of = if key == "running" { &mut self.running } else { &mut self.manager };
                 of.insert(name.into(), value.into());
             }
-            "configured" => self.configured.push(value.into()),
+            "environment" => self.environment.push((value.into(), Vec::new())),
+            "configured" => self.environment.last_mut()?.1.push(value.into()),
             "record" => self.record = Some(value.into()),
             "disk" => self.disk = Some(value.into()),
             "changed" => {
@@ -347,6 +352,24 @@ impl UnitState {
         })
     }
 
+    /// Whether `files` hold one of its environment files that says something else than that on
+    /// the node.
+    pub fn environment_differs(&self, files: &[File]) -> bool {
+        let set = |text: &str| -> Vec<String> {
+            let lines = text.lines().map(str::trim_end);
+            let says = |line: &&str| !line.is_empty() && !line.trim_start().starts_with(['#', ';']);
+            lines.filter(says).map(str::to_owned).collect()
+        };
+        self.environment.iter().any(|(path, there)| {
+            let Some(file) = files.iter().find(|file| file.path == *path) else { return false };
+            // What cannot be read here was an error of whoever would have put it there.
+            let local = || disk::read_text(file.local.as_deref()?.as_ref(), FILE_BYTES).ok();
+            let absent = file.absent.then(String::new);
+            let text = absent.or_else(|| file.content.clone()).or_else(local);
+            text.is_some_and(|text| set(&text) != set(&there.join("\n")))
+        })
+    }
+
     /// Whether systemd has not read the unit file since it was changed.
     pub fn needs_reload(&self) -> bool {
         self.show("NeedDaemonReload") == "yes"
@@ -383,6 +406,17 @@ impl UnitState {
     /// The text of the unit file; empty without one.
     pub fn text(&self) -> String {
         self.text.join("\n")
+    }
+
+    /// Whether it is etcd's own unit, and neither the document nor these tools wrote it: nothing
+    /// in it is of a template of etcd-render, nor is the binary that runs one of theirs.
+    pub fn is_of_others(&self, wanted: &WantedUnit) -> bool {
+        let theirs = |exe: &String| exe.starts_with(RELEASES);
+        self.name == ETCD
+            && wanted.unit.is_none()
+            && self.file.is_some()
+            && !self.text.iter().any(|line| line.contains("etcd-render"))
+            && !self.executable.as_ref().is_some_and(theirs)
     }
 
     /// What the document holds of it.
@@ -442,7 +476,8 @@ impl UnitState {
     fn configuration_differs(&self) -> bool {
         let mut wanted = self.manager.clone();
         wanted.extend(variables(&etcd::unit::words(self.show("Environment"))));
-        let files = etcd::environment::parse(&self.configured.join("\n"));
+        let lines: Vec<_> = self.environment.iter().flat_map(|(_, lines)| lines).cloned().collect();
+        let files = etcd::environment::parse(&lines.join("\n"));
         wanted.extend(files.into_iter().filter(|(name, _)| name.starts_with("ETCD_")));
         let names: BTreeSet<_> = wanted.keys().chain(self.running.keys()).collect();
         let differs = |name: &&String| wanted.get(*name) != self.running.get(*name);
@@ -480,7 +515,7 @@ mod tests {
         let base = "clock\t1000.5\t500.0\t100\nunit\tetcd.service\nshow\tActiveState\tactive\n\
                     process\t40000\t/usr/local/bin/etcd\n\
                     show\tEnvironment\tPATH=/bin ETCD_Z=1 \"ETCD_Y=a \\\"b\"\n\
-                    configured\tETCD_NAME=a\nrunning\tETCD_NAME=a\n\
+                    environment\t/etc/etcd/etcd.conf\nconfigured\tETCD_NAME=a\nrunning\tETCD_NAME=a\n\
                     running\tETCD_Z=1\nrunning\tETCD_Y=a \"b\nchanged\tunit\t900.4\n";
         UnitState::read(&lines(&format!("{base}{extra}"))).unwrap().remove(0)
     }

@@ -179,7 +179,8 @@ fn with_environment(command: Command, tool: &str) -> Command {
 fn environment_variable(arg: Arg, tool: &str) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
     let asks = matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
-    if asks || arg.get_help_heading() == Some(IN_WORDS) {
+    // A document goes before the endpoints of a variable: whoever asks them reads it.
+    if asks || long == "endpoints" || arg.get_help_heading() == Some(IN_WORDS) {
         return arg;
     }
     let plain = variable("", long);

@@ -628,10 +628,10 @@ fn members_join_with_etcd_3_7() {
     joins(&version);
 }
 
-/// Binaries, certificates and data in folders of its own, flags instead of a file.
-#[test]
-fn a_cluster_that_others_deployed_is_taken_on() {
-    let lab = Lab::with_nodes(3);
+/// Deploys three members with binaries, certificates and data in folders of their own, and
+/// flags instead of a file; `start` is run on each host with the command line of etcd. Leaves
+/// their node list in `taken.txt`.
+fn deploy_by_hand(lab: &Lab, start: impl Fn(&str) -> String) {
     lab.bash(&format!(
         "etcd-fetch {} < nodes.txt | jq '.cluster.settings = {{certDir: \"/opt/kv/ssl\", binDir: \
          \"/opt/kv/bin\"}}' | etcd-cert issue | etcd-push > pushed.json",
@@ -642,20 +642,17 @@ fn a_cluster_that_others_deployed_is_taken_on() {
     let initial = (0..3).map(peer).collect::<Vec<_>>().join(",");
     for (at, host) in HOSTS.iter().take(3).enumerate() {
         let address = format!("192.168.1.{}", 100 + at);
-        lab.on(
-            host,
-            &format!(
-                "systemd-run -q --unit=kv -p User=etcd -p StateDirectory=kv /opt/kv/bin/etcd \
-                 --name kv-{at} --data-dir /var/lib/kv --listen-peer-urls https://{address}:2380 \
-                 --initial-advertise-peer-urls https://{address}:2380 --listen-client-urls \
-                 https://{address}:2379 --advertise-client-urls https://{address}:2379 \
-                 --initial-cluster {initial} --client-cert-auth --trusted-ca-file \
-                 /opt/kv/ssl/ca.crt --cert-file /opt/kv/ssl/server.crt --key-file \
-                 /opt/kv/ssl/server.key --peer-client-cert-auth --peer-trusted-ca-file \
-                 /opt/kv/ssl/ca.crt --peer-cert-file /opt/kv/ssl/peer.crt --peer-key-file \
-                 /opt/kv/ssl/peer.key"
-            ),
+        let command = format!(
+            "/opt/kv/bin/etcd --name kv-{at} --data-dir /var/lib/kv --listen-peer-urls \
+             https://{address}:2380 --initial-advertise-peer-urls https://{address}:2380 \
+             --listen-client-urls https://{address}:2379 --advertise-client-urls \
+             https://{address}:2379 --initial-cluster {initial} --client-cert-auth \
+             --trusted-ca-file /opt/kv/ssl/ca.crt --cert-file /opt/kv/ssl/server.crt --key-file \
+             /opt/kv/ssl/server.key --peer-client-cert-auth --peer-trusted-ca-file \
+             /opt/kv/ssl/ca.crt --peer-cert-file /opt/kv/ssl/peer.crt --peer-key-file \
+             /opt/kv/ssl/peer.key"
         );
+        lab.on(host, &start(&command));
     }
     let access = format!(
         "--endpoints {} --cacert pki/ca.crt --cert pki/client.crt --key pki/client.key",
@@ -663,6 +660,68 @@ fn a_cluster_that_others_deployed_is_taken_on() {
     );
     lab.bash(&format!("etcd-health --wait {access}")).ok();
     lab.bash(&format!("etcd-member list {access} -o nodes > taken.txt")).ok();
+}
+
+/// Etcd's own unit, written by hand, says all with flags: what it says counts also while
+/// nothing runs.
+#[test]
+fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
+    let lab = Lab::with_nodes(3);
+    deploy_by_hand(&lab, |command| {
+        format!(
+            "for each in /opt/kv/bin/*; do cp --remove-destination $(readlink -f $each) $each; done
+             rm -r /usr/local/lib/etcd-tools
+             cat > /etc/systemd/system/etcd.service <<'E'\n[Service]\nType=notify\nUser=etcd\n\
+             StateDirectory=kv\nExecStart={command}\n[Install]\nWantedBy=multi-user.target\nE\n\
+             systemctl enable --quiet etcd; systemctl start --no-block etcd"
+        )
+    });
+    let on_all = |script: &str| lab.on_all(&HOSTS[..3], script);
+    let traces = "cat /etc/systemd/system/etcd.service; ls -l /opt/kv/bin /var/lib/etcd; \
+                  systemctl is-active etcd; cat /var/lib/kv/member/snap/db | wc -c";
+    let before = on_all(traces);
+    lab.write("four.txt", &(lab.read("taken.txt") + "kv-3:192.168.1.103:kv-3\n"));
+    let begin = "nothing is done: kv-0: process ";
+    for script_of in ["grow --yes four.txt", "shrink --yes --lose-margin taken.txt kv-2"] {
+        let ran = lab.bash(&script(script_of)).exits(3);
+        let name = script_of.split(' ').next().expect("a name");
+        let said = format!("{name}: {begin}");
+        assert!(ran.stderr.lines().any(|line| line.starts_with(&said)), "{}", ran.stderr);
+    }
+    assert_eq!(on_all(traces), before);
+
+    // A member whose data is in place is not replaced, running or not.
+    lab.on("etcd-03", "systemctl stop etcd");
+    lab.bash("etcd-member replace --via direct --lose-margin kv-2 taken.txt")
+        .ok()
+        .says("etcd-member: kv-2: its data is in place: nothing to replace");
+    on_all("systemctl stop etcd");
+    let stopped = on_all(traces);
+    let ran = lab.bash(&deploy(guide()).replace("nodes.txt", "taken.txt")).exits(66);
+    ran.says(
+        "etcd-push: kv-0: its data is in /var/lib/kv, the document says /var/lib/etcd: change it \
+         back, or stop the member, move it there (`mkdir -p /var/lib/etcd && mv \
+         /var/lib/kv/member /var/lib/etcd/`), and run this again",
+    );
+    assert_eq!(on_all(traces), stopped);
+    lab.bash("etcd-unit uninstall --purge taken.txt").exits(3).says(
+        "etcd-unit: kv-0: etcd.service was not written by these tools, and neither was its data: \
+         nothing is purged: leave --purge out, and remove them by hand",
+    );
+    lab.bash("etcd-unit uninstall taken.txt").ok().says(
+        "etcd-unit: kv-0: warning: etcd.service was not written by these tools: it is stopped and \
+         disabled, and its file stays",
+    );
+    assert_eq!(on_all(traces), stopped);
+    assert_eq!(on_all("systemctl is-enabled etcd || true"), ["disabled\n"; 3]);
+}
+
+#[test]
+fn a_cluster_that_others_deployed_is_taken_on() {
+    let lab = Lab::with_nodes(3);
+    deploy_by_hand(&lab, |command| {
+        format!("systemd-run -q --unit=kv -p User=etcd -p StateDirectory=kv {command}")
+    });
     let line = |at: usize| format!("kv-{at}:192.168.1.{}:kv-{at}\n", 100 + at);
     assert_eq!(lab.read("taken.txt"), (0..3).map(line).collect::<String>());
     let health = lab.bash("etcd-health < taken.txt").ok().document().health.unwrap();

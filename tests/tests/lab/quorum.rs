@@ -136,6 +136,25 @@ fn what_is_sick_can_be_cured() {
     lab.bash(&lab.etcdctl(&endpoints, "alarm disarm")).ok();
     wait_healthy(&lab);
 
+    // What was put into a configuration by hand is not carried out with a list that brings none.
+    let config = "/etc/etcd/etcd.conf";
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    lab.on(
+        "etcd-03",
+        &format!(
+            "cp -p {config} /root/conf; echo ETCD_LOG_LEVEL=warn >> {config}; \
+                                echo ETCD_FORCE_NEW_CLUSTER=true >> {config}"
+        ),
+    );
+    for command in ["start", "restart"] {
+        lab.bash(&format!("etcd-unit {command} nodes.txt")).exits(3).says(
+            "etcd-unit: etcd-03: /etc/etcd/etcd.conf sets ETCD_FORCE_NEW_CLUSTER to true, which \
+             removes all other members at the next start: remove it there",
+        );
+    }
+    lab.on("etcd-03", &format!("mv /root/conf {config}"));
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+
     // A quota that the database fills already would end all writes with the first member.
     let pids = lab.on_all(&HOSTS[..3], PID);
     let ran = roll_out(".cluster.settings = {quotaBackendBytes: 8}");

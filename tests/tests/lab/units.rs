@@ -289,7 +289,7 @@ fn any_units_converge() {
     // Nor does one run as configured whose environment file is another now.
     let env = service("EnvironmentFile=/etc/own.env\n", "/bin/sleep 1000");
     let x = json!({"name": "x.service", "content": env});
-    lab.write("x.json", &document(&[x]));
+    lab.write("x.json", &document(&[x.clone()]));
     lab.on(HOST, "echo A=1 > /etc/own.env");
     lab.bash("etcd-unit start < x.json").ok();
     lab.on(HOST, "echo A=2 > /etc/own.env");
@@ -301,6 +301,17 @@ fn any_units_converge() {
     lab.bash("etcd-unit start < x.json")
         .ok()
         .says("etcd-unit: web: x.service running as configured");
+    // What would be pushed there is foreseen, but for comments.
+    for (content, code, said) in [
+        ("A=3\n", 1, "would restart x.service"),
+        ("# mine\nA=2\n", 1, "x.service running as configured"),
+    ] {
+        let file = json!([{"path": "/etc/own.env", "content": content}]);
+        lab.write("env.json", &with_files(&[x.clone()], file));
+        lab.bash("etcd-push --check < env.json | etcd-unit start --check")
+            .exits(code)
+            .says(&format!("etcd-unit: web: {said}"));
+    }
     lab.bash("etcd-unit uninstall < x.json").ok();
 
     // To systemd a comment is nothing, and so no reason for a restart.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use client::Alarm;
+use etcd::unit::Setting;
 use etcd::{Minor, Version, layout};
 use pipeline::document::{ClusterState, Member, Node, NodeSettings};
 use pipeline::{Code, Document, Severity, ToolResult, disk};
@@ -12,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::cluster::Cluster;
 use super::environment::{self, Place, values};
-use super::facts::{Facts, Folder, Process, SAYS_VERSION};
+use super::facts::{Facts, Folder, Process, SAYS_VERSION, is_heard};
 use super::identity::Identity;
 use super::{Purpose, concerns};
 use crate::units;
@@ -301,6 +302,8 @@ impl Fit<'_> {
     /// needs them until it is replaced.
     fn old_links(&self, node: &Node, facts: &Facts) -> Option<ToolResult> {
         let old = facts.bin_dir()?;
+        // Elsewhere the binaries of others may lie, which are no links.
+        facts.process().filter(|process| process.exe.starts_with(layout::RELEASES))?;
         let new = self.document.settings(node).bin_dir;
         let release = self.document.release.as_ref().filter(|_| old != new)?;
         let archive = release.archives.iter().find(|archive| archive.arch == node.arch())?;
@@ -411,8 +414,8 @@ impl<'a> NodeFit<'a> {
         let Self { fit, node, facts, .. } = self;
         let next = environment::next_start(fit.document, node, facts);
         if !environment::is_brought(fit.document, node) {
-            if let Some(hidden) = self.hidden(&next) {
-                return vec![hidden];
+            if let Some(why) = self.hidden(&next).or_else(|| self.edited(&next)) {
+                return vec![why];
             }
             let name = next.get("ETCD_NAME").filter(|name| name.value != node.name);
             let name = name.filter(|_| !fit.cluster.replies.contains_key(&node.name));
@@ -502,6 +505,42 @@ impl<'a> NodeFit<'a> {
             })
         });
         differs.collect()
+    }
+
+    /// What was put into the configuration on the node, which stays, and would have the member
+    /// be alone, or another, or where no other reaches it, after its next start.
+    fn edited(&self, next: &environment::Variables) -> Option<String> {
+        const FORCE: &str = "ETCD_FORCE_NEW_CLUSTER";
+        const LISTEN: &str = "ETCD_LISTEN_PEER_URLS";
+        const NAME: &str = "ETCD_NAME";
+        // As Go reads it.
+        const FALSE: [&str; 7] = ["", "0", "f", "F", "false", "FALSE", "False"];
+        if !matches!(self.fit.purpose, Purpose::Start { .. }) {
+            return None;
+        }
+        let force = next.get(FORCE).filter(|set| !FALSE.contains(&set.value.as_str()));
+        if let Some(Setting { source, value, .. }) = force {
+            return Some(format!(
+                "{source} sets {FORCE} to {value}, which removes all other members at the next \
+                 start: remove it there"
+            ));
+        }
+        let runs = |name: &str| self.facts.process()?.variables.get(name);
+        let name = next.get(NAME).filter(|set| {
+            set.value != self.node.name && runs(NAME).is_some_and(|name| *name != set.value)
+        });
+        let listen = next.get(LISTEN).filter(|set| {
+            runs(LISTEN).is_some_and(|listens| is_heard(listens, &self.url))
+                && !is_heard(&set.value, &self.url)
+        });
+        let (name, set) = name.map(|set| (NAME, set)).or(listen.map(|set| (LISTEN, set)))?;
+        Some(format!(
+            "{} sets {name} to {}, and the member runs with {}: put that back there, or its own \
+             configuration: `etcd-render | etcd-push`",
+            set.source,
+            set.value,
+            runs(name)?
+        ))
     }
 
     /// What beside the configuration would have nobody reach the member at its node's
@@ -799,7 +838,10 @@ impl<'a> NodeFit<'a> {
                 layout::MEMBER,
             ));
         };
-        if !member.name.is_empty() && member.name != node.name {
+        // One that was started under another name gets its own back with a restart.
+        let told = values(environment::on_node(self.fit.document, node, self.facts));
+        let is_named = told.get("ETCD_NAME") == Some(&node.name);
+        if !member.name.is_empty() && member.name != node.name && !is_named {
             return Some(self.renamed(&member.name));
         }
         if !member.peer_urls.contains(url) {

@@ -214,13 +214,8 @@ impl Facts {
     /// does not tell.
     pub fn listens_at(&self, url: &str) -> Option<bool> {
         let listens = self.process()?.variables.get("ETCD_LISTEN_PEER_URLS")?;
-        let ip = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        let (_, host, port) = etcd::url::parts(url)?;
-        Some(listens.split(',').filter_map(etcd::url::parts).any(|(_, at, its_port)| {
-            // A name is an address of the host, or etcd would not have started.
-            let same = at == host || ip(host).is_none_or(|host| ip(at) == Some(host));
-            its_port == port && (same || ip(at).is_some_and(|ip| ip.is_unspecified()))
-        }))
+        etcd::url::parts(url)?;
+        Some(is_heard(listens, url))
     }
 
     /// Whether any etcd runs on the node.
@@ -280,6 +275,17 @@ impl Facts {
             _ => config,
         }
     }
+}
+
+/// Whether who listens at `listens`, URLs with commas between them, is reached at `url`.
+pub(super) fn is_heard(listens: &str, url: &str) -> bool {
+    let ip = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let Some((_, host, port)) = etcd::url::parts(url) else { return false };
+    listens.split(',').filter_map(etcd::url::parts).any(|(_, at, its_port)| {
+        // A name is an address of the host, or etcd would not start.
+        let same = at == host || ip(host).is_none_or(|host| ip(at) == Some(host));
+        its_port == port && (same || ip(at).is_some_and(|ip| ip.is_unspecified()))
+    })
 }
 
 /// What the first line of `etcd --version` begins with.

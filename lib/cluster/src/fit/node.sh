@@ -201,15 +201,15 @@ config_wal=$value
 configured ETCD_DATA_DIR
 config_data=$value
 folder "$config_data" "$config_wal"
-# Where a drop-in, or an environment file of its own, has the data.
-elsewhere() {
+# Where the unit, a drop-in, or an environment file of its own, has the data.
+elsewhere() { # VARIABLE FLAG
     printf '%s\n' "$definition$files" | grep -v "^fit${tab}line${tab}[[:space:]]*[#;]" |
-        sed -n "s/.*$1=\([^ \"']*\).*/\1/p" | tail -n 1
+        sed -n "s/.*\($1=\|-$2[= ]\)[\"']\{0,1\}\([^ \"']*\).*/\2/p" | tail -n 1
 }
 case $definition$files in
-*ETCD_DATA_DIR=* | *ETCD_WAL_DIR=*)
-    own_data=$(elsewhere ETCD_DATA_DIR)
-    own_wal=$(elsewhere ETCD_WAL_DIR)
+*ETCD_DATA_DIR=* | *ETCD_WAL_DIR=* | *-data-dir* | *-wal-dir*)
+    own_data=$(elsewhere ETCD_DATA_DIR data-dir)
+    own_wal=$(elsewhere ETCD_WAL_DIR wal-dir)
     if [ "$own_data$own_wal" ]; then folder "${own_data:-$config_data}" "$own_wal"; fi
     ;;
 esac

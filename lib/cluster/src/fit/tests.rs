@@ -1045,6 +1045,54 @@ fn a_member_listens_where_its_process_was_told_to() {
 }
 
 #[test]
+fn what_was_put_into_a_configuration_that_stays_makes_no_other_member() {
+    let edited = |line: &'static str| {
+        move |w: &mut World| {
+            w.purpose = START;
+            for node in &mut w.document.nodes {
+                node.files.clear();
+            }
+            let listen = "https://192.168.1.100:2380";
+            let variables = &mut w.facts(0).processes[0].variables;
+            variables.insert("ETCD_LISTEN_PEER_URLS".into(), listen.into());
+            w.facts(0).config += &format!("ETCD_LISTEN_PEER_URLS={listen}\n{line}\n");
+        }
+    };
+    found(edited("ETCD_LOG_LEVEL=warn"), &[]);
+    found(edited("ETCD_FORCE_NEW_CLUSTER=false"), &[]);
+    found(edited("ETCD_LISTEN_PEER_URLS=https://0.0.0.0:2380"), &[]);
+    let config = "etcd-01: /etc/etcd/etcd.conf sets";
+    let advice = "put that back there, or its own configuration: `etcd-render | etcd-push`";
+    found(
+        edited("ETCD_FORCE_NEW_CLUSTER=true"),
+        &[&format!(
+            "{config} ETCD_FORCE_NEW_CLUSTER to true, which removes all other members at the next \
+             start: remove it there"
+        )],
+    );
+    found(
+        edited("ETCD_LISTEN_PEER_URLS=https://192.168.1.100:2390"),
+        &[&format!(
+            "{config} ETCD_LISTEN_PEER_URLS to https://192.168.1.100:2390, and the member runs \
+             with https://192.168.1.100:2380: {advice}"
+        )],
+    );
+    found(
+        edited("ETCD_NAME=other"),
+        &[&format!("{config} ETCD_NAME to other, and the member runs with etcd-01: {advice}")],
+    );
+    // One that was started so is called by its own name again with a restart.
+    found(
+        |w| {
+            edited("ETCD_LOG_LEVEL=warn")(w);
+            w.cluster.members[0].name = "other".into();
+            w.facts(0).processes[0].variables.insert("ETCD_NAME".into(), "other".into());
+        },
+        &[],
+    );
+}
+
+#[test]
 fn links_in_another_folder_are_named() {
     let moved = |unit: &'static str| {
         move |w: &mut World| {

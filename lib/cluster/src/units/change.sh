@@ -2,7 +2,7 @@
 # follow its line.
 look() { show=$(systemctl show "$1" -p Type,ActiveState,SubState,MainPID,NRestarts,ExecMainStatus); }
 why() { printf '%s\n' "$1" | sed -n '$p'; }
-ended() { # UNIT CODE SINCE SAID
+ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
     line="ended$tab$1$tab$2"
     for property in ActiveState SubState NRestarts ExecMainStatus; do
         get $property
@@ -12,10 +12,16 @@ ended() { # UNIT CODE SINCE SAID
     [ "$2" != 0 ] || return 0
     # What a process says last may still be on its way.
     journalctl --sync 2>/dev/null
+    # What the old one says while it ends is no reason.
+    from=--since=@$3
+    if [ "${5:-0}" != 0 ]; then
+        cursor=$(journalctl _PID="$5" -n 1 "$from" --no-pager -q -o cat --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')
+        if [ "$cursor" ]; then from=--after-cursor=$cursor; fi
+    fi
     printf '%s\n' "$4" | sed -n "s/^Failed to start .*: \|^A dependency job .*/said$tab&/p"
     # -u misses what systemd's own child says where it is gone before it is looked up.
-    journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 -n 100 --since "@$3" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
-    journalctl _SYSTEMD_UNIT="$1" -n 1 --since "@$3" --no-pager -q -o cat 2>/dev/null | sed "s/^/last$tab/"
+    journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 -n 100 "$from" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
+    journalctl _SYSTEMD_UNIT="$1" -n 1 "$from" --no-pager -q -o cat 2>/dev/null | sed "s/^/last$tab/"
 }
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
 # it was started here, its process, and how often systemd has restarted it.
@@ -54,6 +60,9 @@ while IFS=$tab read -r kind a b c; do
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles)
         origin
+        look "$a"
+        get MainPID
+        old=$value
         # Each host waits for its own member, and all hosts wait at once.
         since=$(date +%s.%6N)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
@@ -84,7 +93,7 @@ while IFS=$tab read -r kind a b c; do
         *.0.simple | *.0.exec | *.0.idle | *.0.forking)
             forked="$forked$a $since $pid $value$newline"
             ;;
-        *) ended "$a" $code "$since" "$said" ;;
+        *) ended "$a" $code "$since" "$said" "$old" ;;
         esac
         if [ "$kind" = stop ] && [ $code != 0 ]; then
             # What still runs keeps its unit.

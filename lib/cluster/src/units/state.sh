@@ -105,7 +105,10 @@ while IFS= read -r unit && [ "$unit" ]; do
     variables running "$(tr '\0' '\n' < "/proc/$pid/environ")"
     variables manager "$(systemctl show-environment)"
     origin
-    printf '%s' "$environments" | while IFS= read -r file; do lines configured "$file"; done
+    printf '%s' "$environments" | while IFS= read -r file; do
+        echo "environment$tab$file"
+        lines configured "$file"
+    done
     # What it was started with is on record where these tools have started it;
     # else the times of the files have to do.
     if [ "${record%%$tab*}" = "$process" ]; then
