@@ -548,20 +548,22 @@ fn where_the_endpoints_come_from() {
     etcdctl(&mut command);
     assert_eq!(endpoints(&command.output().unwrap()), [cluster.url(0)]);
 
-    // A document goes before the variable.
-    let mut command = tool(&[]);
-    etcdctl(&mut command);
-    command.env("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1");
-    assert_eq!(endpoints(&piped(command, &cluster.node_list())), [cluster.url(0)]);
+    for variable in ["ETCDCTL_ENDPOINTS", "ETCD_TOOLS_ENDPOINTS"] {
+        // A document goes before the variable.
+        let mut command = tool(&[]);
+        etcdctl(&mut command);
+        command.env(variable, "https://127.0.0.1:1");
+        assert_eq!(endpoints(&piped(command, &cluster.node_list())), [cluster.url(0)]);
 
-    // Nor does a pipe that failed before it fall back to it.
-    let mut command = tool(&[]);
-    etcdctl(&mut command);
-    command.env("ETCDCTL_ENDPOINTS", cluster.url(0));
-    let output = piped(command, "");
-    let why = "stdin: no document: an earlier stage failed, or nothing was piped in";
-    assert_eq!(stderr(&output), [format!("etcd-health: {why}")]);
-    assert_eq!(output.status.code(), Some(66));
+        // Nor does a pipe that failed before it fall back to it.
+        let mut command = tool(&[]);
+        etcdctl(&mut command);
+        command.env(variable, cluster.url(0));
+        let output = piped(command, "");
+        let why = "stdin: no document: an earlier stage failed, or nothing was piped in";
+        assert_eq!(stderr(&output), [format!("etcd-health: {why}")]);
+        assert_eq!(output.status.code(), Some(66));
+    }
 
     // Flags go before both; stdin is not read.
     let mut command = tool(&["--endpoints", &cluster.url(0)]);

@@ -64,6 +64,15 @@ fn certificates_are_due_before_they_expire() {
     assert_says(&lab, &["--within", "40d"], 1, &lines(&lab, 39, &states));
     let ran = lab.run(&["check", "--within", "40d"], NODES);
     assert_eq!(ran.document()["results"][0]["code"], "due");
+
+    // What is advised helps: the new one is not due at once.
+    let lab = Lab::issued();
+    let within = ["check", "--within", "365d"];
+    let advice = "run etcd-cert issue --renew-before 365d --validity 730d";
+    let said = lab.run(&within, NODES).document()["results"][0]["message"].to_string();
+    assert!(said.contains(advice), "{said}");
+    assert_eq!(lab.issue(&advice.split(' ').skip(3).collect::<Vec<_>>()).code, 0);
+    assert_eq!(lab.run(&within, NODES).code, 0);
 }
 
 #[test]

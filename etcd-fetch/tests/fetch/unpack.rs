@@ -115,6 +115,11 @@ fn a_version_alone_warms_the_cache() {
     ran.prints(0, &[&format!("etcd-fetch: v3.5.16 for {arch}: {fetched}")]);
     assert_eq!(ran.stdout, "");
     assert!(sandbox.cached("v3.5.16", arch).exists());
+    // Kubernetes says which one, too.
+    sandbox.publish("v3.5.33", arch, &release("v3.5.33", arch));
+    let ran = tool(&["--for-kubernetes", "1.33"]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    assert!(sandbox.cached("v3.5.33", arch).exists());
     // Without a version there would be nothing to go by.
     let said = "stdin: no document: an earlier stage failed, or nothing was piped in";
     tool(&[]).prints(66, &[&format!("etcd-fetch: {said}")]);
