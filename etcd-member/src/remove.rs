@@ -1,6 +1,8 @@
 //! `remove` and `replace`: members leave the cluster.
 
 use anyhow::Result;
+use cluster::fit::Facts;
+use cluster::guard::{Standing, Voter};
 use pipeline::document::{Member, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
@@ -84,12 +86,34 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     };
     let url_of = |node: &&Node| member.peer_urls.contains(&document.peer_url(node));
     let node = document.nodes.iter().filter(url_of).find(|node| node.name == member.name);
-    if let Some(node) = node {
-        let facts = change.facts.get(&node.name);
-        if facts.is_some_and(|facts| facts.member(document, node) == Some(&member.id)) {
+    // Who has its data keeps it.
+    let has_it = |node: &&Node| {
+        change.facts.get(&node.name).is_some_and(|facts| facts.has_data_of(&member.id))
+    };
+    let there = document.nodes.iter().find(has_it);
+    let serves = || {
+        let is_it = |voter: &Voter| voter.id == member.id && voter.standing == Standing::Up;
+        view.voters.iter().any(is_it)
+    };
+    match (node, there) {
+        (Some(node), Some(there)) if node.name == there.name => {
             nothing("its data is in place");
             return Ok(());
         }
+        (Some(node), _) if change.facts.get(&node.name).is_some_and(Facts::runs_etcd) && serves() => {
+            nothing("it serves there");
+            return Ok(());
+        }
+        (_, Some(there)) => {
+            let why = format!(
+                "nothing replaced: the data of {} is on this host, where the document has another \
+                 member: change the document back",
+                member.label()
+            );
+            run.report(ToolResult::error(Code::Mismatch, why).on(&there.name));
+            return Ok(());
+        }
+        _ => {}
     }
     // Not before those can be added that are to take its place.
     let others: Vec<_> = view.members.iter().filter(|m| m.id != member.id).cloned().collect();

@@ -105,6 +105,15 @@ fn is_there(
     let (id, address) = (&member.id, &node.address);
     let voter = view.of_node(&node.name);
     if voter.is_some_and(|voter| voter.id == *id && voter.standing == Standing::Up) {
+        let facts = change.facts.get(&node.name);
+        if facts.is_some_and(|facts| !facts.runs_etcd()) {
+            let serves = member.client_urls.join(",");
+            let why = format!(
+                "member {id} serves at {serves}, and nothing of it runs on {address}: stop it there \
+                 first, or change the document back"
+            );
+            return Err((Code::Mismatch, why));
+        }
         return Ok(());
     }
     if let Some(error) = change.unknown(node) {

@@ -30,17 +30,36 @@ pub(crate) fn query(document: &Document, node: &Node) -> Query {
     Query { script: SCRIPT, input: input.into_bytes() }
 }
 
-/// What each write took, in seconds, the shortest first.
-pub(crate) fn read(answer: &[String]) -> Result<Vec<f64>, Error> {
-    let write = |line: &String| line.parse().map_err(|_| unexpected(line));
-    let mut writes: Vec<f64> = answer.iter().map(write).collect::<Result<_, _>>()?;
-    writes.sort_by(f64::total_cmp);
+/// What came of the writes.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Writes {
+    /// What each took, in seconds, the shortest first.
+    took: Vec<f64>,
+    /// Why they failed.
+    failed: Option<String>,
+}
+
+/// Reads the answer to the [`query`].
+pub(crate) fn read(answer: &[String]) -> Result<Writes, Error> {
+    let mut writes = Writes::default();
+    for line in answer {
+        match line.strip_prefix("failed\t") {
+            Some(why) => writes.failed = Some(why.to_owned()),
+            None => writes.took.push(line.parse().map_err(|_| unexpected(line))?),
+        }
+    }
+    writes.took.sort_by(f64::total_cmp);
     Ok(writes)
 }
 
 /// Judges what the writes took.
 pub(crate) fn judge(seen: &Seen) -> Option<Finding> {
-    let (half, most) = (percentile(&seen.writes, 50)?, percentile(&seen.writes, 99)?);
+    if let Some(why) = &seen.writes.failed {
+        let finding = Finding::ok(Code::DiskLatency, &seen.node.name, "failed");
+        return Some(finding.error_if(true, || format!("{why}: nor could etcd write its log there")));
+    }
+    let took = &seen.writes.took;
+    let (half, most) = (percentile(took, 50)?, percentile(took, 99)?);
     let measured = format!("p99 {:.1} ms", most * 1000.0);
     let finding = Finding::ok(Code::DiskLatency, &seen.node.name, measured);
     Some(finding.warning_if(most > LIMIT, || {
@@ -73,6 +92,7 @@ mod tests {
         assert_eq!(percentile(&sorted[..1], 50), Some(1.0));
         assert_eq!(percentile(&[], 99), None);
         let answer = ["0.02".to_owned(), "4.1e-05".to_owned()];
-        assert_eq!(read(&answer).unwrap(), [4.1e-5, 0.02]);
+        let writes = Writes { took: vec![4.1e-5, 0.02], failed: None };
+        assert_eq!(read(&answer).unwrap(), writes);
     }
 }

@@ -111,8 +111,8 @@ struct Seen<'a> {
     etcd: fit::Facts,
     /// What came of attempts to reach the other nodes.
     attempts: Vec<Attempt>,
-    /// What the writes took, in seconds; empty where that check was left out.
-    writes: Vec<f64>,
+    /// What came of the writes; nothing where that check was left out.
+    writes: disk::Writes,
     /// What on the disk the wanted release could not read.
     unreadable: Option<ToolResult>,
 }

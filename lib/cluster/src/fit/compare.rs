@@ -663,6 +663,16 @@ impl<'a> NodeFit<'a> {
                  override it and hide its data{data}: remove its package, or leave this node out"
             ));
         }
+        let has_data = |data: &str| {
+            facts.folders.iter().any(|folder| folder.data == data && folder.has_data())
+        };
+        let other = facts.others.iter().find(|(_, data)| !self.has_log() && has_data(data));
+        if let Some((unit, data)) = other.filter(|_| facts.processes.is_empty()) {
+            return Some(format!(
+                "{unit} runs an etcd that these tools did not install, with its data in {data}: \
+                 remove it, or leave this node out"
+            ));
+        }
         let process = facts.processes.iter().find(|process| !ours(process))?;
         Some(format!(
             "process {} ({}, in {}) is an etcd that these tools did not install: stop and \

@@ -31,6 +31,8 @@ pub struct Facts {
     /// The variables of systemd itself, which all units inherit.
     pub(super) manager: BTreeMap<String, String>,
     pub(super) folders: Vec<Folder>,
+    /// Unit files of others that run an etcd, each with the data directory that it names.
+    pub(super) others: Vec<(String, String)>,
     /// The unit file that systemd takes for etcd's.
     pub(super) unit: Option<String>,
     /// Why a member with its data there would not come back from a restart, by data directory.
@@ -153,6 +155,10 @@ impl Facts {
                     stranger: Some((stranger, owner)).filter(|(path, _)| !path.is_empty()),
                 });
             }
+            "other" => {
+                let [unit, data] = fields(value)?;
+                self.others.push((unit, data));
+            }
             "unfit" => {
                 let [data, what, free] = fields(value)?;
                 let why = match what.as_str() {
@@ -202,6 +208,12 @@ impl Facts {
     pub fn member(&self, document: &Document, node: &Node) -> Option<&str> {
         let folder = self.folder(&Place::wanted(document, node, self))?;
         Some(&folder.identity.as_ref()?.member)
+    }
+
+    /// Whether the data of the member `id`, in hex, lies anywhere on the node that is known.
+    pub fn has_data_of(&self, id: &str) -> bool {
+        let mut found = self.folders.iter().filter_map(|folder| folder.identity.as_ref());
+        found.any(|identity| identity.member == id)
     }
 
     /// Whether nothing keeps a new member from being started on `node`: there are no data,

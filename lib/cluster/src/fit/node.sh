@@ -154,6 +154,16 @@ files=$(
 )
 if [ "$files" ]; then printf '%s\n' "$files"; fi
 
+# Units of others that run an etcd, and where they have its data: what is stopped is there, too.
+for at in /etc/systemd/system /usr/local/lib/systemd/system; do
+    for file in $(grep -lsE '^ExecStart=[^ ]*/etcd([[:space:]]|$)' "$at"/*.service); do
+        [ "${file##*/}" != etcd.service ] || continue
+        theirs=$(sed -n "s/.*\(ETCD_DATA_DIR=\|-data-dir[= ]\)[\"']\{0,1\}\([^ \"']*\).*/\2/p" "$file" | tail -n 1)
+        folder "$theirs" ''
+        say "other$tab$file$tab$theirs"
+    done
+done
+
 # One in a container with a network of its own is none of the node's.
 for process in /proc/[0-9]*; do
     { read -r name < "$process/comm"; } 2>/dev/null || continue
