@@ -23,9 +23,10 @@ use remote::{Fleet, SshArgs};
 /// else, without a document, those of ETCD_TOOLS_ENDPOINTS or ETCDCTL_ENDPOINTS. A
 /// document takes precedence over the variables, so that one left set for another
 /// cluster does not redirect a pipeline. Certificates come from the flags; else, for a
-/// document, from its pki or the folder of --pki; else from ETCDCTL_CACERT,
-/// ETCDCTL_CERT and ETCDCTL_KEY. Without a CA certificate the CAs that this machine
-/// trusts count, or with ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true none.
+/// document, from its pki or the folder of --pki; else from a --pki that is given;
+/// else from ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY; else from the folder pki.
+/// Without a CA certificate the CAs that this machine trusts count, or with
+/// ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true none.
 /// For a cluster with authentication, set ETCDCTL_USER and ETCDCTL_PASSWORD.
 #[derive(Debug, clap::Parser)]
 #[command(name = "etcd-health", version)]

@@ -84,7 +84,7 @@ impl<'a> Members<'a> {
         if !look.seen.is_empty() {
             return Ok(look);
         }
-        let why = probe.why_unhealthy().unwrap_or_default();
+        let why = probe.cannot_tell().or_else(|| probe.why_unhealthy()).unwrap_or_default();
         let exit = if probe.unreachable { Exit::Unreachable } else { Exit::Failed };
         Err(Error { exit, message: format!("no member answered: {why}") }.into())
     }

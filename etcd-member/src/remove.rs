@@ -100,7 +100,9 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
             nothing("its data is in place");
             return Ok(());
         }
-        (Some(node), _) if change.facts.get(&node.name).is_some_and(Facts::runs_etcd) && serves() => {
+        (Some(node), _)
+            if change.facts.get(&node.name).is_some_and(Facts::runs_etcd) && serves() =>
+        {
             nothing("it serves there");
             return Ok(());
         }

@@ -43,6 +43,11 @@ pub(crate) async fn judge(
         Ok((probe, margin)) => {
             let mut findings = health(document, &probe, changes_version(document, seen));
             findings.extend(margin);
+            findings.extend(
+                probe
+                    .cannot_tell()
+                    .map(|why| Finding::cluster(Code::Unhealthy, "unknown").error_if(true, || why)),
+            );
             findings.extend(members(&probe));
             let full = probe.alarms.iter().any(|alarm| alarm.alarm == "NOSPACE");
             let endpoints = probe.health.endpoints.iter();

@@ -56,7 +56,9 @@ pub(crate) fn read(answer: &[String]) -> Result<Writes, Error> {
 pub(crate) fn judge(seen: &Seen) -> Option<Finding> {
     if let Some(why) = &seen.writes.failed {
         let finding = Finding::ok(Code::DiskLatency, &seen.node.name, "failed");
-        return Some(finding.error_if(true, || format!("{why}: nor could etcd write its log there")));
+        return Some(
+            finding.error_if(true, || format!("{why}: nor could etcd write its log there")),
+        );
     }
     let took = &seen.writes.took;
     let (half, most) = (percentile(took, 50)?, percentile(took, 99)?);

@@ -100,7 +100,8 @@ impl EndpointArgs {
         }
         let listed = |urls: &[String]| -> Vec<Target> {
             let mut seen = BTreeSet::new();
-            let with_scheme = urls.iter().map(|url| with_scheme(url.trim(), access.tls.is_some()));
+            let has_tls = access.tls.is_some() || self.credentials.in_folder().is_some();
+            let with_scheme = urls.iter().map(|url| with_scheme(url.trim(), has_tls));
             let new = with_scheme.filter(|url| seen.insert(url.trim_end_matches('/').to_owned()));
             new.map(|url| Target { url, node: None }).collect()
         };
@@ -143,8 +144,8 @@ impl CredentialArgs {
     /// `None` is the limit of `ETCDCTL_COMMAND_TIMEOUT`, else 5 s.
     ///
     /// The certificates are those of the flags; else, for a document, those that
-    /// it names or that are in the folder of `--pki`; else those of
-    /// `ETCDCTL_CACERT`, `ETCDCTL_CERT` and `ETCDCTL_KEY`. The user is
+    /// it names or that are in the folder of `--pki`; else those of a `--pki` that was chosen;
+    /// else those of `ETCDCTL_CACERT`, `ETCDCTL_CERT` and `ETCDCTL_KEY`. The user is
     /// `ETCDCTL_USER`. Without a CA certificate there is no TLS.
     pub fn access(&self, document: &Document, timeout: Option<Duration>) -> Result<Access, Error> {
         let timeout = timeout.map_or_else(|| duration("ETCDCTL_COMMAND_TIMEOUT"), |t| Ok(Some(t)));
@@ -165,7 +166,8 @@ impl CredentialArgs {
 
     fn pki_of(&self, document: &Document) -> Option<Pki> {
         match document.nodes.is_empty() {
-            true => None,
+            // One that was chosen goes before what etcdctl's variables say.
+            true => self.in_folder().filter(|_| self.pki != PKI),
             false => document.pki.clone().or_else(|| self.in_folder()),
         }
     }

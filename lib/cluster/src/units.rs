@@ -20,6 +20,9 @@ const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("unit
 /// The most that is read of an environment file on the operator's disk, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
+/// Where systemd looks for units and their drop-ins, as far as anybody puts them there.
+const SYSTEMD_ROOTS: [&str; 3] = [UNIT_DIR, "/run/systemd/system", "/usr/local/lib/systemd/system"];
+
 /// The clock readings are this exact, in seconds: /proc has hundredths.
 const CLOCK: f64 = 0.02;
 
@@ -340,16 +343,32 @@ impl UnitState {
 
     /// Whether `files` hold drop-ins of it that are not on the node yet, or others there.
     pub fn drop_ins_differ(&self, files: &[File]) -> bool {
-        let folder = format!("{}.d/", self.path());
-        let is_drop_in = |file: &&File| {
-            let name = file.path.strip_prefix(&folder);
-            name.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
-        };
-        files.iter().filter(is_drop_in).any(|file| {
+        files.iter().filter(|file| self.is_drop_in(&file.path)).any(|file| {
             // What cannot be read here was an error of whoever would have put it there.
             file.wanted_sha256()
                 .is_ok_and(|wanted| self.drop_ins.get(&file.path) != wanted.as_ref())
         })
+    }
+
+    /// Whether systemd takes `path` for a drop-in of it: `a-b@c.service` has those of
+    /// `a-b@.service`, `a-.service` and `service`, too (systemd.unit(5)).
+    fn is_drop_in(&self, path: &str) -> bool {
+        let parts = path.strip_suffix(".conf").and_then(|path| path.rsplit_once('/'));
+        let Some((folder, roots)) = parts.map(|(folder, _)| (folder, SYSTEMD_ROOTS)) else {
+            return false;
+        };
+        let Some((root, of)) = folder.rsplit_once('/') else { return false };
+        let Some(of) = of.strip_suffix(".d").filter(|_| roots.contains(&root)) else {
+            return false;
+        };
+        let Some((name, kind)) = self.name.rsplit_once('.') else { return false };
+        let template = name.split_once('@').map(|(name, _)| format!("{name}@"));
+        let prefix = of.strip_suffix(&format!(".{kind}")).is_some_and(|of| {
+            of == name
+                || template.as_deref() == Some(of)
+                || (of.ends_with('-') && name.starts_with(of))
+        });
+        prefix || of == kind
     }
 
     /// Whether `files` hold one of its environment files that says something else than that on

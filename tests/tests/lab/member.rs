@@ -439,10 +439,16 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
 
     // The host of the member itself, under another name.
     let line = "k8s-node-01:192.168.1.101:etcd-99";
-    replace(&format!("--lose-margin nodes.txt etcd-02 {line}")).exits(66).says(
-        "etcd-member: etcd-99: nothing replaced: its host has the data of member etcd-02, and a \
-         member keeps its name: change the document back, or take etcd-02 out of the cluster and \
-         its data away first: `scripts/shrink NODES etcd-02`",
+    replace(&format!("--lose-margin nodes.txt etcd-02 {line}")).exits(3).says(
+        "replace-member: nothing is done: etcd-99: its data is of member etcd-02, the document \
+         calls it etcd-99: a member keeps its name: change the document back",
+    );
+    // Nor has another node's host its data, where two names are swapped.
+    let swap = "sed 's/etcd-01/x/; s/etcd-02/etcd-01/; s/x/etcd-02/' nodes.txt > swapped.txt";
+    lab.bash(swap).ok();
+    lab.bash("etcd-member replace --lose-margin etcd-02 swapped.txt").exits(3).says(
+        "etcd-member: etcd-01: nothing replaced: the data of etcd-02 is on this host, where the \
+         document has another member: change the document back",
     );
     // With a list that lacks a member etcd-push would not go on.
     let lacking =

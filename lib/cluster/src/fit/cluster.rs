@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::{Access, CredentialArgs, Endpoint, Status};
+use client::{Access, CredentialArgs, Endpoint, Error, Status};
 use futures::future::join_all;
 use pipeline::Document;
 use pipeline::document::{Member, Node};
@@ -18,6 +18,9 @@ pub(super) struct Cluster {
     pub(super) replies: BTreeMap<String, Status>,
     /// The member list of the one that is to be trusted most; empty when none tells it.
     pub(super) members: Vec<Member>,
+    /// Why a member that runs does not say who the members are, and what to do, where no other
+    /// does either: who asks may not know it.
+    pub(super) refusal: Option<String>,
 }
 
 impl Cluster {
@@ -34,13 +37,25 @@ impl Cluster {
             let url = facts.process()?.client_url()?;
             Some((node.name.clone(), reply(host, url, &access).await?))
         });
-        let replies: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        let (mut replies, mut refusal) = (Vec::new(), None);
+        for (node, reply) in join_all(asked).await.into_iter().flatten() {
+            let (status, members) = reply;
+            if let Err(error) = members.as_ref()
+                && error.is_lasting()
+            {
+                refusal = Some(format!("{error}{}", error.advice()));
+            }
+            if let Ok(status) = status {
+                replies.push((node, (status, members.unwrap_or_default())));
+            }
+        }
         let trusted = replies.iter().max_by_key(|(_, (status, members))| {
             (!members.is_empty(), status.leader.is_some(), status.raft_term, status.raft_index)
         });
         let members = trusted.map(|(_, (_, members))| members.clone()).unwrap_or_default();
+        let refusal = refusal.filter(|_| members.is_empty());
         let of_itself = |(node, (status, _))| (node, status);
-        Self { replies: replies.into_iter().map(of_itself).collect(), members }
+        Self { replies: replies.into_iter().map(of_itself).collect(), members, refusal }
     }
 
     pub(super) fn member(&self, id: &str) -> Option<&Member> {
@@ -48,10 +63,12 @@ impl Cluster {
     }
 }
 
-async fn reply(host: &Host, url: (u16, String), access: &Access) -> Option<(Status, Vec<Member>)> {
+/// What a member says of itself, and of all.
+type Reply = (Result<Status, Error>, Result<Vec<Member>, Error>);
+
+async fn reply(host: &Host, url: (u16, String), access: &Access) -> Option<Reply> {
     let (port, url) = url;
     let forward = host.forward(port).await.ok()?;
     let endpoint = Endpoint::over_unix_socket(&url, forward.socket(), access).ok()?;
-    let (status, members) = futures::join!(endpoint.status(), endpoint.members());
-    Some((status.ok()?, members.unwrap_or_default()))
+    Some(futures::join!(endpoint.status(), endpoint.members()))
 }

@@ -90,6 +90,13 @@ impl Fit<'_> {
             results.extend(refused);
             results.extend(self.extra_members());
             results.extend(self.tokens());
+            // Whose list does not fit is not known then.
+            let refusal = self.cluster.refusal.as_ref();
+            let refusal = refusal.filter(|_| matches!(self.purpose, Purpose::Push { .. }));
+            results.extend(refusal.map(|why| {
+                let message = format!("cannot tell who the members are: {why}");
+                ToolResult::error(Code::NoMemberList, message)
+            }));
         }
         let refused = results.iter().any(|result| result.severity == Severity::Error);
         if concerned && !refused && matches!(self.purpose, Purpose::Push { .. }) {
@@ -941,6 +948,9 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let data = &self.place.data;
+        if let Some(why) = &fit.cluster.refusal {
+            return Some(format!("{data} is empty, and the cluster that runs says: {why}"));
+        }
         if self.facts.was_restored() {
             return Some(format!(
                 "there is no write-ahead log in {}: {INTERRUPTED}",

@@ -12,10 +12,10 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
     [ "$2" != 0 ] || return 0
     # What a process says last may still be on its way.
     journalctl --sync 2>/dev/null
-    # What the old one says while it ends is no reason.
+    # What is said of the old one, and by it, until systemd calls it stopped is no reason.
     from=--since=@$3
     if [ "${5:-0}" != 0 ]; then
-        cursor=$(journalctl _PID="$5" -n 1 "$from" --no-pager -q -o cat --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')
+        cursor=$(journalctl MESSAGE_ID=9d1aaa27d60140bd96365438aad20286 UNIT="$1" "$from" --no-pager -q -o export 2>/dev/null | sed -n '/^__CURSOR=/{s///p;q}')
         if [ "$cursor" ]; then from=--after-cursor=$cursor; fi
     fi
     printf '%s\n' "$4" | sed -n "s/^Failed to start .*: \|^A dependency job .*/said$tab&/p"

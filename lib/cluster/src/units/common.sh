@@ -15,18 +15,27 @@ get() {
     value=${value#*"$newline$1="}
     value=${value%%"$newline"*}
 }
-# Sets $environments to the environment files in $show that are there, and $cas to the CA
-# files that are named there: etcd reads them when it starts.
+# Sets $environments to the environment files in $show that are there, $missing to those that
+# are not, and $cas to the CA files that are named there: etcd reads them when it starts.
 sources() {
-    environments='' cas=''
+    environments='' missing='' cas=''
+    patterns=
     set -f
     IFS=$newline
     for line in $show; do
         file=${line#EnvironmentFiles=}
-        if [ "$file" = "$line" ]; then continue; fi
-        file=${file%%" (ignore_errors="*}
-        if [ -f "$file" ]; then environments=$environments$file$newline; fi
+        if [ "$file" != "$line" ]; then patterns=$patterns${file%%" (ignore_errors="*}$newline; fi
     done
+    # One may stand for many.
+    set +f
+    for file in $patterns; do
+        if [ -f "$file" ]; then
+            environments=$environments$file$newline
+        else
+            missing=$missing$file$newline
+        fi
+    done
+    set -f
     if [ "$environments" ]; then
         # shellcheck disable=SC2086
         cas=$(sed -n "s/[\"']//g; s/^ETCD_\(PEER_\)\{0,1\}TRUSTED_CA_FILE=//p" -- $environments | sort -u)

@@ -47,7 +47,11 @@ while IFS= read -r unit && [ "$unit" ]; do
         *" $unit "*) echo "trigger$tab$trigger" ;;
         esac
     done
-    for file in "$path.d"/*.conf; do
+    get DropInPaths
+    seen=" "
+    for file in "$path.d"/*.conf $value; do
+        case $seen in *" $file "*) continue ;; esac
+        seen="$seen$file "
         [ -f "$file" ] || continue
         sum=$(sha256sum < "$file") || die "$file: reading it failed"
         echo "drop-in$tab${sum%% *}$tab$file"
@@ -109,6 +113,7 @@ while IFS= read -r unit && [ "$unit" ]; do
         echo "environment$tab$file"
         lines configured "$file"
     done
+    printf '%s' "$missing" | while IFS= read -r file; do echo "environment$tab$file"; done
     # What it was started with is on record where these tools have started it;
     # else the times of the files have to do.
     if [ "${record%%$tab*}" = "$process" ]; then
