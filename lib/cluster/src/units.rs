@@ -353,22 +353,19 @@ impl UnitState {
     /// Whether systemd takes `path` for a drop-in of it: `a-b@c.service` has those of
     /// `a-b@.service`, `a-.service` and `service`, too (systemd.unit(5)).
     fn is_drop_in(&self, path: &str) -> bool {
-        let parts = path.strip_suffix(".conf").and_then(|path| path.rsplit_once('/'));
-        let Some((folder, roots)) = parts.map(|(folder, _)| (folder, SYSTEMD_ROOTS)) else {
-            return false;
-        };
-        let Some((root, of)) = folder.rsplit_once('/') else { return false };
-        let Some(of) = of.strip_suffix(".d").filter(|_| roots.contains(&root)) else {
-            return false;
-        };
-        let Some((name, kind)) = self.name.rsplit_once('.') else { return false };
+        let folder = path.strip_suffix(".conf").and_then(|path| path.rsplit_once('/'));
+        let place = folder.and_then(|(folder, _)| folder.rsplit_once('/'));
+        let of = place.filter(|(root, _)| SYSTEMD_ROOTS.contains(root));
+        let of = of.and_then(|(_, of)| of.strip_suffix(".d"));
+        let (Some(of), Some((name, kind))) = (of, self.name.rsplit_once('.')) else { return false };
         let template = name.split_once('@').map(|(name, _)| format!("{name}@"));
-        let prefix = of.strip_suffix(&format!(".{kind}")).is_some_and(|of| {
-            of == name
-                || template.as_deref() == Some(of)
-                || (of.ends_with('-') && name.starts_with(of))
-        });
-        prefix || of == kind
+        let of_kind = of.strip_suffix(&format!(".{kind}"));
+        of == kind
+            || of_kind.is_some_and(|of| {
+                of == name
+                    || template.as_deref() == Some(of)
+                    || (of.ends_with('-') && name.starts_with(of))
+            })
     }
 
     /// Whether `files` hold one of its environment files that says something else than that on
@@ -537,6 +534,27 @@ mod tests {
                     environment\t/etc/etcd/etcd.conf\nconfigured\tETCD_NAME=a\nrunning\tETCD_NAME=a\n\
                     running\tETCD_Z=1\nrunning\tETCD_Y=a \"b\nchanged\tunit\t900.4\n";
         UnitState::read(&lines(&format!("{base}{extra}"))).unwrap().remove(0)
+    }
+
+    #[test]
+    fn drop_ins_are_found_as_systemd_finds_them() {
+        let unit = UnitState { name: "a-b@c.service".into(), ..UnitState::default() };
+        for (path, is) in [
+            ("/etc/systemd/system/a-b@c.service.d/x.conf", true),
+            ("/etc/systemd/system/a-b@.service.d/x.conf", true),
+            ("/run/systemd/system/a-.service.d/x.conf", true),
+            ("/etc/systemd/system/service.d/x.conf", true),
+            ("/etc/systemd/system/a-b@d.service.d/x.conf", false),
+            ("/etc/systemd/system/a-b.service.d/x.conf", false),
+            ("/etc/systemd/system/b-.service.d/x.conf", false),
+            ("/etc/systemd/system/a-.timer.d/x.conf", false),
+            ("/etc/systemd/system/timer.d/x.conf", false),
+            ("/etc/systemd/system/a-b@c.service.d/x.txt", false),
+            ("/etc/systemd/system/a-b@c.service.d/x/y.conf", false),
+            ("/srv/service.d/x.conf", false),
+        ] {
+            assert_eq!(unit.is_drop_in(path), is, "{path}");
+        }
     }
 
     #[test]

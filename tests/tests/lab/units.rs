@@ -289,7 +289,7 @@ fn any_units_converge() {
     // Nor does one run as configured whose environment file is another now.
     let env = service("EnvironmentFile=/etc/own.env\n", "/bin/sleep 1000");
     let x = json!({"name": "x.service", "content": env});
-    lab.write("x.json", &document(&[x.clone()]));
+    lab.write("x.json", &document(std::slice::from_ref(&x)));
     lab.on(HOST, "echo A=1 > /etc/own.env");
     lab.bash("etcd-unit start < x.json").ok();
     lab.on(HOST, "echo A=2 > /etc/own.env");
@@ -307,7 +307,7 @@ fn any_units_converge() {
         ("# mine\nA=2\n", 1, "x.service running as configured"),
     ] {
         let file = json!([{"path": "/etc/own.env", "content": content}]);
-        lab.write("env.json", &with_files(&[x.clone()], file));
+        lab.write("env.json", &with_files(std::slice::from_ref(&x), file));
         lab.bash("etcd-push --check < env.json | etcd-unit start --check")
             .exits(code)
             .says(&format!("etcd-unit: web: {said}"));
