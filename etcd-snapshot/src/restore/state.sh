@@ -8,17 +8,6 @@ for folder in "$data" ${wal:+"$wal"}; do
     echo "room$tab$free"
 done
 owned
-# Where no member serves, its data says which revision it has reached. One that runs has
-# locked them.
-database=$data/member/snap/db
-if [ -f "$database" ] && flock -n -s "$database" true 2>/dev/null; then
-    tool=$bin/etcdutl
-    [ -x "$tool" ] || tool=$bin/etcdctl
-    revision=$(setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups \
-        timeout 240 env -i ETCDCTL_API=3 "$tool" snapshot status "$database" -w json 2>/dev/null < /dev/null |
-        sed -n 's/.*"revision":\([0-9]*\).*/\1/p')
-    echo "reached$tab$revision"
-fi
 aside=$(lines aside "$data/etcd-restored" | sed -n 4p)
 aside=${aside#*"$tab"}
 case $aside in
