@@ -1,6 +1,9 @@
 //! `update`: a member has another peer URL.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use client::{Access, Endpoint};
 use cluster::guard::{Standing, View};
 use cluster::members::{Accepted, Policy};
 use pipeline::document::{Member, Node};
@@ -12,15 +15,19 @@ use crate::UpdateArgs;
 use crate::add::left_out_of_list;
 use crate::change::Change;
 
+/// How long a member is given to answer where it was before.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// The `update` command.
 pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let _progress = Progress::wait("looking at the members");
     let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else { return Ok(()) };
+    let access = tool.credentials.access(&run.document, Some(LIMIT))?;
     let accepted = Accepted { quorum: args.lose_quorum, margin: true };
     let policy = Policy { accepted, limit: args.change.timeout };
     match change.view(policy).await {
-        Ok(view) => update_one(&change, policy, &view).await,
+        Ok(view) => update_one(&change, policy, &view, &access).await,
         Err(why) => change.refuse(None, "nothing updated", &why),
     }
     change.lease.release().await;
@@ -28,7 +35,7 @@ pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -
 }
 
 /// Updates the first node to work on whose peer URL the cluster does not know.
-async fn update_one(change: &Change<'_>, policy: Policy, view: &View) {
+async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &Access) {
     let (run, document, members) = (change.run, &change.run.document, &view.members);
     let moved = |node: &&Node| -> Option<(&Member, String)> {
         let url = document.peer_url(node);
@@ -60,6 +67,15 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View) {
     }
     if let Err(why) = is_there(change, view, node, member) {
         refuse(why);
+        return;
+    }
+    if let Some(elsewhere) = serves_elsewhere(change, access, node, member).await {
+        let why = format!(
+            "member {} serves at {elsewhere}: what is on {} is a copy: stop it there, and move its \
+             data, or change the document back",
+            member.id, node.address
+        );
+        refuse((Code::Mismatch, why));
         return;
     }
     let listens = change.facts.get(&node.name).and_then(|facts| facts.listens_at(&url));
@@ -95,6 +111,27 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View) {
     }
 }
 
+/// Where `member` answers its clients, on another host than that of `node`, as seen from there.
+async fn serves_elsewhere(
+    change: &Change<'_>,
+    access: &Access,
+    node: &Node,
+    member: &Member,
+) -> Option<String> {
+    let mut held = change.lease.selected.iter().chain(&change.lease.others);
+    let host = &held.find(|held| held.node.name == node.name)?.host;
+    let url = member.client_urls.first()?;
+    let (_, address, port) = etcd::url::parts(url)?;
+    let address = address.trim_matches(['[', ']']);
+    if address == node.address {
+        return None;
+    }
+    let forward = host.forward_to(address, port.parse().ok()?).await.ok()?;
+    let endpoint = Endpoint::over_unix_socket(url, forward.socket(), access).ok()?;
+    let status = endpoint.status().await.ok()?;
+    (status.member_id == member.id).then(|| url.clone())
+}
+
 /// Whether `member` is on the host of `node`: its data lies there, or it answers there.
 fn is_there(
     change: &Change<'_>,
@@ -105,15 +142,6 @@ fn is_there(
     let (id, address) = (&member.id, &node.address);
     let voter = view.of_node(&node.name);
     if voter.is_some_and(|voter| voter.id == *id && voter.standing == Standing::Up) {
-        let facts = change.facts.get(&node.name);
-        if facts.is_some_and(|facts| !facts.runs_etcd()) {
-            let serves = member.client_urls.join(",");
-            let why = format!(
-                "member {id} serves at {serves}, and nothing of it runs on {address}: stop it there \
-                 first, or change the document back"
-            );
-            return Err((Code::Mismatch, why));
-        }
         return Ok(());
     }
     if let Some(error) = change.unknown(node) {

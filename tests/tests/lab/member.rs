@@ -493,6 +493,22 @@ fn a_member_is_known_where_it_is(lab: &Lab) {
             )]
         );
     }
+    // A copy of the data, while the member serves where it was.
+    let [from, to] = ["etcd-02", "etcd-04"].map(|host| lab.disk(host, "/var/lib/etcd"));
+    let copy = format!("mkdir -p {1}; cp -a {0}/member {1}/", from.display(), to.display());
+    lab.bash(&copy).ok();
+    let ran = lab.bash("etcd-member update < moved.txt").exits(3);
+    assert_eq!(
+        lines(&ran),
+        [format!(
+            "etcd-02: peer URL {} → {} not updated: member {second} serves at \
+             https://192.168.1.101:2379: what is on 192.168.1.103 is a copy: stop it there, and \
+             move its data, or change the document back",
+            there(1),
+            there(3)
+        )]
+    );
+    lab.on("etcd-04", "rm -r /var/lib/etcd/member");
     let ran =
         lab.bash("sed s/192.168.1.101/192.168.1.109/ nodes.txt | etcd-member update").exits(3);
     assert_eq!(
