@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use client::{Access, Endpoint};
+use cluster::fit::Facts;
 use cluster::guard::{Standing, View};
 use cluster::members::{Accepted, Policy};
 use pipeline::document::{Member, Node};
@@ -111,21 +112,21 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     }
 }
 
-/// Where `member` answers its clients, on another host than that of `node`, as seen from there.
+/// Where `member` answers its clients, as seen from the host of `node`, if no etcd runs there.
 async fn serves_elsewhere(
     change: &Change<'_>,
     access: &Access,
     node: &Node,
     member: &Member,
 ) -> Option<String> {
+    if change.facts.get(&node.name).is_none_or(Facts::runs_etcd) {
+        return None;
+    }
     let mut held = change.lease.selected.iter().chain(&change.lease.others);
     let host = &held.find(|held| held.node.name == node.name)?.host;
     let url = member.client_urls.first()?;
     let (_, address, port) = etcd::url::parts(url)?;
     let address = address.trim_matches(['[', ']']);
-    if address == node.address {
-        return None;
-    }
     let forward = host.forward_to(address, port.parse().ok()?).await.ok()?;
     let endpoint = Endpoint::over_unix_socket(url, forward.socket(), access).ok()?;
     let status = endpoint.status().await.ok()?;
