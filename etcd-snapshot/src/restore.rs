@@ -26,8 +26,12 @@ use crate::verify::not_intact;
 /// Says what of a restore lies on a node.
 const STATE: &str = concat!(include_str!("restore/known.sh"), include_str!("restore/state.sh"));
 
-/// Says how far the data on a node has come.
-const REACHED: &str = concat!(include_str!("restore/known.sh"), include_str!("restore/reached.sh"));
+/// The same, and how far the data on it has come.
+const STATE_AND_REACHED: &str = concat!(
+    include_str!("restore/known.sh"),
+    include_str!("restore/state.sh"),
+    include_str!("restore/reached.sh")
+);
 
 /// Restores a snapshot beside the data; the first part runs as root, the second as
 /// etcd's user.
@@ -303,11 +307,9 @@ impl Job<'_> {
         let queries = |node: &Node| {
             let document = &run.document;
             let units = units::query(&WantedUnit::of(node, None));
-            let mut queries =
-                vec![units, state_query(document, node), fit::query(document, node, &[])];
-            let reached = Query { script: REACHED, input: state_input(document, node) };
-            queries.extend(self.args.stage.then_some(reached));
-            queries
+            let script = if self.args.stage { STATE_AND_REACHED } else { STATE };
+            let state = Query { script, input: state_input(document, node) };
+            vec![units, state, fit::query(document, node, &[])]
         };
         let Some(lease) = Lease::take(&fleet, run, "etcd-snapshot", queries).await else {
             return Ok(None);
@@ -364,9 +366,7 @@ impl Job<'_> {
     /// cluster is restored on all nodes, or on none.
     fn targets<'a>(&self, document: &Document, lease: &'a Lease<'a>) -> Option<Vec<Target<'a>>> {
         let target = |held: &'a Held<'a>| {
-            let answer = |at: usize| held.answers.get(at).map_or(&[][..], Vec::as_slice);
-            let mut state = State::read(answer(1));
-            state.reached = State::read(answer(3)).reached;
+            let state = State::read(held.answers.get(1).map_or(&[], Vec::as_slice));
             Target { held, state, identity: self.identity(document, held.node) }
         };
         lease.unknown.is_empty().then(|| lease.selected.iter().map(target).collect())
@@ -751,10 +751,6 @@ impl Job<'_> {
         run.report(result.on(&node.name));
         Ok(())
     }
-}
-
-fn state_query(document: &Document, node: &Node) -> Query {
-    Query { script: STATE, input: state_input(document, node) }
 }
 
 /// Where a node has what is restored, one a line.

@@ -130,6 +130,7 @@ impl<'a> Plan<'a> {
         let work = Work::default();
         let mut plan =
             Self { state: node, work, outdated: Vec::new(), starts_member: false, well: true };
+        let is_pushed = would_change(run, node);
         for (wanted, state) in &node.units {
             if refuse_masked(run, node, state) || refuse_missing(run, node, wanted, state) {
                 plan.well = false;
@@ -140,18 +141,14 @@ impl<'a> Plan<'a> {
                 reasons.insert("unit".into());
             }
             // What the stages before would have written counts with --check as well.
-            if would_change(run, node) && state.drop_ins_differ(&node.node.files) {
+            if is_pushed && state.drop_ins_differ(&node.node.files) {
                 reasons.insert("unit".into());
             }
-            if wanted.name != ETCD
-                && would_change(run, node)
-                && state.environment_differs(&node.node.files)
-            {
-                reasons.insert("configuration".into());
-            }
-            if wanted.name == ETCD && would_change(run, node) {
+            if is_pushed && wanted.name == ETCD {
                 let pending = allowed.pending(&run.document, node.node);
                 reasons.extend(pending.into_iter().map(str::to_owned));
+            } else if is_pushed && state.environment_differs(&node.node.files) {
+                reasons.insert("configuration".into());
             }
             let reasons: Vec<_> = reasons.into_iter().collect();
             plan.unit(tool, wanted, state, &reasons);

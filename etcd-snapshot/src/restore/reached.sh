@@ -1,7 +1,7 @@
-# After known.sh: which revision the data of a member has reached that does not serve. All
+# After state.sh: which revision the data of a member has reached that does not serve. All
 # of it is read for that, which is why only the stage asks. One that runs has locked it.
 database=$data/member/snap/db
-if [ -f "$database" ] && id -u "$user" >/dev/null 2>&1 && flock -n -s "$database" true 2>/dev/null; then
+if [ -f "$database" ] && flock -n -s "$database" true 2>/dev/null; then
     tool=$bin/etcdutl
     [ -x "$tool" ] || tool=$bin/etcdctl
     revision=$(setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups \

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use etcd::layout::{RELEASES, UNIT_DIR};
 use pipeline::document::{File, Node, Unit, UnitStatus};
-use pipeline::{Code, ToolResult, disk};
+use pipeline::{Code, ToolResult};
 use remote::{Error, Host, Query};
 
 pub use change::{Changes, JobResult};
@@ -16,9 +16,6 @@ pub use etcd::layout::UNIT as ETCD;
 /// Says what a node has of the units that its stdin names, one a line; an empty
 /// line ends the list.
 const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
-
-/// The most that is read of an environment file on the operator's disk, in bytes.
-const FILE_BYTES: u64 = 1 << 20;
 
 /// Where systemd looks for units and their drop-ins, as far as anybody puts them there.
 const SYSTEMD_ROOTS: [&str; 3] = [UNIT_DIR, "/run/systemd/system", "/usr/local/lib/systemd/system"];
@@ -378,11 +375,7 @@ impl UnitState {
         };
         self.environment.iter().any(|(path, there)| {
             let Some(file) = files.iter().find(|file| file.path == *path) else { return false };
-            // What cannot be read here was an error of whoever would have put it there.
-            let local = || disk::read_text(file.local.as_deref()?.as_ref(), FILE_BYTES).ok();
-            let absent = file.absent.then(String::new);
-            let text = absent.or_else(|| file.content.clone()).or_else(local);
-            text.is_some_and(|text| set(&text) != set(&there.join("\n")))
+            file.text().is_some_and(|text| set(&text) != set(&there.join("\n")))
         })
     }
 

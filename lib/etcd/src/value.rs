@@ -218,7 +218,7 @@ impl Kind {
                 Sign::NotNegative => nanoseconds >= 0.0,
                 Sign::Positive => nanoseconds > 0.0,
             }),
-            Self::Boolean => is_boolean(value),
+            Self::Boolean => boolean(value).is_some(),
             Self::Choice(all) => all.contains(&value),
             Self::Choices(all) => value.split(',').all(|one| all.contains(&one)),
             Self::AnyCase(all) => all.contains(&value.to_ascii_lowercase().as_str()),
@@ -239,8 +239,9 @@ impl Kind {
                 }
             }
             Self::FeatureGates => {
-                let gate =
-                    |gate: &str| gate.split_once('=').is_some_and(|(_, v)| is_boolean(v.trim()));
+                let gate = |gate: &str| {
+                    gate.split_once('=').is_some_and(|(_, v)| boolean(v.trim()).is_some())
+                };
                 value.split(',').filter(|part| !part.is_empty()).all(gate)
             }
             Self::Urls(of) => {
@@ -276,9 +277,13 @@ fn one_of(all: &[&str]) -> String {
     }
 }
 
-fn is_boolean(text: &str) -> bool {
-    ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"]
-        .contains(&text)
+/// The boolean in `text`, as `ParseBool` in Go's strconv reads it; nothing where it is none.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// The number in `text`: decimal, or with the prefix `0x`, `0o`, `0` or `0b`, and with an

@@ -310,6 +310,16 @@ impl File {
             (None, None, _) => Ok(None),
         }
     }
+
+    /// The text that the node is to have, empty where there is to be no file; nothing where it is
+    /// no text, or cannot be read here, which is an error of whoever puts it there.
+    pub fn text(&self) -> Option<String> {
+        /// The most that is read of a file of this machine, in bytes.
+        const LIMIT: u64 = 1 << 20;
+        let absent = self.absent.then(String::new);
+        let local = || disk::read_text(self.local.as_deref()?.as_ref(), LIMIT).ok();
+        absent.or_else(|| self.content.clone()).or_else(local)
+    }
 }
 
 /// A systemd unit, in `/etc/systemd/system`.

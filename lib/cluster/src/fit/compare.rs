@@ -520,12 +520,11 @@ impl<'a> NodeFit<'a> {
         const FORCE: &str = "ETCD_FORCE_NEW_CLUSTER";
         const LISTEN: &str = "ETCD_LISTEN_PEER_URLS";
         const NAME: &str = "ETCD_NAME";
-        // As Go reads it.
-        const FALSE: [&str; 7] = ["", "0", "f", "F", "false", "FALSE", "False"];
         if !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
-        let force = next.get(FORCE).filter(|set| !FALSE.contains(&set.value.as_str()));
+        let is_off = |value: &str| value.is_empty() || etcd::value::boolean(value) == Some(false);
+        let force = next.get(FORCE).filter(|set| !is_off(&set.value));
         if let Some(Setting { source, value, .. }) = force {
             return Some(format!(
                 "{source} sets {FORCE} to {value}, which removes all other members at the next \

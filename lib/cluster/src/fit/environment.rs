@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 
 use etcd::layout;
 use etcd::unit::{self, Obstacle, Setting, Text};
+use pipeline::Document;
 use pipeline::document::{Node, NodeSettings};
-use pipeline::{Document, disk};
 
 use super::facts::Facts;
-
-/// The most that is read of a file on the operator's disk, in bytes.
-const FILE_BYTES: u64 = 1 << 20;
 
 /// Variables by name.
 pub(super) type Variables = BTreeMap<String, Setting>;
@@ -150,14 +147,10 @@ impl Definition {
         let mut drop_ins = Vec::new();
         let mut files = Vec::new();
         for file in &node.files {
-            // One that is to go says nothing any more.
-            let absent = file.absent.then(String::new);
-            let local = || disk::read_text(file.local.as_deref()?.as_ref(), FILE_BYTES).ok();
             let is_drop_in = layout::is_drop_in(&file.path);
-            // What cannot be read as text is no environment file.
-            let Some(content) = absent.or_else(|| file.content.clone()).or_else(local) else {
-                continue;
-            };
+            // What cannot be read as text is no environment file; one that is to go says nothing
+            // any more.
+            let Some(content) = file.text() else { continue };
             let text = Text { path: file.path.clone(), content };
             match is_drop_in {
                 true => drop_ins.push(text),

@@ -39,6 +39,9 @@ version() {
     case $value in 'etcd Version: '*) mkdir -p $versions && printf '%s\n' "$value" > "$kept" ;; esac 2>/dev/null
 }
 
+# Says the last value that the lines on stdin give the variable $1, or the flag $2.
+given() { sed -n "s/.*\($1=\|-$2[= ]\)[\"']\{0,1\}\([^ \"']*\).*/\2/p" | tail -n 1; }
+
 # Sets $value to its arguments, put together.
 join() { IFS=; value="$*"; IFS=$blanks; }
 
@@ -155,13 +158,11 @@ files=$(
 if [ "$files" ]; then printf '%s\n' "$files"; fi
 
 # Units of others that run an etcd, and where they have its data: what is stopped is there, too.
-for at in /etc/systemd/system /usr/local/lib/systemd/system; do
-    for file in $(grep -lsE '^ExecStart=[^ ]*/etcd([[:space:]]|$)' "$at"/*.service); do
-        [ "${file##*/}" != etcd.service ] || continue
-        theirs=$(sed -n "s/.*\(ETCD_DATA_DIR=\|-data-dir[= ]\)[\"']\{0,1\}\([^ \"']*\).*/\2/p" "$file" | tail -n 1)
-        folder "$theirs" ''
-        say "other$tab$file$tab$theirs"
-    done
+for file in $(grep -lsE '^ExecStart=[^ ]*/etcd([[:space:]]|$)' /etc/systemd/system/*.service /usr/local/lib/systemd/system/*.service); do
+    [ "${file##*/}" != etcd.service ] || continue
+    theirs=$(given ETCD_DATA_DIR data-dir < "$file")
+    folder "$theirs" ''
+    say "other$tab$file$tab$theirs"
 done
 
 # One in a container with a network of its own is none of the node's.
@@ -214,7 +215,7 @@ folder "$config_data" "$config_wal"
 # Where the unit, a drop-in, or an environment file of its own, has the data.
 elsewhere() { # VARIABLE FLAG
     printf '%s\n' "$definition$files" | grep -v "^fit${tab}line${tab}[[:space:]]*[#;]" |
-        sed -n "s/.*\($1=\|-$2[= ]\)[\"']\{0,1\}\([^ \"']*\).*/\2/p" | tail -n 1
+        given "$1" "$2"
 }
 case $definition$files in
 *ETCD_DATA_DIR=* | *ETCD_WAL_DIR=* | *-data-dir* | *-wal-dir*)

@@ -58,9 +58,8 @@ while IFS=$tab read -r kind a b c; do
     start | restart | stop) # UNIT SECONDS
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
-        show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles)
+        show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles,MainPID)
         origin
-        look "$a"
         get MainPID
         old=$value
         # Each host waits for its own member, and all hosts wait at once.
