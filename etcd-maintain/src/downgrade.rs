@@ -49,11 +49,23 @@ pub(crate) async fn enable(run: &Run, members: &Members<'_>, to: Version) -> Res
 /// Takes a downgrade back, and waits until the data has its newer form again.
 pub(crate) async fn cancel(run: &Run, members: &Members<'_>) -> Result<ToolResult> {
     let look = members.look().await?;
-    let Some(target) = look.target() else { return Ok(up_to_date("no downgrade is enabled")) };
+    let target = match look.target() {
+        Some(target) => target,
+        // etcd does not end it by itself while it knows of a member that does not answer.
+        None if look.lowest() == Some(Minor::V3_5)
+            && members.endpoint().await?.is_downgraded_to_3_5().await? =>
+        {
+            Minor::V3_5
+        }
+        None => return Ok(up_to_date("no downgrade is enabled")),
+    };
     if run.check() {
         return Ok(ToolResult::would_change(format!("would cancel the downgrade to {target}")));
     }
-    take_back(members).await?;
+    match look.target() {
+        Some(_) => take_back(members).await?,
+        None => end_on_3_5(members).await?,
+    }
     let message = format!(
         "downgrade to {target} cancelled: where etcd-push has put its release already, \
          `scripts/upgrade NODES VERSION` with the version that runs takes it away again"
@@ -142,6 +154,18 @@ async fn take_back(members: &Members<'_>) -> Result<()> {
             ))
         })
         .await
+}
+
+/// Cancels a downgrade that only members of 3.5 know of. They do so, and never answer
+/// (`applierV3backend.Apply` in etcd's server/etcdserver/apply.go gives no result).
+async fn end_on_3_5(members: &Members<'_>) -> Result<()> {
+    let endpoint = members.endpoint().await?;
+    let answer = endpoint.downgrade(Downgrade::Cancel, None).await;
+    if endpoint.is_downgraded_to_3_5().await? {
+        answer.context("cancelling the downgrade")?;
+        bail!("the downgrade is still enabled: run this again");
+    }
+    Ok(())
 }
 
 /// Asks one member to do what `action` says, again while the cluster has not yet taken

@@ -86,7 +86,7 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let mut obstacles: Vec<_> =
         joining.iter().flat_map(|node| obstacles(change, node, &view.members)).collect();
     if !joining.is_empty() {
-        obstacles.extend(obstacles_of_all(document, &view, &view.members));
+        obstacles.extend(obstacles_of_all(change, &view, &view.members).await);
     }
     if let [first, ..] = joining[..]
         && obstacles.is_empty()
@@ -202,13 +202,13 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
 /// What keeps any new member from being started beside `members`: those that are
 /// [left out](left_out_of_list), and a downgrade, in the middle of which neither of the two
 /// releases joins.
-pub(crate) fn obstacles_of_all(
-    document: &Document,
+pub(crate) async fn obstacles_of_all(
+    change: &Change<'_>,
     view: &View,
     members: &[Member],
 ) -> Vec<ToolResult> {
-    let mut obstacles = left_out_of_list(document, members);
-    obstacles.extend(view.downgrade.as_ref().map(|downgrade| {
+    let mut obstacles = left_out_of_list(&change.run.document, members);
+    obstacles.extend(change.cluster.downgrade(view).await.map(|downgrade| {
         let why = format!("{downgrade}: nobody can join before");
         ToolResult::error(Code::DowngradePending, why)
     }));

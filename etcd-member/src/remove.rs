@@ -122,7 +122,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     let joining = document.nodes.iter().filter(|node| !is_known(document, node, &others));
     let mut obstacles: Vec<_> =
         joining.flat_map(|node| obstacles(change, node, &view.members)).collect();
-    obstacles.extend(obstacles_of_all(document, &view, &others));
+    obstacles.extend(obstacles_of_all(change, &view, &others).await);
     if !obstacles.is_empty() {
         obstacles.into_iter().for_each(|why| report(run, "nothing replaced", why));
         return Ok(());

@@ -255,6 +255,18 @@ impl Endpoint {
         self.call::<Nothing>("/v3/maintenance/downgrade", body).await.map(drop)
     }
 
+    /// Whether this is a member of 3.5 whose cluster is being downgraded to its version. Its
+    /// status does not tell, as that of 3.6 does, but it refuses to think of another downgrade
+    /// (`downgradeValidate` in etcd's server/etcdserver/v3_server.go).
+    pub async fn is_downgraded_to_3_5(&self) -> Result<bool, Error> {
+        match self.downgrade(Downgrade::Validate, Some(Minor::V3_4)).await {
+            Err(Error::Etcd { message, .. }) => {
+                Ok(message.contains("has a downgrade job in progress"))
+            }
+            answer => answer.map(|()| false),
+        }
+    }
+
     /// Whether the member has a connection to the member with the ID `other` (hex), so
     /// that it can send to it: the metric `etcd_network_active_peers`. `None` where it
     /// does not tell.

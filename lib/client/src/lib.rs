@@ -29,4 +29,4 @@ pub use probe::{
 };
 pub use snapshot::SnapshotStream;
 pub use tls::{Tls, Trust};
-pub use wire::{Alarm, DataHash, Status, ready_for};
+pub use wire::{Alarm, DataHash, Status, downgrade, ready_for};

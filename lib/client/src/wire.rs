@@ -54,7 +54,7 @@ impl Status {
 }
 
 /// What is said of a downgrade to `target` that is enabled.
-pub(crate) fn downgrade(target: &str) -> String {
+pub fn downgrade(target: &str) -> String {
     let target = target.parse().map_or_else(|_| target.into(), |v: Version| v.minor().to_string());
     format!(
         "a downgrade to {target} is enabled: complete it with scripts/upgrade, or take it back: \

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use client::{Access, ClusterProbe, Problem, ProblemKind, Target};
+use etcd::Minor;
 use etcd::quorum::quorum;
 use pipeline::document::{Document, Endpoint, Member, Node};
 use pipeline::{Code, ToolResult};
@@ -77,9 +78,9 @@ pub struct View {
     pub members_error: Option<(String, bool)>,
     /// The alarms of all members, each with advice.
     pub alarms: Vec<Problem>,
-    /// To which version the cluster is being downgraded, and what to do; absent when it is
-    /// not.
-    pub downgrade: Option<String>,
+    /// To which version the cluster is being downgraded, and what to do, as the members say in
+    /// their status: those of 3.5 do not.
+    downgrade: Option<String>,
 }
 
 /// Why a member may not go down, or is not back.
@@ -200,6 +201,18 @@ impl<'a> Cluster<'a> {
     pub async fn view(&self) -> Result<View, client::Error> {
         let probe = self.probe().await?;
         Ok(self.view_of(probe).await)
+    }
+
+    /// To which version the cluster of `view` is being downgraded, and what to do; absent when
+    /// it is not. Members of 3.5 tell only when they are asked.
+    pub async fn downgrade(&self, view: &View) -> Option<String> {
+        if view.downgrade.is_some() {
+            return view.downgrade.clone();
+        }
+        let mut serving = view.voters.iter().filter(|voter| voter.standing == Standing::Up);
+        let endpoint = serving.find_map(|voter| self.route.endpoint_of(voter.node.as_deref()?))?;
+        let is_enabled = endpoint.is_downgraded_to_3_5().await;
+        is_enabled.is_ok_and(|enabled| enabled).then(|| client::downgrade(&Minor::V3_5.to_string()))
     }
 
     /// What all members answer, after those of the document those outside of it.

@@ -23,16 +23,18 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     let [Some(from), Some(to)] = ["3.5", "3.6"].map(release) else { return };
     let lab = Lab::with_nodes(3);
     lab.bash(&deploy(&from)).ok();
-    let put = |version: &str| {
+    let put_on = |host: &str, version: &str| {
         format!(
             "etcd-fetch -q {version} < nodes.txt | etcd-cert issue -q | etcd-render -q | etcd-push \
-             -q --only etcd-02"
+             -q --only {host}"
         )
     };
-    let begin = |version: &str| {
-        let start = "etcd-unit start -q --only etcd-02 | etcd-health -q --wait";
-        lab.bash(&format!("{} | {start}", put(version))).ok()
+    let put = |version: &str| put_on("etcd-02", version);
+    let begin_on = |host: &str, version: &str| {
+        let start = format!("etcd-unit start -q --only {host} | etcd-health -q --wait");
+        lab.bash(&format!("{} | {start}", put_on(host, version))).ok()
     };
+    let begin = |version: &str| begin_on("etcd-02", version);
     // To go back from a step that was cut off takes its release away from where it lies already,
     // and has not been started.
     let there = || lab.on("etcd-02", "etcd --version | sed -n 's/^etcd Version: /v/p'");
@@ -59,13 +61,16 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     // It joins with the newer release, before any other is missed, and the step is finished.
     let script = format!("{}/scripts/replace-member", repository().display());
     let replace = format!("{script} --yes nodes.txt etcd-03");
+    let all_run = |version: &str| {
+        let health = lab.bash("etcd-health -q < nodes.txt").ok().document().health.unwrap();
+        let versions: Vec<_> = health.endpoints.into_iter().map(|e| e.version.unwrap()).collect();
+        assert_eq!(versions, [&version[1..]; 3]);
+    };
     let replaced = || {
         lab.bash(&replace).ok().says(&format!(
             "etcd-fetch: warning: members run {from} to {to}: taking {to}, the highest"
         ));
-        let health = lab.bash("etcd-health -q < nodes.txt").ok().document().health.unwrap();
-        let versions: Vec<_> = health.endpoints.into_iter().map(|e| e.version.unwrap()).collect();
-        assert_eq!(versions, [&to[1..]; 3]);
+        all_run(&to);
     };
     replaced();
     assert_eq!(lab.on("etcd-02", "systemctl show etcd -p MainPID"), pid);
@@ -102,6 +107,24 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     assert_eq!(members(), before);
     lab.bash("etcd-maintain -q downgrade cancel < nodes.txt").ok();
     replaced();
+
+    // Nor where the last member of the newer release is lost, and the others do not tell of it.
+    lab.bash(&format!("etcd-maintain -q downgrade enable {from} < nodes.txt")).ok();
+    for host in ["etcd-01", "etcd-02"] {
+        begin_on(host, &from);
+    }
+    lab.command(&["reset", "etcd-03"]);
+    lab.bash(&replace).exits(66).says(&nobody("nothing replaced"));
+    assert_eq!(members(), before);
+    let cancel = |to: &str| lab.bash(&format!("etcd-maintain downgrade cancel {to} < nodes.txt"));
+    cancel("--check").exits(1).says(&format!(
+        "etcd-maintain: would cancel the downgrade to {}",
+        etcd::Minor::V3_5
+    ));
+    cancel("").ok();
+    cancel("").ok().says("etcd-maintain: no downgrade is enabled");
+    lab.bash(&replace).ok();
+    all_run(&from);
 }
 
 #[test]
