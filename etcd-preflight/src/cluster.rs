@@ -36,11 +36,11 @@ pub(crate) async fn judge(
         // All of them, whatever --only says: the margin is that of the whole cluster.
         let cluster = Cluster::new(document, fleet, access, &[]);
         let probe = cluster.probe().await.map_err(|e| e.to_string())?;
-        let margin = margin(&cluster.view_of(probe.clone()).await);
-        Ok::<_, String>((probe, margin))
+        let view = cluster.view_of(probe.clone()).await;
+        Ok::<_, String>((probe, margin(&view), cluster.downgrade(&view).await))
     };
     match probed.await {
-        Ok((probe, margin)) => {
+        Ok((probe, margin, downgrade)) => {
             let mut findings = health(document, &probe, changes_version(document, seen));
             findings.extend(margin);
             findings.extend(
@@ -49,6 +49,11 @@ pub(crate) async fn judge(
                     .map(|why| Finding::cluster(Code::Unhealthy, "unknown").error_if(true, || why)),
             );
             findings.extend(members(&probe));
+            let finding = Finding::cluster(
+                Code::DowngradePending,
+                if downgrade.is_some() { "enabled" } else { "none" },
+            );
+            findings.push(finding.warning_if(downgrade.is_some(), || downgrade.unwrap_or_default()));
             let full = probe.alarms.iter().any(|alarm| alarm.alarm == "NOSPACE");
             let endpoints = probe.health.endpoints.iter();
             findings.extend(endpoints.flat_map(|e| database(document, e, full)));
@@ -150,12 +155,6 @@ fn members(probe: &ClusterProbe) -> Vec<Finding> {
         let list: Vec<_> = known.map(|(e, v)| format!("{} {v}", name(health, e))).collect();
         format!("different versions: {}: bring all to one", list.join(", "))
     }));
-    if let Some(message) = probe.downgrade() {
-        let finding = Finding::cluster(Code::DowngradePending, "enabled");
-        findings.push(finding.warning_if(true, || message));
-    } else {
-        findings.push(Finding::cluster(Code::DowngradePending, "none"));
-    }
     findings
 }
 

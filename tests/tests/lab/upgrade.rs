@@ -116,6 +116,10 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     lab.command(&["reset", "etcd-03"]);
     lab.bash(&replace).exits(66).says(&nobody("nothing replaced"));
     assert_eq!(members(), before);
+    lab.bash("etcd-preflight -q --skip disk-latency -o json nodes.txt").says(
+        "etcd-preflight: warning: a downgrade to 3.5 is enabled: complete it with \
+         scripts/upgrade, or take it back: `etcd-maintain downgrade cancel`",
+    );
     let cancel = |to: &str| lab.bash(&format!("etcd-maintain downgrade cancel {to} < nodes.txt"));
     cancel("--check").exits(1).says(&format!(
         "etcd-maintain: would cancel the downgrade to {}",
