@@ -53,7 +53,8 @@ pub(crate) async fn judge(
                 Code::DowngradePending,
                 if downgrade.is_some() { "enabled" } else { "none" },
             );
-            findings.push(finding.warning_if(downgrade.is_some(), || downgrade.unwrap_or_default()));
+            findings
+                .push(finding.warning_if(downgrade.is_some(), || downgrade.unwrap_or_default()));
             let full = probe.alarms.iter().any(|alarm| alarm.alarm == "NOSPACE");
             let endpoints = probe.health.endpoints.iter();
             findings.extend(endpoints.flat_map(|e| database(document, e, full)));

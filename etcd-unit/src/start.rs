@@ -147,8 +147,13 @@ impl<'a> Plan<'a> {
             if is_pushed && wanted.name == ETCD {
                 let pending = allowed.pending(&run.document, node.node);
                 reasons.extend(pending.into_iter().map(str::to_owned));
-            } else if is_pushed && state.environment_differs(&node.node.files) {
-                reasons.insert("configuration".into());
+            } else if is_pushed {
+                if state.environment_differs(&node.node.files) {
+                    reasons.insert("configuration".into());
+                }
+                if state.binary().into_iter().any(|path| would_replace(run, node, path)) {
+                    reasons.insert("binary".into());
+                }
             }
             let reasons: Vec<_> = reasons.into_iter().collect();
             plan.unit(tool, wanted, state, &reasons);
@@ -266,6 +271,13 @@ fn would_change(run: &Run, node: &NodeState) -> bool {
     let node = Some(node.node.name.as_str());
     let results = &mut run.document.results.iter();
     run.check() && results.any(|r| r.code == Code::WouldChange && r.node.as_deref() == node)
+}
+
+/// Whether an earlier stage would put another file at `path` on the node.
+fn would_replace(run: &Run, node: &NodeState, path: &str) -> bool {
+    let node = Some(node.node.name.as_str());
+    let replace = format!("would replace {path}");
+    run.document.results.iter().any(|r| r.message == replace && r.node.as_deref() == node)
 }
 
 /// The `restart` command.

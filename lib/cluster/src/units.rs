@@ -379,6 +379,19 @@ impl UnitState {
         })
     }
 
+    /// The paths of the binary that its process runs: as its unit has it, and without links.
+    /// None where it runs another than its unit starts, as that of a wrapper script.
+    pub fn binary(&self) -> Vec<&str> {
+        let words = self.show("ExecStart").split_whitespace();
+        let starts = words.filter_map(|word| word.strip_prefix("path=")).next();
+        match (starts, self.executable.as_deref()) {
+            (Some(starts), Some(runs)) if starts.rsplit('/').next() == runs.rsplit('/').next() => {
+                vec![starts, runs]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether systemd has not read the unit file since it was changed.
     pub fn needs_reload(&self) -> bool {
         self.show("NeedDaemonReload") == "yes"

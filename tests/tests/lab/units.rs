@@ -313,6 +313,17 @@ fn any_units_converge() {
             .says(&format!("etcd-unit: web: {said}"));
     }
     lab.bash("etcd-unit uninstall < x.json").ok();
+    // So is a binary.
+    lab.on(HOST, "cp /bin/sleep /usr/local/bin/nap");
+    let x = json!({"name": "x.service", "content": service("", "/usr/local/bin/nap 1000")});
+    let bash = json!([{"path": "/usr/local/bin/nap", "mode": "0755", "local": "/bin/bash"}]);
+    lab.write("x.json", &document(std::slice::from_ref(&x)));
+    lab.write("nap.json", &with_files(&[x], bash));
+    lab.bash("etcd-unit start < x.json").ok();
+    lab.bash("etcd-push --check < nap.json | etcd-unit start --check")
+        .exits(1)
+        .says("etcd-unit: web: would restart x.service");
+    lab.bash("etcd-unit uninstall < x.json").ok();
 
     // To systemd a comment is nothing, and so no reason for a restart.
     let mut commented = units.clone();

@@ -121,10 +121,9 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
          scripts/upgrade, or take it back: `etcd-maintain downgrade cancel`",
     );
     let cancel = |to: &str| lab.bash(&format!("etcd-maintain downgrade cancel {to} < nodes.txt"));
-    cancel("--check").exits(1).says(&format!(
-        "etcd-maintain: would cancel the downgrade to {}",
-        etcd::Minor::V3_5
-    ));
+    cancel("--check")
+        .exits(1)
+        .says(&format!("etcd-maintain: would cancel the downgrade to {}", etcd::Minor::V3_5));
     cancel("").ok();
     cancel("").ok().says("etcd-maintain: no downgrade is enabled");
     lab.bash(&replace).ok();
