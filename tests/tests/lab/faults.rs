@@ -278,17 +278,22 @@ fn disks_that_take_nothing() {
     assert_eq!(lab.on_all(&nodes, LEFTOVERS), [""; 5]);
 
     // A member whose disk takes nothing serves, and is not restarted into what it cannot do.
-    for (fault, undo, why) in [
+    for (fault, undo, why, looked) in [
         (
             "full",
             "free",
             "has 0 MiB free, and etcd takes 64 MiB whenever it starts: it would not come back: \
              make room first",
+            "etcd-preflight: etcd-05: /var/lib/etcd/member/wal: writing 253000 bytes failed: nor \
+             could etcd write its log there",
         ),
         (
             "readonly",
             "writable",
             "is mounted read-only: it would not come back: repair the disk first",
+            "etcd-preflight: etcd-05: /var/lib/etcd, /var/lib/etcd/member/wal cannot be written \
+             to: the disk is mounted read-only: look for its errors with `dmesg`, repair it, and \
+             mount it again",
         ),
     ] {
         let pid = lab.on("etcd-05", "systemctl show etcd -p MainPID");
@@ -299,6 +304,7 @@ fn disks_that_take_nothing() {
                 .says(&format!("etcd-unit: etcd-05: not restarted: /var/lib/etcd {why}"));
         }
         assert_eq!(lab.on("etcd-05", "systemctl show etcd -p MainPID"), pid);
+        lab.bash("etcd-preflight -q --only etcd-05 nodes.txt").exits(3).says(looked);
         lab.command(&["disk", undo, "etcd-05", "/var/lib/etcd"]);
     }
 
