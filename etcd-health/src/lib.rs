@@ -47,7 +47,7 @@ pub struct Health {
     /// user. Without it only the revisions are compared.
     #[arg(long)]
     hash: bool,
-    /// How to reach the endpoints; ssh goes to their client port on the hosts' loopback
+    /// How to reach the endpoints; ssh goes to their client port on their hosts
     #[arg(long, value_enum, default_value = "direct")]
     via: Via,
     /// What to write to stdout [default: table on a terminal, else json]

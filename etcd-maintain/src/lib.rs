@@ -29,7 +29,7 @@ pub struct Maintain {
     command: Command,
     #[command(flatten)]
     endpoints: EndpointArgs,
-    /// How to reach the endpoints; ssh goes to their client port on the hosts' loopback
+    /// How to reach the endpoints; ssh goes to their client port on their hosts
     #[arg(long, global = true, value_enum, default_value = "direct")]
     via: Via,
     /// Wait this many seconds for the members to do what was asked

@@ -79,8 +79,8 @@ enum Command {
 /// How the members are changed.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct ChangeArgs {
-    /// How to reach the members: over ssh at their client port on the loopback of their
-    /// nodes, or directly at their URLs, for an etcd that does not listen there
+    /// How to reach the members: over ssh at their client port on their nodes, or directly at
+    /// their URLs
     #[arg(long, value_enum, default_value = "ssh")]
     via: Via,
     /// Wait this many seconds for what etcd refuses for a moment only: right after

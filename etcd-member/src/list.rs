@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// What to write to stdout [default: table on a terminal, else json]
     #[arg(long, short, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
-    /// How to reach the endpoints; ssh goes to their client port on the hosts' loopback
+    /// How to reach the endpoints; ssh goes to their client port on their hosts
     #[arg(long, value_enum, default_value = "direct")]
     via: Via,
     /// Do not verify the servers' certificates: whoever answers is taken for etcd

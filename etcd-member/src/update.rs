@@ -126,7 +126,6 @@ async fn serves_elsewhere(
     let host = &held.find(|held| held.node.name == node.name)?.host;
     let url = member.client_urls.first()?;
     let (_, address, port) = etcd::url::parts(url)?;
-    let address = address.trim_matches(['[', ']']);
     let forward = host.forward_to(address, port.parse().ok()?).await.ok()?;
     let endpoint = Endpoint::over_unix_socket(url, forward.socket(), access).ok()?;
     let status = endpoint.status().await.ok()?;

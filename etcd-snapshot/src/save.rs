@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     timeout: Option<Duration>,
-    /// How to reach the members; ssh goes to their client port on the hosts' loopback
+    /// How to reach the members; ssh goes to their client port on their hosts
     #[arg(long, value_enum, default_value = "direct")]
     via: Via,
     #[command(flatten)]

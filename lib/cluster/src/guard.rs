@@ -20,8 +20,16 @@ use crate::units::{ETCD, NodeState, WantedUnit};
 /// How long one probe of a member may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Says what systemd has of the unit `$1`.
-const ACTIVE_STATE: &str = r#"systemctl show "$1" -p ActiveState | sed 's/^ActiveState=//'"#;
+/// Says what systemd has of the unit `$1`, or that etcd runs all the same, under another name.
+const ACTIVE_STATE: &str = r#"
+state=$(systemctl show "$1" -p ActiveState)
+case ${state#ActiveState=} in inactive | failed)
+    for process in /proc/[0-9]*; do
+        { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
+        ! [ "$process/ns/net" -ef /proc/self/ns/net ] || state=running
+    done ;;
+esac
+echo "${state#ActiveState=}""#;
 
 /// A running cluster, seen from the nodes of a document.
 pub struct Cluster<'a> {

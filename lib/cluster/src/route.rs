@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use client::{Access, ClusterProbe, Endpoint, Target, Targets, probe_within};
 use remote::{Error, Fleet, Forward, Host, fan_out};
+use tokio::time::timeout;
+
+/// What a member of these tools listens on beside its address, whatever that is.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// How long to look whether something listens at a port.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The ways to the client ports of some members. What was opened stays open, and
 /// what broke is opened again by the next probe.
@@ -24,12 +31,21 @@ struct Way {
     _forward: Option<(Host, Forward)>,
 }
 
+impl Way {
+    /// Whether something listens at its end: it may be frozen.
+    async fn listens(&self) -> bool {
+        let looked = timeout(LOOK, self.endpoint.version()).await;
+        !matches!(looked, Ok(Err(client::Error::Connect(_))))
+    }
+}
+
 /// How the endpoints are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Via {
     /// At their URLs.
     Direct,
-    /// At their ports on the loopback of their nodes, through ssh.
+    /// At their ports on the loopback of their nodes, or where nothing listens there at their
+    /// address, through ssh.
     Ssh,
 }
 
@@ -47,7 +63,7 @@ impl<'a> Route<'a> {
     }
 
     /// The ways to `targets`: with `fleet`, those that belong to a node lead through
-    /// ssh to the port of their URL on the loopback of that node; all others are direct.
+    /// ssh to the port of their URL on that node; all others are direct.
     pub fn new(targets: Vec<Target>, access: Access, fleet: Option<&'a Fleet>) -> Self {
         let ways = targets.iter().map(|_| None).collect();
         Self { targets, access, fleet, ways: RefCell::new(ways) }
@@ -117,17 +133,31 @@ impl<'a> Route<'a> {
             };
             return Ok(Ok(Way { endpoint, _forward: None }));
         };
-        let port = port(&target.url)?;
-        let forwarded = fleet.on(node, async |_, host: Host| {
-            let forward = host.forward(port).await?;
-            Ok((host, forward))
-        });
-        let (host, forward) = match forwarded.await {
-            Ok(forwarded) => forwarded,
-            Err(error) => return Ok(Err(error)),
+        let invalid = || client::Error::Url { url: target.url.clone(), why: "no port".into() };
+        let (_, address, port) = etcd::url::parts(&target.url).ok_or_else(invalid)?;
+        let port = port.parse().map_err(|_| invalid())?;
+        let lead_to = async |address: &str| {
+            let forwarded = fleet.on(node, async |_, host: Host| {
+                let forward = host.forward_to(address, port).await?;
+                Ok((host, forward))
+            });
+            let (host, forward) = match forwarded.await {
+                Ok(forwarded) => forwarded,
+                Err(error) => return Ok(Err(error)),
+            };
+            let endpoint = Endpoint::over_unix_socket(&target.url, forward.socket(), &self.access)?;
+            let endpoint = endpoint.of_node(&node.name);
+            Ok(Ok(Way { endpoint, _forward: Some((host, forward)) }))
         };
-        let endpoint = Endpoint::over_unix_socket(&target.url, forward.socket(), &self.access)?;
-        Ok(Ok(Way { endpoint: endpoint.of_node(&node.name), _forward: Some((host, forward)) }))
+        let way = match lead_to(LOOPBACK).await? {
+            Ok(way) if !way.listens().await => way,
+            way => return Ok(way),
+        };
+        // Others may have etcd listen at the address alone.
+        Ok(Ok(match lead_to(address).await? {
+            Ok(other) if other.listens().await => other,
+            _ => way,
+        }))
     }
 
     /// The endpoint of the node `name`, where the way to it is open.
@@ -136,12 +166,6 @@ impl<'a> Route<'a> {
         let at = self.targets.iter().position(of_node)?;
         self.ways.borrow().get(at)?.as_ref().map(|way| way.endpoint.clone())
     }
-}
-
-/// The port of a URL such as `https://[::1]:2379`.
-fn port(url: &str) -> Result<u16, client::Error> {
-    let port = url.trim_end_matches('/').rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    port.ok_or_else(|| client::Error::Url { url: url.into(), why: "no port".into() })
 }
 
 fn unreached(target: &Target, error: &Error) -> Endpoint {

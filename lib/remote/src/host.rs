@@ -257,15 +257,15 @@ impl Host {
         self.forward_to("127.0.0.1", port).await
     }
 
-    /// Makes the port `port` of `address`, as the host reaches it, reachable through a
-    /// unix socket on this machine, for as long as the result lives. Whether anything
-    /// listens there shows when the socket is used: its connection is closed.
+    /// Makes the port `port` of `address` (IPv6 in brackets or not), as the host reaches it,
+    /// reachable through a unix socket on this machine, for as long as the result lives.
+    /// Whether anything listens there shows when the socket is used: its connection is closed.
     pub async fn forward_to(&self, address: &str, port: u16) -> Result<Forward, Error> {
         let name = format!("f{}-{:x}", std::process::id(), fastrand::u32(..));
         let forward = Forward {
             session: self.session.clone(),
             socket: self.folder.join(name),
-            address: address.to_owned(),
+            address: address.trim_matches(['[', ']']).to_owned(),
             port,
         };
         let made = self.session.request_port_forward(

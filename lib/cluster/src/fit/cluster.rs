@@ -25,7 +25,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Asks the members that run on `nodes`, each through its host's SSH
-    /// connection, at the port that it runs with, and all at once. Those that do
+    /// connection, where it listens, and all at once. Those that do
     /// not answer are left out: what they run with is known all the same.
     pub(super) async fn ask(
         document: &Document,
@@ -34,8 +34,18 @@ impl Cluster {
     ) -> Self {
         let Ok(access) = credentials.access(document, Some(LIMIT)) else { return Self::default() };
         let asked = nodes.iter().map(async |(node, host, facts)| {
-            let url = facts.process()?.client_url()?;
-            Some((node.name.clone(), reply(host, url, &access).await?))
+            let mut urls = facts.process()?.client_urls();
+            if urls.is_empty() {
+                urls.push(document.client_url(node));
+            }
+            let mut last = None;
+            for url in urls {
+                last = reply(host, &url, &access).await.or(last);
+                if let Some((Ok(_), _)) = last {
+                    break;
+                }
+            }
+            Some((node.name.clone(), last?))
         });
         let (mut replies, mut refusal) = (Vec::new(), None);
         for (node, reply) in join_all(asked).await.into_iter().flatten() {
@@ -66,9 +76,9 @@ impl Cluster {
 /// What a member says of itself, and of all.
 type Reply = (Result<Status, Error>, Result<Vec<Member>, Error>);
 
-async fn reply(host: &Host, url: (u16, String), access: &Access) -> Option<Reply> {
-    let (port, url) = url;
-    let forward = host.forward(port).await.ok()?;
-    let endpoint = Endpoint::over_unix_socket(&url, forward.socket(), access).ok()?;
+async fn reply(host: &Host, url: &str, access: &Access) -> Option<Reply> {
+    let (_, address, port) = etcd::url::parts(url)?;
+    let forward = host.forward_to(address, port.parse().ok()?).await.ok()?;
+    let endpoint = Endpoint::over_unix_socket(url, forward.socket(), access).ok()?;
     Some(futures::join!(endpoint.status(), endpoint.members()))
 }

@@ -314,12 +314,25 @@ impl Folder {
     }
 }
 
+/// `url`, which is listened at, as one on that host can reach it, and whether it is on the
+/// loopback.
+fn on_host(url: &str) -> Option<(bool, String)> {
+    let (scheme, host, port) = etcd::url::parts(url.trim())?;
+    Some(match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => (true, format!("{scheme}://127.0.0.1:{port}")),
+        Ok(ip) => (ip.is_loopback(), format!("{scheme}://{host}:{port}")),
+        Err(_) => (host == "localhost", format!("{scheme}://{host}:{port}")),
+    })
+}
+
 impl Process {
-    /// The port at which it serves clients, and its URL on the host itself.
-    pub(super) fn client_url(&self) -> Option<(u16, String)> {
-        let urls = self.variables.get("ETCD_LISTEN_CLIENT_URLS")?;
-        let (scheme, _, port) = etcd::url::parts(urls.split(',').next()?)?;
-        let port = port.parse().ok()?;
-        Some((port, format!("{scheme}://127.0.0.1:{port}")))
+    /// The URLs at which it serves clients on its host, those of the loopback first; none
+    /// where its variables do not tell.
+    pub(super) fn client_urls(&self) -> Vec<String> {
+        let told = self.variables.get("ETCD_LISTEN_CLIENT_URLS");
+        let urls = told.into_iter().flat_map(|urls| urls.split(','));
+        let mut urls: Vec<_> = urls.filter_map(on_host).collect();
+        urls.sort_by_key(|(is_loopback, _)| !is_loopback);
+        urls.into_iter().map(|(_, url)| url).collect()
     }
 }

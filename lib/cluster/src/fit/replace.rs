@@ -145,7 +145,7 @@ async fn ask(
     let client_url = format!("{scheme}://{address}:{port}");
     let status = async {
         let access = credentials.access(document, Some(LIMIT))?;
-        let forward = host.forward_to(address.trim_matches(['[', ']']), port).await?;
+        let forward = host.forward_to(address, port).await?;
         let endpoint = Endpoint::over_unix_socket(&client_url, forward.socket(), &access)?;
         anyhow::Ok(endpoint.status().await)
     };
