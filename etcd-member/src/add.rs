@@ -126,9 +126,10 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
             false => refused(
                 Code::Mismatch,
                 format!(
-                    "{} is a learner, and no node in the document: promote or remove it first, or \
-                     pass --allow-second-learner to proceed",
-                    learner.label()
+                    "{name} ({}) is a learner, and no node in the document: add it there, or \
+                     remove it: `etcd-member remove {name}`",
+                    learner.peer_urls.join(","),
+                    name = learner.label()
                 ),
             ),
         };

@@ -160,12 +160,15 @@ fn nodes(run: &Run, members: &[Member]) -> String {
         if node.is_none() && port != "2380" {
             warn(format!("its peer port is {port}: set settings.peerPort in a JSON document"));
         }
-        if let Some((scheme, _, port)) = member.client_urls.first().and_then(|url| parts(url))
-            && node.is_none()
-            && (scheme, port) != ("https", "2379")
-        {
-            let message = "set settings.clientPort in a JSON document";
-            warn(format!("it serves clients with {scheme} at port {port}: {message}"));
+        if let Some((scheme, _, port)) = member.client_urls.first().and_then(|url| parts(url)) {
+            if scheme != "https" {
+                warn("it serves clients without TLS, and these tools ask with TLS only".into());
+            }
+            if node.is_none() && port != "2379" {
+                warn(format!(
+                    "its client port is {port}: set settings.clientPort in a JSON document"
+                ));
+            }
         }
         // etcd does not know what the host is called.
         let hostname = node.map_or(name.as_str(), |node| node.hostname());

@@ -23,7 +23,11 @@ use tokio::time::{Instant, sleep};
 use crate::restore::{LOG_BYTES, State, member_that_runs};
 
 /// Says what data lies on a node.
-const STATE: &str = concat!(include_str!("restore/known.sh"), include_str!("offline/state.sh"));
+const STATE: &str = concat!(
+    include_str!("restore/unit.sh"),
+    include_str!("restore/known.sh"),
+    include_str!("offline/state.sh")
+);
 /// Starts a copy of the data; the second part is what runs as etcd's user.
 const START: [&str; 2] = [include_str!("offline/start.sh"), include_str!("offline/serve.sh")];
 const STOP: &str = include_str!("offline/stop.sh");
@@ -179,7 +183,14 @@ impl<'a> Copies<'a> {
         let stopped: Vec<_> = self.stopped.iter().collect();
         let served = fan_out(fleet.jobs(), stopped, async |stopped: &Stopped<'a>| {
             let copy = serve(&run.document, stopped, access).await;
-            copy.map_err(|error| run.report(error.on(&stopped.node.name))).ok()
+            let failed = |error: remote::Error| {
+                let mut result = error.on(&stopped.node.name);
+                if self.stopped.len() > 1 {
+                    result.message += ": to go on without what it has, name another with --from";
+                }
+                run.report(result);
+            };
+            copy.map_err(failed).ok()
         })
         .await;
         // One that does not start may be the one with the newest data.
@@ -284,10 +295,28 @@ async fn serve<'a>(
             Err(error) if Instant::now() > deadline => {
                 return Err(remote::Error::CommandFailed(format!("the copy of its data: {error}")));
             }
-            Err(_) => host.run(LIVES, &[], &[]).await?,
-        };
+            Err(_) => {
+                let said = host.run(LIVES, &[], &[]).await?;
+                if !said.is_empty() {
+                    return Err(remote::Error::CommandFailed(not_served(&said)));
+                }
+            }
+        }
         sleep(INTERVAL).await;
     }
+}
+
+/// Why a copy of the data is not served, by what was said last.
+fn not_served(said: &[String]) -> String {
+    let why = units::why_ended(said).or_else(|| said.last().cloned()).unwrap_or_default();
+    let learner = match why.ends_with("removed all voters") {
+        true => {
+            ": it was a learner, of which etcd makes no cluster: with no other survivor, copy its \
+             member/snap/db here, and restore that with `etcd-snapshot restore --no-trailer`"
+        }
+        false => "",
+    };
+    format!("the copy of its data did not start: {why}{learner}")
 }
 
 fn state_query(document: &Document, node: &Node) -> Query {

@@ -24,10 +24,15 @@ use snapshot::{Summary, Trailer, check};
 use crate::verify::not_intact;
 
 /// Says what of a restore lies on a node.
-const STATE: &str = concat!(include_str!("restore/known.sh"), include_str!("restore/state.sh"));
+const STATE: &str = concat!(
+    include_str!("restore/unit.sh"),
+    include_str!("restore/known.sh"),
+    include_str!("restore/state.sh")
+);
 
 /// The same, and how far the data on it has come.
 const STATE_AND_REACHED: &str = concat!(
+    include_str!("restore/unit.sh"),
     include_str!("restore/known.sh"),
     include_str!("restore/state.sh"),
     include_str!("restore/reached.sh")
@@ -42,7 +47,11 @@ const STAGE: [&str; 2] = [
 
 /// Swaps what is staged for the data; its parts are as in [`STAGE`].
 const SWAP: [&str; 2] = [
-    concat!(include_str!("restore/as_user.sh"), include_str!("restore/swap_as_root.sh")),
+    concat!(
+        include_str!("restore/unit.sh"),
+        include_str!("restore/as_user.sh"),
+        include_str!("restore/swap_as_root.sh")
+    ),
     include_str!("restore/swap.sh"),
 ];
 

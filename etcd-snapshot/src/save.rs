@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use client::{Endpoint, EndpointArgs, SnapshotStream, Targets};
 use cluster::route::Route;
@@ -187,7 +187,16 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
         return Ok(None);
     };
     target.check_room(first.size_bytes.map_or(0, |size| size + TRAILER_BYTES))?;
+    let silence = args.timeout.unwrap_or(SILENCE);
     if run.check() {
+        // Only the member can say whether whoever asks is given one.
+        let endpoint = &route.endpoints().await?[first.at];
+        match endpoint.snapshot(silence).await {
+            Err(error) if !error.is_unreachable() => {
+                bail!("{}: snapshot: {error}{}", first.name, error.advice());
+            }
+            _ => {}
+        }
         let size = first.size_bytes.map(|size| format!(", {}", BinaryBytes(size)));
         let message = format!(
             "{} ({}{}): would be saved to {}",
@@ -199,7 +208,6 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
         run.report(ToolResult::would_change(message));
         return Ok(None);
     }
-    let silence = args.timeout.unwrap_or(SILENCE);
     let mut sources = sources.into_iter().take(2).peekable();
     while let Some(source) = sources.next() {
         let part = match target {

@@ -11,7 +11,13 @@ lines() { # KIND FILE
 }
 lines staged "$data/etcd-restore/stamp"
 lines restored "$data/etcd-restored"
-lines mark "$mark"
+if keeps_mark; then
+    lines mark "$mark"
+elif [ -f "$data/etcd-restored" ]; then
+    # etcd writes to its log whenever it starts.
+    ran=$(find "${wal:-$data/member}/wal" -name '*.wal' -newer "$data/etcd-restored" 2>/dev/null | head -n 1)
+    echo "mark$tab$([ "$ran" ] && echo ready || echo restored)"
+fi
 # Dies where the data, its log or what they are in belongs to another than etcd's user, who
 # could not move or read it.
 owned() {

@@ -1,6 +1,6 @@
 # After known.sh: whether the folders are etcd's, what room they have, and which etcd would
 # run there.
-later="run etcd-push first; where a cluster serves that this node is no member of, leave it out, and add it afterwards with scripts/grow"
+later="run etcd-push first, or where others have deployed etcd, set user, dataDir and binDir in the document as it has them; where a cluster serves that this node is no member of, leave it out, and add it afterwards with scripts/grow"
 id -u "$user" >/dev/null 2>&1 || die "user $user: no such user: $later"
 for folder in "$data" ${wal:+"$wal"}; do
     [ -d "$folder" ] || die "$folder: no such folder: $later"

@@ -10,7 +10,7 @@ if [ "$open" ]; then
     pid=${pid%%/*}
     die "$folder: process $pid ($(cat "/proc/$pid/comm")) has it open: stop it first: nothing is changed"
 fi
-if [ -e "$data/etcd-restore/stamp" ]; then
+if [ -e "$data/etcd-restore/stamp" ] && keeps_mark; then
     # With this mark the member never starts without data, whenever the swap is cut off.
     # Its unit replaces it once the member is ready.
     folder=${mark%/*} new=${mark%/*}/.${mark##*/}.etcd-tools

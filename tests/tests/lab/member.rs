@@ -1,5 +1,6 @@
 //! `etcd-member` and its scripts: members come and go under a client that writes.
 
+use serde_json::json;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -379,8 +380,8 @@ fn one_learner_at_a_time(lab: &Lab) {
     assert_eq!(
         lines(&with("without.txt", "add").exits(3)),
         [format!(
-            "etcd-05: not added: {id} is a learner, and no node in the document: promote or remove \
-             it first, or pass --allow-second-learner to proceed"
+            "etcd-05: not added: {id} (https://192.168.1.103:2380) is a learner, and no node in the \
+             document: add it there, or remove it: `etcd-member remove {id}`"
         )]
     );
     let ran = with("without.txt", "add --allow-second-learner --timeout 1").exits(3);
@@ -745,6 +746,27 @@ fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
     );
     assert_eq!(on_all(traces), stopped);
     assert_eq!(on_all("systemctl is-enabled etcd || true"), ["disabled\n"; 3]);
+
+    // A snapshot is restored there, and whether the cluster has run since is known though their
+    // unit does not say so.
+    on_all("systemctl start --no-block etcd");
+    let settings =
+        json!({"dataDir": "/var/lib/kv", "binDir": "/opt/kv/bin", "certDir": "/opt/kv/ssl"});
+    let node = |at: usize| json!({"name": format!("kv-{at}"), "address": format!("192.168.1.{}", 100 + at)});
+    let nodes: Vec<_> = (0..3).map(node).collect();
+    let document =
+        json!({"apiVersion": "etcd-tools/v1", "nodes": nodes, "cluster": {"settings": settings}});
+    lab.write("kv.json", &document.to_string());
+    lab.bash("etcd-health -q --wait < kv.json && etcd-snapshot save -q --to kv.db kv.json").ok();
+    assert_eq!(on_all("ls /etc/etcd 2> /dev/null || echo none"), ["none\n"; 3]);
+    let restore = script("restore --yes kv.json kv.db");
+    lab.bash(&restore).ok();
+    lab.bash(&lab.etcdctl(&urls(3), "put since 1")).ok();
+    let pids = on_all("systemctl show etcd -p MainPID");
+    lab.bash(&restore).exits(3).says("X");
+    assert_eq!(on_all("systemctl show etcd -p MainPID"), pids);
+    on_all("systemctl stop etcd");
+    lab.bash("etcd-snapshot save -q --offline --to since.db kv.json").ok();
 }
 
 #[test]
@@ -772,6 +794,26 @@ fn a_cluster_that_others_deployed_is_taken_on() {
          the document: add it there, or remove it: `etcd-member remove kv-2`, or, where a new node \
          takes its place: `scripts/replace-member NODES kv-2`",
     );
+    let deploy_one =
+        deploy(guide()).replace("nodes.txt", "four.txt").replace("push", "push --only kv-3");
+    lab.bash(&deploy_one).exits(66).says(
+        "etcd-push: kv-3: it is not a member of the cluster that runs: add it first: `scripts/grow \
+         NODES`, or `etcd-member add` before etcd-render",
+    );
+    // Nor does one go down that nobody can ask.
+    let node = |at: usize| json!({"name": format!("kv-{at}"), "address": format!("192.168.1.{}", 100 + at)});
+    let nodes: Vec<_> = (0..3).map(node).collect();
+    let other_port = json!({"apiVersion": "etcd-tools/v1", "nodes": nodes, "cluster": {"settings": {"clientPort": 22379}}});
+    lab.write("port.json", &other_port.to_string());
+    let unknown = "cannot tell whether the cluster would keep quorum: kv-0: connecting: nothing is \
+                   listening on port 22379: or pass --lose-quorum to proceed";
+    for (what, not) in
+        [("restart", "kv.service not restarted"), ("stop --only kv-0", "not stopped")]
+    {
+        lab.bash(&format!("etcd-unit {what} --unit kv.service --timeout 1 port.json"))
+            .exits(3)
+            .says(&format!("etcd-unit: kv-0: {not}: {unknown}"));
+    }
     // One of them leaves.
     lab.bash("etcd-member remove --lose-margin kv-2 < taken.txt")
         .ok()

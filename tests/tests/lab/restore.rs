@@ -410,8 +410,9 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
                 > document.json";
     lab.bash(bare).ok();
     lab.bash(&restore("a.db", "", "")).says(
-        "etcd-snapshot: new-01: user etcd: no such user: run etcd-push first; where a cluster \
-         serves that this node is no member of, leave it out, and add it afterwards with \
+        "etcd-snapshot: new-01: user etcd: no such user: run etcd-push first, or where others \
+         have deployed etcd, set user, dataDir and binDir in the document as it has them; where a \
+         cluster serves that this node is no member of, leave it out, and add it afterwards with \
          scripts/grow",
     );
     lab.bash("etcd-push < document.json").ok();
@@ -678,7 +679,6 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
     // What cannot be written is known before anything is stopped.
     lab.bash("mkdir folder; mkfifo pipe").ok();
     for (file, why) in [
-        ("nowhere/x.db", "etcd-snapshot: --to: "),
         ("pipe", "etcd-snapshot: --to: pipe: not a regular file"),
         ("folder", "recover: folder: a folder: name a file"),
     ] {
@@ -709,7 +709,30 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
     }
     let saved = format!("saved.db: saved from etcd-05: revision {revision}, ");
     assert!(ran.stderr.contains(&saved), "{}", ran.stderr);
-    assert_eq!(content(&lab), (keys, revision + BUMP));
+    assert_eq!(content(&lab), (keys.clone(), revision + BUMP));
+    assert_eq!(etcdctl(&lab, "member list").lines().count(), 5);
+
+    // A learner that serves is no quorum, and etcd makes no cluster of one.
+    lab.bash("etcd-member remove -q etcd-04 document.json").ok();
+    lab.command(&["reset", "etcd-04"]);
+    lab.bash(
+        "etcd-fetch -q nodes.txt | etcd-cert issue -q | etcd-member add -q | etcd-render -q \
+         | etcd-push -q | etcd-unit start -q",
+    )
+    .ok();
+    for host in lost {
+        lab.command(&["power", "off", host]);
+    }
+    lost.iter().for_each(|host| drop(lab.command(&["reset", host])));
+    let recover = recover.replace("saved.db", "again.db");
+    lab.bash(&recover).exits(3).says(
+        "etcd-snapshot: etcd-04: the copy of its data did not start: panic: removed all voters: it \
+         was a learner, of which etcd makes no cluster: with no other survivor, copy its \
+         member/snap/db here, and restore that with `etcd-snapshot restore --no-trailer`: to go on \
+         without what it has, name another with --from",
+    );
+    lab.bash(&recover.replace("--yes", "--yes --from etcd-05")).ok();
+    assert_eq!(content(&lab).0, keys);
     assert_eq!(etcdctl(&lab, "member list").lines().count(), 5);
 }
 
@@ -755,8 +778,9 @@ fn other_hosts_take_the_place_of_those_that_are_gone_for_good() {
     lab.write("nodes.txt", &two.join("\n"));
     let restore = format!("{} --yes nodes.txt saved.db", script("restore"));
     lab.bash(&restore).exits(3).says(
-        "etcd-snapshot: etcd-02: user etcd: no such user: run etcd-push first; where a cluster \
-         serves that this node is no member of, leave it out, and add it afterwards with \
+        "etcd-snapshot: etcd-02: user etcd: no such user: run etcd-push first, or where others \
+         have deployed etcd, set user, dataDir and binDir in the document as it has them; where a \
+         cluster serves that this node is no member of, leave it out, and add it afterwards with \
          scripts/grow",
     );
     let block = restore_of_bare_hosts();

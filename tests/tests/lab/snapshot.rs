@@ -167,6 +167,8 @@ fn whatever_happens_a_snapshot_is_whole_or_is_not_there() {
     let advice =
         "user name is empty: authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD\n";
     assert!(nobody.stderr.ends_with(advice), "{}", nobody.stderr);
+    let nobody = lab.bash("etcd-snapshot save --check --to e.db < document.json").exits(3);
+    assert!(nobody.stderr.ends_with(advice), "{}", nobody.stderr);
 
     // etcd checks a password through raft, so what follows is not for users.
     lab.bash(&lab.etcdctl(&endpoints(&lab), "--user root:secret auth disable")).ok();

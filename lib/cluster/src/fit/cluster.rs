@@ -34,7 +34,7 @@ impl Cluster {
     ) -> Self {
         let Ok(access) = credentials.access(document, Some(LIMIT)) else { return Self::default() };
         let asked = nodes.iter().map(async |(node, host, facts)| {
-            let mut urls = facts.process()?.client_urls();
+            let mut urls = facts.to_ask()?.client_urls();
             if urls.is_empty() {
                 urls.push(document.client_url(node));
             }

@@ -970,6 +970,16 @@ impl<'a> NodeFit<'a> {
                 absent.name
             ));
         }
+        let others = fit.facts.iter().filter(|(node, _)| node.name != self.node.name);
+        for (other, facts) in others {
+            if let Some(process) = facts.processes.iter().find(|p| p.unit != layout::UNIT) {
+                return Some(format!(
+                    "{data} is empty, and an etcd that does not say who its members are runs on \
+                     {} ({}, in {}): a new cluster is made only where none runs",
+                    other.name, process.exe, process.unit
+                ));
+            }
+        }
         let (other, _) = fit.facts.iter().find(|(node, facts)| {
             // One whose first start was cut off is no cluster yet.
             let began = facts.mark.as_ref().is_some_and(|_| !facts.was_ready());

@@ -65,6 +65,8 @@ pub(super) struct Process {
     pub(super) user: String,
     pub(super) version: Option<Version>,
     pub(super) variables: BTreeMap<String, String>,
+    /// The URLs that a flag has it listen at, where no variable does.
+    listens: String,
 }
 
 /// A data directory, and the folder of its write-ahead log.
@@ -130,6 +132,7 @@ impl Facts {
                     process.variables.insert(name.into(), value.into());
                 }
             }
+            "listens" => self.processes.last_mut()?.listens = value.into(),
             "config" => self.config += &format!("{value}\n"),
             "part" => self.definition.push(Text { path: value.into(), ..Text::default() }),
             "line" => self.definition.last_mut()?.content += &format!("{value}\n"),
@@ -278,6 +281,11 @@ impl Facts {
         self.processes.iter().find(|process| process.unit == layout::UNIT)
     }
 
+    /// The process to be asked who the members are: that of etcd's unit, else of another.
+    pub(super) fn to_ask(&self) -> Option<&Process> {
+        self.process().or(self.processes.first())
+    }
+
     /// What the member of `node` was last told to be: by what lies on its disk, which
     /// may be newer than the process, else by that.
     pub(super) fn configured(&self, document: &Document, node: &Node) -> BTreeMap<String, String> {
@@ -327,11 +335,10 @@ fn on_host(url: &str) -> Option<(bool, String)> {
 
 impl Process {
     /// The URLs at which it serves clients on its host, those of the loopback first; none
-    /// where its variables do not tell.
+    /// where it was not told.
     pub(super) fn client_urls(&self) -> Vec<String> {
-        let told = self.variables.get("ETCD_LISTEN_CLIENT_URLS");
-        let urls = told.into_iter().flat_map(|urls| urls.split(','));
-        let mut urls: Vec<_> = urls.filter_map(on_host).collect();
+        let told = self.variables.get("ETCD_LISTEN_CLIENT_URLS").unwrap_or(&self.listens);
+        let mut urls: Vec<_> = told.split(',').filter_map(on_host).collect();
         urls.sort_by_key(|(is_loopback, _)| !is_loopback);
         urls.into_iter().map(|(_, url)| url).collect()
     }

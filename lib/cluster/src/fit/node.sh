@@ -192,6 +192,12 @@ for process in /proc/[0-9]*; do
     say "process$tab${process#/proc/}$tab$exe$tab$unit$tab$(stat -c %U "$process")$tab$running"
     environment=$(tr '\0' '\n' < "$process/environ")
     each variable "$environment" ETCD_
+    case $newline$environment in
+    *"${newline}ETCD_LISTEN_CLIENT_URLS="*) ;;
+    *)
+        say "listens$tab$(tr '\0' '\n' < "$process/cmdline" | sed -n -e 's/^--\{0,1\}listen-client-urls=//p' -e '/^--\{0,1\}listen-client-urls$/{n;p;}' | tail -n 1)"
+        ;;
+    esac
     last "$newline$environment" "${newline}ETCD_DATA_DIR="
     process_data=$value
     last "$newline$environment" "${newline}ETCD_WAL_DIR="

@@ -141,11 +141,6 @@ impl JobResult {
     fn extract_reason(&mut self) {
         let log: Vec<Value> =
             self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let has_level = |line: &&Value, levels: &[&str]| {
-            line["level"].as_str().is_some_and(|level| levels.contains(&level))
-        };
-        let ended = log.iter().rfind(|line| has_level(line, &["fatal", "panic"]));
-        let crashed = || self.journal.iter().find(|line| is_crash(line)).cloned();
         let systemd = |begins: &[&str]| {
             self.journal.iter().find_map(|line| of_systemd(&self.unit, line, begins))
         };
@@ -156,9 +151,7 @@ impl JobResult {
             let waits = self.code == TIME_OVER && log.iter().any(votes);
             waits.then(|| NO_QUORUM.to_owned())
         };
-        self.reason = ended
-            .and_then(message)
-            .or_else(crashed)
+        self.reason = why_ended(&self.journal)
             .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
             .or_else(no_quorum)
             .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
@@ -198,6 +191,16 @@ impl JobResult {
             status => format!("status={status}{restarts}"),
         }
     }
+}
+
+/// What ended etcd, by the lines of its log.
+pub fn why_ended(journal: &[String]) -> Option<String> {
+    let is_last = |line: &Value| {
+        line["level"].as_str().is_some_and(|level| ["fatal", "panic"].contains(&level))
+    };
+    let log = journal.iter().rev().filter_map(|line| serde_json::from_str(line).ok());
+    let crashed = || journal.iter().find(|line| is_crash(line)).cloned();
+    log.filter(is_last).find_map(|line| message(&line)).or_else(crashed)
 }
 
 /// Whether etcd complains with `line` of something that goes wrong with itself. That
