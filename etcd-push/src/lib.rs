@@ -40,7 +40,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 #[command(name = "etcd-push", version)]
 pub struct Push {
     /// Push this file of this machine to all nodes, beside what the document lists
-    /// (may be repeated) [default: mode 0644, owner root:root]
+    /// (may be repeated) [default: mode 0644, owner root; the group is named as the owner]
     #[arg(long, value_name = "LOCAL:REMOTE[:MODE[:OWNER[:GROUP]]]", value_parser = local_file)]
     file: Vec<File>,
     /// Hash the unpacked release on the nodes again, too, not only the files

@@ -6,8 +6,8 @@ use anyhow::Result;
 use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
 use cluster::units::{
-    Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, is_member, masked,
-    without_comments,
+    Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, install_section,
+    is_member, masked, without_comments,
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
@@ -151,9 +151,9 @@ impl<'a> Plan<'a> {
                 if state.environment_differs(&node.node.files) {
                     reasons.insert("configuration".into());
                 }
-                if state.binary().into_iter().any(|path| would_replace(run, node, path)) {
-                    reasons.insert("binary".into());
-                }
+                let replaced = state.runs().into_iter();
+                let replaced = replaced.filter(|(path, _)| would_replace(run, node, path));
+                reasons.extend(replaced.map(|(_, what)| what.to_owned()));
             }
             let reasons: Vec<_> = reasons.into_iter().collect();
             plan.unit(tool, wanted, state, &reasons);
@@ -425,6 +425,15 @@ impl Work {
             Some(false) => {
                 self.changes.unit("disable", name);
                 self.note("disabled", "disable", name);
+            }
+            // systemd keeps the links that the old text led to.
+            None if unit.enabled == Some(true)
+                && other_text
+                && can_be
+                && install_section(&state.text()) != install_section(&unit.content) =>
+            {
+                self.changes.unit("reenable", name);
+                self.note("enabled anew", "enable anew", name);
             }
             None => {}
         }

@@ -100,6 +100,20 @@ pub fn has_install_section(content: &str) -> bool {
     content.lines().any(|line| line.trim() == "[Install]")
 }
 
+/// What of a unit's text says how it is enabled.
+pub fn install_section(content: &str) -> Vec<&str> {
+    let mut within = false;
+    let lines = without_comments(content).map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .filter(|line| {
+            if line.starts_with('[') {
+                within = *line == "[Install]";
+            }
+            within
+        })
+        .collect()
+}
+
 /// The lines of a unit's text that mean something to systemd.
 pub fn without_comments(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']))
@@ -162,6 +176,10 @@ pub struct UnitState {
     /// The hashes of its drop-ins in `/etc/systemd/system`, by their paths.
     drop_ins: BTreeMap<String, String>,
     other_binary: bool,
+    /// Whether an etcd is among its processes.
+    has_etcd: bool,
+    /// What its process runs, where that is a script.
+    script: Option<String>,
     /// What the main process runs.
     executable: Option<String>,
     /// When the main process was started, in ticks since boot.
@@ -240,6 +258,8 @@ impl UnitState {
                 self.executable = Some(executable.into());
             }
             "other-binary" => self.other_binary = true,
+            "etcd" => self.has_etcd = true,
+            "script" => self.script = Some(value.into()),
             "running" | "manager" => {
                 // A value of more than one line is cut off here.
                 let (name, value) = value.split_once('=').unwrap_or((value, ""));
@@ -322,9 +342,10 @@ impl UnitState {
     }
 
     /// Whether it does one job, and these tools have had it done since boot, as it is
-    /// defined now.
+    /// defined now. One that stays active after it, or has failed since, has more to do.
     pub fn has_run(&self) -> bool {
-        self.show("Type") == "oneshot"
+        self.active() == "inactive"
+            && self.has_succeeded()
             && self.record.is_some()
             && self.record == self.disk
             && !self.needs_reload()
@@ -379,14 +400,17 @@ impl UnitState {
         })
     }
 
-    /// The paths of the binary that its process runs: as its unit has it, and without links.
-    /// None where it runs another than its unit starts, as that of a wrapper script.
-    pub fn binary(&self) -> Vec<&str> {
+    /// What its process runs, and the word for it, by the path in its unit and by that without
+    /// links. Nothing of a binary that a script of the unit has started.
+    pub fn runs(&self) -> Vec<(&str, &'static str)> {
         let words = self.show("ExecStart").split_whitespace();
         let starts = words.filter_map(|word| word.strip_prefix("path=")).next();
-        match (starts, self.executable.as_deref()) {
-            (Some(starts), Some(runs)) if starts.rsplit('/').next() == runs.rsplit('/').next() => {
-                vec![starts, runs]
+        match (&self.script, starts, self.executable.as_deref()) {
+            (Some(script), ..) => vec![(script, "script")],
+            (_, Some(starts), Some(runs))
+                if starts.rsplit('/').next() == runs.rsplit('/').next() =>
+            {
+                vec![(starts, "binary"), (runs, "binary")]
             }
             _ => Vec::new(),
         }
@@ -397,10 +421,11 @@ impl UnitState {
         self.show("NeedDaemonReload") == "yes"
     }
 
-    /// Whether it is etcd that this unit runs, going by its process and what
+    /// Whether it is etcd that this unit runs, going by its processes and what
     /// systemd would start.
     pub fn runs_etcd(&self) -> bool {
         self.name == ETCD
+            || self.has_etcd
             || self.executable.as_deref().is_some_and(is_etcd)
             || self
                 .show("ExecStart")

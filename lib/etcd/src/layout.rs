@@ -168,6 +168,7 @@ fn is_system_folder(path: &str) -> bool {
     match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
         [top] => top.is_empty() || one_of(TOP, top),
         ["etc", name] => one_of(IN_ETC, name),
+        ["etc", "pki", name, ..] => !name.starts_with("etcd"),
         ["etc", name, ..] if name != "kubernetes" && name != "ssl" => one_of(IN_ETC, name),
         // What all programs trust, and the keys of others.
         ["etc", "ssl", "certs" | "private"] | ["etc", "kubernetes", "pki"] => true,
@@ -226,6 +227,8 @@ mod tests {
             "/var/lib",
             "/var/lib/dpkg",
             "/var/lib/kubelet/pki",
+            "/etc/pki",
+            "/etc/pki/tls/certs",
             "/usr/local",
             "/usr/local/etc",
             "/usr/local/share/ca-certificates",
@@ -235,6 +238,7 @@ mod tests {
         for path in [
             "/etc/etcd",
             "/etc/ssl/etcd",
+            "/etc/pki/etcd",
             "/etc/kubernetes/pki/etcd",
             "/usr/local/lib/etcd-tools",
             "/usr/share/etcd",

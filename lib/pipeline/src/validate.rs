@@ -227,6 +227,10 @@ impl Problems {
             if let Err(what) = unit_name(&unit.name) {
                 self.add(&path, what);
             }
+            // systemd takes an empty file for one that masks the unit.
+            if unit.content.trim().is_empty() {
+                self.add(path.replace(".name", ".content"), "empty: expected the text of a unit");
+            }
             self.once(&mut seen, path, &unit.name);
         }
     }

@@ -777,7 +777,11 @@ fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
 fn a_cluster_that_others_deployed_is_taken_on() {
     let lab = Lab::with_nodes(3);
     deploy_by_hand(&lab, |command| {
-        format!("systemd-run -q --unit=kv -p User=etcd -p StateDirectory=kv {command}")
+        // A script is the main process, and etcd its child.
+        format!(
+            "systemd-run -q --unit=kv -p User=etcd -p StateDirectory=kv /bin/sh -c '{command}; \
+             exit 1'"
+        )
     });
     let line = |at: usize| format!("kv-{at}:192.168.1.{}:kv-{at}\n", 100 + at);
     assert_eq!(lab.read("taken.txt"), (0..3).map(line).collect::<String>());

@@ -210,6 +210,28 @@ fn any_units_converge() {
         .says("etcd-unit: web: seldom.service is inactive (dead): it need not run all the time");
     seldom("/bin/false").exits(1).says("etcd-unit: web: seldom.service is failed (failed)");
     lab.on(HOST, "rm /etc/systemd/system/seldom.service; systemctl daemon-reload");
+    // What stays active after its job is started again where it was stopped, and a job that has
+    // failed since is done again.
+    let job = |more: &str| {
+        let text = service(more, "/bin/sh -c 'echo x >> /root/jobs; test ! -e /root/broken'");
+        lab.write("job.json", &document(&[json!({"name": "x.service", "content": text})]));
+        lab.on(HOST, "rm -f /root/jobs");
+    };
+    let done = |times: usize| assert_eq!(lab.on(HOST, "cat /root/jobs"), "x\n".repeat(times));
+    job("Type=oneshot\nRemainAfterExit=yes\n");
+    lab.bash("etcd-unit start < job.json && etcd-unit start < job.json").ok();
+    done(1);
+    lab.bash("etcd-unit stop < job.json && etcd-unit start < job.json").ok();
+    done(2);
+    job("Type=oneshot\n");
+    lab.bash("etcd-unit start < job.json && etcd-unit start < job.json").ok();
+    done(1);
+    lab.on(HOST, "touch /root/broken; ! systemctl start x");
+    lab.bash("etcd-unit start < job.json").exits(3);
+    lab.on(HOST, "rm /root/broken");
+    lab.bash("etcd-unit start < job.json && etcd-unit start < job.json").ok();
+    done(4);
+    lab.bash("etcd-unit uninstall < job.json").ok();
     // One that is at work goes on with what it was started with.
     lab.on(HOST, "systemctl start hand");
     let pid = lab.on(HOST, "systemctl show hand -p MainPID");
@@ -323,6 +345,44 @@ fn any_units_converge() {
     lab.bash("etcd-push --check < nap.json | etcd-unit start --check")
         .exits(1)
         .says("etcd-unit: web: would restart x.service");
+    lab.bash("etcd-unit uninstall < x.json").ok();
+
+    // And a script.
+    lab.on(HOST, "printf '#!/bin/sh\\nexec sleep 1000\\n' > /usr/local/bin/nap.sh; chmod 755 /usr/local/bin/nap.sh");
+    let x = |section: &str| {
+        let text = service("", "/usr/local/bin/nap.sh");
+        let text = text + &install.replace("multi-user.target", section);
+        json!({"name": "x.service", "content": text, "enabled": true})
+    };
+    let nap = json!([{"path": "/usr/local/bin/nap.sh", "mode": "0755", "content": "#!/bin/sh\nexec sleep 2000\n"}]);
+    lab.write("x.json", &with_files(&[x("multi-user.target")], nap));
+    lab.bash("etcd-unit start < x.json").ok();
+    lab.bash("etcd-push --check < x.json | etcd-unit start --check")
+        .exits(1)
+        .says("etcd-unit: web: would restart x.service");
+    lab.bash("etcd-push < x.json | etcd-unit start")
+        .ok()
+        .says("etcd-unit: web: restarted x.service");
+    // Where it is wanted follows its text.
+    lab.write("y.json", &document(&[x("timers.target")]));
+    lab.bash("etcd-unit start < y.json")
+        .ok()
+        .says("etcd-unit: web: installed, enabled anew and restarted x.service");
+    let links = "cd /etc/systemd/system; ls *.wants/x.service";
+    assert_eq!(lab.on(HOST, links), "timers.target.wants/x.service\n");
+    // One that cannot be started as it is written now goes on as it is.
+    let pid = lab.on(HOST, "systemctl show x -p MainPID");
+    let nothing = |content: &str| document(&[json!({"name": "x.service", "content": content})]);
+    lab.write("broken.json", &nothing("[Service]\nExecStart=nowhere/at/all\n"));
+    lab.bash("etcd-unit start < broken.json").exits(3).says(
+        "etcd-unit: web: x.service was not restarted, and runs as before: Failed to restart \
+         x.service: Unit x.service has a bad unit file setting.",
+    );
+    assert_eq!(lab.on(HOST, "systemctl show x -p MainPID"), pid);
+    lab.write("empty.json", &nothing("\n"));
+    lab.bash("etcd-unit start < empty.json")
+        .exits(65)
+        .says("etcd-unit: stdin: nodes[0].units[0].content: empty: expected the text of a unit");
     lab.bash("etcd-unit uninstall < x.json").ok();
 
     // To systemd a comment is nothing, and so no reason for a restart.

@@ -41,7 +41,8 @@ impl Cluster {
             let mut last = None;
             for url in urls {
                 last = reply(host, &url, &access).await.or(last);
-                if let Some((Ok(_), _)) = last {
+                // One that is silent is so at all of its URLs.
+                if let Some((Ok(_) | Err(Error::TimedOut(_)), _)) = last {
                     break;
                 }
             }

@@ -11,6 +11,8 @@ const SCRIPT: &str = concat!(include_str!("common.sh"), include_str!("change.sh"
 
 /// What `timeout` exits with when the time is over.
 const TIME_OVER: i32 = 124;
+/// What `systemctl` exits with when the job failed.
+const FAILED: i32 = 1;
 /// A process that was started and is gone already.
 const GONE: i32 = -1;
 /// How long everything but the jobs may take.
@@ -69,7 +71,7 @@ impl Changes {
         self.lines.extend_from_slice(content.as_bytes());
     }
 
-    /// One of `remove`, `clean`, `enable`, `disable`; all but `clean` need a
+    /// One of `remove`, `clean`, `enable`, `disable`, `reenable`; all but `clean` need a
     /// [reload](Self::reload) after them.
     pub fn unit(&mut self, verb: &str, unit: &str) {
         self.line(&[verb, unit]);
@@ -176,6 +178,9 @@ impl JobResult {
             _ => format!("{unit} did not start"),
         };
         let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        if self.code == FAILED && active == "active" {
+            return Some(format!("{unit} was not restarted, and runs as before{why}"));
+        }
         Some(format!("{what}: it is {active} ({sub}){why}"))
     }
 

@@ -18,7 +18,7 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
         cursor=$(journalctl MESSAGE_ID=9d1aaa27d60140bd96365438aad20286 UNIT="$1" "$from" --no-pager -q -o export 2>/dev/null | sed -n '/^__CURSOR=/{s///p;q}')
         if [ "$cursor" ]; then from=--after-cursor=$cursor; fi
     fi
-    printf '%s\n' "$4" | sed -n "s/^Failed to start .*: \|^A dependency job .*/said$tab&/p"
+    printf '%s\n' "$4" | sed -n "s/^Failed to \(re\)\{0,1\}start .*: \|^A dependency job .*/said$tab&/p"
     # -u misses what systemd's own child says where it is gone before it is looked up.
     journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 -n 100 "$from" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
     journalctl _SYSTEMD_UNIT="$1" -n 1 "$from" --no-pager -q -o cat 2>/dev/null | sed "s/^/last$tab/"
@@ -51,7 +51,7 @@ while IFS=$tab read -r kind a b c; do
     reload)
         said=$(systemctl daemon-reload 2>&1) || die "systemctl daemon-reload: $(why "$said")"
         ;;
-    enable | disable) # UNIT
+    enable | disable | reenable) # UNIT
         # A reload runs all of systemd's generators: one, after this, is enough.
         said=$(systemctl --quiet --no-reload "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
         ;;

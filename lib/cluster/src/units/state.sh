@@ -14,6 +14,14 @@ variables() {
     IFS=$blanks
     set +f
 }
+# Where in systemd's tree an etcd runs: it may be the child of a script. One in a container with
+# a network of its own is none of the node's.
+etcds=
+for process in /proc/[0-9]*; do
+    { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
+    [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
+    while IFS=: read -r _ _ path; do etcds="$etcds$path/$newline"; done 2>/dev/null < "$process/cgroup"
+done
 basic=ActiveState,SubState,UnitFileState
 full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
 while IFS= read -r unit && [ "$unit" ]; do
@@ -93,6 +101,7 @@ while IFS= read -r unit && [ "$unit" ]; do
         fi
         continue
     fi
+    case $etcds in */"$unit"/*) echo etcd ;; esac
     # What the running process was started with, and what is there now.
     get ExecStart
     binary=${value#"{ path="} binary=${binary%%" "*}
@@ -104,7 +113,12 @@ while IFS= read -r unit && [ "$unit" ]; do
     if ! [ "/proc/$pid/exe" -ef "$binary" ]; then
         there=$(readlink -f "$binary")
         # A wrapper script as ExecStart says nothing about the binary that it runs.
-        if [ "${running##*/}" = "${there##*/}" ]; then echo other-binary; fi
+        if [ "${running##*/}" = "${there##*/}" ]; then
+            echo other-binary
+        elif [ "$(head -c 2 "$binary" 2>/dev/null | tr -d '\0')" = '#!' ]; then
+            echo "script$tab$binary"
+            echo "changed${tab}script$tab$(stat -L -c %.9Y "$binary")"
+        fi
     fi
     variables running "$(tr '\0' '\n' < "/proc/$pid/environ")"
     variables manager "$(systemctl show-environment)"
