@@ -287,9 +287,9 @@ impl Manifest<'_> {
         Query { script: state::SCRIPT, input: lines.into_bytes() }
     }
 
-    /// The first path that is to be touched and leads, over a link on the host, to one of etcd
-    /// or of these tools: the rules for those go by their paths. `answer` is that to
-    /// [`Manifest::query`].
+    /// The first path that is to be touched and leads, over a link on the host or because etcd
+    /// has its own elsewhere than the document says, to one of etcd or of these tools: the rules
+    /// for those go by their paths. `answer` is that to [`Manifest::query`].
     pub(crate) fn hidden(&self, answer: &[String]) -> Option<String> {
         let said = |kind: &'static str| {
             answer.iter().filter_map(move |line| {
@@ -298,6 +298,7 @@ impl Manifest<'_> {
         };
         let real: HashMap<_, _> = said("real").map(|(real, path)| (path, real)).collect();
         let own: Vec<_> = said("own").collect();
+        let etcds: Vec<_> = said("etcds").collect();
         let within = |path: &str, folder: &str| Path::new(path).starts_with(folder);
         let files = self.files.iter().map(|wanted| wanted.file.path.as_str());
         let folders = self.node.directories.iter().map(|directory| directory.path.as_str());
@@ -305,6 +306,12 @@ impl Manifest<'_> {
             files.chain(folders).filter(|path| !own.iter().any(|(_, o)| within(path, o)));
         paths.find_map(|path| {
             let real = real.get(path).copied().unwrap_or(path);
+            if let Some((_, known)) = etcds.iter().find(|(at, _)| within(real, at)) {
+                return Some(format!(
+                    "{path}: etcd has its own in {known} on this host, which the document does \
+                     not say: leave it out, or give the settings that etcd was deployed with"
+                ));
+            }
             let (at, known) = own.iter().find(|(at, _)| within(real, at))?;
             let rest = &real[at.len()..];
             Some(format!(

@@ -78,7 +78,7 @@ impl State {
         let parts: Vec<_> = line.split('\t').collect();
         match parts[..] {
             // These are asked before anything is planned.
-            ["machine", _] | ["own" | "real", _, _] => {}
+            ["machine", _] | ["own" | "etcds" | "real", _, _] => {}
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", folder] => drop(self.stale.insert(folder.into())),
             ["mount", path] => drop(self.mounts.insert(path.into())),

@@ -48,6 +48,53 @@ exists() { # DATABASE NAME
     case $created in *" $2 "*) return 0 ;; esac
     getent "$1" "$2" >/dev/null
 }
+# Prints the line of kind $1 for the path $2, there or not, with where it is without links.
+place() {
+    where=$(
+        exec 2>/dev/null
+        if [ -d "$2" ]; then
+            resolve "$2"
+        else
+            resolve "${2%/*}"
+            real=${real%/}/${2##*/}
+        fi
+        say "$real"
+    )
+    [ ! "$where" ] || say "$1$tab$where$tab$2"
+}
+# What the etcd of this host has, whatever the document says of it.
+unit=/etc/systemd/system/etcd.service
+if [ -f "$unit" ]; then
+    config='' told=''
+    IFS=$newline
+    for line in $(cat -- "$unit"); do
+        case $line in
+        EnvironmentFile=*) config=${line#*=} config=${config#-} ;;
+        ExecStart=*) told="$told ${line#*=}" ;;
+        esac
+    done
+    if [ -f "$config" ]; then
+        place etcds "${config%/*}/etcd.member"
+        for line in $(cat -- "$config"); do
+            case $line in
+            ETCD_DATA_DIR=* | ETCD_WAL_DIR=*) value=${line#*=} ;;
+            ETCD_TRUSTED_CA_FILE=*) value=${line#*=} value=${value%/*} ;;
+            *) continue ;;
+            esac
+            value=${value#[\"\']} value=${value%[\"\']}
+            case $value in /*) place etcds "$value" ;; esac
+        done
+    fi
+    IFS=' '
+    flag=''
+    for word in $told; do
+        case $flag$word in
+        --data-dir=/* | --wal-dir=/* | -data-dir=/* | -wal-dir=/*) place etcds "${word#*=}" ;;
+        --data-dir/* | --wal-dir/* | -data-dir/* | -wal-dir/*) place etcds "$word" ;;
+        esac
+        case $word in -*) flag=$word ;; *) flag='' ;; esac
+    done
+fi
 # `read` asks the kernel for each byte: all of it at once.
 input=$(cat)
 IFS=$newline
@@ -85,17 +132,7 @@ for line in $input; do
         exists group "$b" || die "group $b: no such group: create it, or set another user or group"
         ;;
     own) # PATH of these tools or of etcd, there or not
-        where=$(
-            exec 2>/dev/null
-            if [ -d "$a" ]; then
-                resolve "$a"
-            else
-                resolve "${a%/*}"
-                real=${real%/}/${a##*/}
-            fi
-            say "$real"
-        )
-        [ ! "$where" ] || say "own$tab$where$tab$a"
+        place own "$a"
         ;;
     folder) # PATH
         resolve "$a"

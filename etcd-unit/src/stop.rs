@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use cluster::Lease;
 use cluster::fit::{self, Facts};
 use cluster::guard::Refusal;
 use cluster::rolling::{Interrupted, Then, one_by_one};
 use cluster::units::{Changes, NodeState, WantedUnit, is_member};
+use cluster::{Held, Lease};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
@@ -48,7 +48,9 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
     let states = tool.states(run, &lease);
-    if removal == Removal::Purge && states.iter().any(|state| refuse_others(run, state)) {
+    let spared = removal == Removal::Purge
+        && (states.iter().any(|state| refuse_others(run, state)) || refuse_elsewhere(run, &lease));
+    if spared {
         lease.release().await;
         return Ok(());
     }
@@ -274,6 +276,26 @@ fn refuse_others(run: &Run, state: &NodeState<'_>) -> bool {
     );
     run.report(ToolResult::error(Code::Mismatch, message).on(&state.node.name));
     true
+}
+
+/// Reports a member with its data or its keys in other folders than the document says: they
+/// would stay. Says whether there is one.
+fn refuse_elsewhere(run: &Run, lease: &Lease<'_>) -> bool {
+    let mut refused = false;
+    for Held { node, answers, .. } in &lease.selected {
+        let facts = Facts::read(answers.first().map_or(&[], Vec::as_slice));
+        let why = match &facts {
+            Ok(facts) => fit::elsewhere(&run.document, node, facts),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = why {
+            let message =
+                format!("{why}: nothing is purged: give the document it was deployed with");
+            run.report(ToolResult::error(Code::Mismatch, message).on(&node.name));
+            refused = true;
+        }
+    }
+    refused
 }
 
 async fn purge(run: &Run, state: &NodeState<'_>) {

@@ -191,6 +191,26 @@ pub fn obstacles(document: &Document, node: &Node, facts: &Facts) -> Vec<ToolRes
     of_node.flat_map(|node| node.obstacles()).collect()
 }
 
+/// Where the member on the host of `node`, which answered a [`query`] with `facts`, has its
+/// data or its certificates, if the document does not say so; in words.
+pub fn elsewhere(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
+    let mut told = environment::values(environment::on_node(document, node, facts));
+    told.extend(facts.process().into_iter().flat_map(|process| process.variables.clone()));
+    let settings = document.settings(node);
+    let ca = told.get("ETCD_TRUSTED_CA_FILE").and_then(|ca| ca.rsplit_once('/'));
+    let certs = ca.map(|(folder, _)| ("certificates", folder.to_owned(), settings.cert_dir));
+    let place = Place::of(&told).or_else(|| facts.marked.clone());
+    let data = place.map(|Place { data, wal }| {
+        let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+        match data == settings.data_dir {
+            true => ("write-ahead log", wal, log),
+            false => ("data", data, settings.data_dir),
+        }
+    });
+    let (what, is, says) = data.into_iter().chain(certs).find(|(_, is, says)| is != says)?;
+    Some(format!("its {what} is in {is}, the document says {says}"))
+}
+
 /// How the cluster is looked at.
 #[derive(Clone, Copy)]
 struct Look<'a> {

@@ -4,6 +4,7 @@
 //! Only what etcd says of itself, just now, makes a voter count as healthy.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,18 +16,18 @@ use pipeline::{Code, ToolResult};
 use remote::{Fleet, fan_out};
 
 use crate::route::{Route, Via};
-use crate::units::{ETCD, NodeState, WantedUnit};
+use crate::units::{ETCD, NodeState, UnitState, WantedUnit};
 
 /// How long one probe of a member may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Says what systemd has of the unit `$1`, or that etcd runs all the same, under another name.
+/// Says what systemd has of the unit `$1`, or that an etcd runs all the same, in another unit
+/// and under whatever name: it has its database open.
 const ACTIVE_STATE: &str = r#"
 state=$(systemctl show "$1" -p ActiveState)
 case ${state#ActiveState=} in inactive | failed)
-    for process in /proc/[0-9]*; do
-        { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
-        ! [ "$process/ns/net" -ef /proc/self/ns/net ] || state=running
+    for open in $(find /proc/[0-9]*/fd -lname '*/member/snap/db' 2>/dev/null); do
+        ! [ "${open%/fd/*}/ns/net" -ef /proc/self/ns/net ] || state=running
     done ;;
 esac
 echo "${state#ActiveState=}""#;
@@ -38,6 +39,8 @@ pub struct Cluster<'a> {
     access: Access,
     via: Via,
     route: Route<'a>,
+    /// The unit that runs etcd, by the name of the node, where it was looked for.
+    units: HashMap<String, String>,
     /// The way to members that the document's endpoints do not lead to, and their URLs.
     others: RefCell<Option<(Vec<String>, Route<'a>)>>,
     /// The member list that was found last: when client ports change, one member after
@@ -182,7 +185,10 @@ impl<'a> Cluster<'a> {
         };
         let targets = document.nodes.iter().map(target).collect();
         let route = Route::new(targets, access.clone(), Some(fleet));
+        let unit =
+            |state: &NodeState<'_>| Some((state.node.name.clone(), running(state)?.name.clone()));
         Self {
+            units: states.iter().filter_map(unit).collect(),
             document,
             fleet,
             access,
@@ -375,7 +381,7 @@ impl<'a> Cluster<'a> {
         let Some(node) = node.filter(|_| told.is_none() && why.starts_with("connecting: ")) else {
             return Standing::Unknown(why);
         };
-        let unit = etcd_unit(node);
+        let unit = self.units.get(&node.name).cloned().unwrap_or_else(|| etcd_unit(node));
         let active = self
             .fleet
             .on(node, async |_, host| host.run(ACTIVE_STATE, &[unit.as_str()], &[]).await)
@@ -453,10 +459,15 @@ fn etcd_unit(node: &Node) -> String {
     units.into_iter().find(WantedUnit::runs_etcd).map_or_else(|| ETCD.into(), |unit| unit.name)
 }
 
+/// The unit of a node that runs etcd.
+fn running<'a>(state: &'a NodeState<'_>) -> Option<&'a UnitState> {
+    let mut units = state.units.iter();
+    units.find(|(wanted, state)| wanted.runs_etcd() || state.runs_etcd()).map(|(_, state)| state)
+}
+
 /// The client port that the running etcd of a node listens on.
 fn running_client_port(state: &NodeState<'_>) -> Option<u16> {
-    let etcd = state.units.iter().find(|(wanted, state)| wanted.runs_etcd() || state.runs_etcd());
-    let urls = etcd?.1.running().get("ETCD_LISTEN_CLIENT_URLS")?;
+    let urls = running(state)?.running().get("ETCD_LISTEN_CLIENT_URLS")?;
     urls.split(',').find_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
 }
 

@@ -344,9 +344,12 @@ impl UnitState {
     /// Whether it does one job, and these tools have had it done since boot, as it is
     /// defined now. One that stays active after it, or has failed since, has more to do.
     pub fn has_run(&self) -> bool {
+        // What has started one that is enabled may have been the boot.
+        let began = self.show("ExecMainStartTimestampMonotonic");
+        let at_boot = self.record.is_none() && self.is_enabled() && !["", "0"].contains(&began);
         self.active() == "inactive"
             && self.has_succeeded()
-            && self.record.is_some()
+            && (self.record.is_some() || at_boot)
             && self.record == self.disk
             && !self.needs_reload()
     }

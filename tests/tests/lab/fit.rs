@@ -743,3 +743,80 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
     assert_eq!(lab.on_all(&HOSTS, "readlink -f /usr/local/bin/etcd"), links);
     assert_eq!(lab.on_all(&HOSTS, "ls -A /usr/local/lib/etcd-tools | wc -l"), ["1\n"; 3]);
 }
+
+#[test]
+fn what_etcd_has_elsewhere_is_its_own_though_the_list_does_not_say_so() {
+    let lab = Lab::with_nodes(2);
+    let list = lab.read("nodes.txt");
+    let [one, other] = list.lines().collect::<Vec<_>>()[..] else { panic!("{list}") };
+    lab.write("nodes.txt", one);
+    let settings = r#"jq '.cluster.settings = {dataDir: "/srv/etcd", certDir: "/opt/etcd/ssl"}'"#;
+    let version = "v3.5.16";
+    lab.bash(&format!(
+        "etcd-fetch -q {version} < nodes.txt | {settings} | etcd-cert issue -q | etcd-render -q \
+         | etcd-push -q | etcd-unit start -q | etcd-health -q --wait -o json > own.json"
+    ))
+    .ok();
+    let there =
+        "find /srv/etcd /opt/etcd/ssl /etc/etcd -type f | sort; systemctl show etcd -p MainPID";
+    let before = lab.on("etcd-01", there);
+    lab.write("junk", "junk");
+    for (path, folder) in
+        [("/srv/etcd/member/snap/db", "/srv/etcd"), ("/opt/etcd/ssl/ca.crt", "/opt/etcd/ssl")]
+    {
+        for check in ["", "--check"] {
+            lab.bash(&format!("etcd-push {check} --file junk:{path} nodes.txt")).exits(3).says(
+                &format!(
+                    "etcd-push: etcd-01: {path}: etcd has its own in {folder} on this host, which \
+                     the document does not say: leave it out, or give the settings that etcd was \
+                     deployed with"
+                ),
+            );
+        }
+    }
+    // Nor does another CA get under it from another folder, whatever the paths of the files.
+    let other_ca = format!(
+        "mkdir other; cd other; etcd-fetch -q {version} < ../nodes.txt | {} | etcd-cert issue -q \
+         | etcd-render -q | etcd-push",
+        settings.replace("/opt/etcd/ssl", "/etc/etcd/tls")
+    );
+    let ran = lab.bash(&other_ca).exits(3);
+    let begin = "etcd-push: etcd-01: /opt/etcd/ssl/ca.crt holds the CA with sha256 ";
+    assert!(ran.stderr.lines().any(|line| line.starts_with(begin)), "{}", ran.stderr);
+    let purge = |of: &str| lab.bash(&format!("etcd-unit uninstall --purge --lose-quorum {of}"));
+    purge("nodes.txt").exits(3).says(
+        "etcd-unit: etcd-01: its data is in /srv/etcd, the document says /var/lib/etcd: nothing is \
+         purged: give the document it was deployed with",
+    );
+    assert_eq!(lab.on("etcd-01", there), before);
+    purge("own.json").ok();
+    let left = "ls -d /srv/etcd /opt/etcd/ssl /etc/etcd /usr/local/bin/etcd 2> /dev/null || true";
+    assert_eq!(lab.on("etcd-01", left), "");
+
+    // What is somebody else's does not become etcd's.
+    lab.write("nodes.txt", other);
+    let push = format!(
+        "etcd-fetch -q {version} < nodes.txt | etcd-cert issue -q | etcd-render -q | etcd-push"
+    );
+    let refused = |set_up: &str, why: &str| {
+        lab.on("etcd-02", set_up);
+        lab.bash(&push).exits(3).says(&format!("etcd-push: etcd-02: {why}"));
+        assert_eq!(lab.on("etcd-02", "id -u etcd 2> /dev/null; stat -c %U /etc"), "root\n");
+    };
+    refused(
+        "mkdir -p /var/lib/etcd/member; chown -R nobody /var/lib/etcd",
+        "/var/lib/etcd/member belongs to nobody, and there is no user etcd yet: an etcd of others \
+         has its data there: set another dataDir, or move that away",
+    );
+    let guest = "is in the data directory, and not etcd's: choose a folder for etcd alone (dataDir), \
+                 or move that away";
+    refused(
+        "rm -r /var/lib/etcd/member; touch /var/lib/etcd/app.db",
+        &format!("/var/lib/etcd/app.db {guest}"),
+    );
+    let first = lab.on("etcd-02", "ls -A /etc | grep -v '^\\.' | head -n 1");
+    refused(
+        "rm -r /var/lib/etcd; ln -s /etc /var/lib/etcd",
+        &format!("/var/lib/etcd/{} {guest}", first.trim()),
+    );
+}

@@ -295,6 +295,12 @@ fn any_units_converge() {
         "etcd-unit: web: x.service was started and ended at once (code=exited, \
          status=7/NOTRUNNING, NRestarts=1): it is active (running): no such queue",
     );
+    let unmet = "[Unit]\nConditionPathExists=/nosuch\n[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.write("unmet.json", &document(&[json!({"name": "y.service", "content": unmet})]));
+    let ran = lab.bash("etcd-unit start < unmet.json").exits(3);
+    let begin = "etcd-unit: web: y.service was not started: it is inactive (dead): ";
+    assert!(ran.stderr.starts_with(begin), "{}", ran.stderr);
+    lab.bash("etcd-unit uninstall < unmet.json").ok();
     broken("", "/bin/true").says(
         "etcd-unit: web: x.service was started and ended at once (status=0, NRestarts=0: one \
          that does a job and ends has Type=oneshot): it is inactive (dead)",

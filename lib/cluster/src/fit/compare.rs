@@ -1011,6 +1011,11 @@ impl<'a> NodeFit<'a> {
     /// Data that the user cannot read, and a member that could not read its certificates any
     /// more, for it runs as another user.
     fn stranger(&self) -> Option<String> {
+        if matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Join) {
+            if let Some(why) = self.taken() {
+                return Some(why);
+            }
+        }
         let stop = format!("`etcd-unit stop --only {}`", self.node.name);
         let running = self.facts.process().map(|process| &process.user);
         // root reads what belongs to others, too.
@@ -1025,12 +1030,34 @@ impl<'a> NodeFit<'a> {
         }
         let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
-        let folders = wal_dir.as_ref().map(|wal| format!("{data_dir} {wal}"));
+        let data = &self.place.data;
+        let wal = wal_dir.as_ref().filter(|_| data == data_dir);
+        let folders = wal.map(|wal| format!("{data} {wal}"));
         let stopped = other.map(|_| format!("{stop}, then "));
         Some(format!(
             "{path} belongs to {owner}, and etcd runs as {user}: {}`chown -R {user}:{user} {}`",
             stopped.unwrap_or_default(),
-            folders.as_ref().unwrap_or(data_dir)
+            folders.as_ref().unwrap_or(data)
+        ))
+    }
+
+    /// What is in the data directory and is somebody else's, which would become etcd's.
+    fn taken(&self) -> Option<String> {
+        let NodeSettings { user, data_dir, .. } = &self.settings;
+        let is_made = self.node.users.iter().any(|made| made.name == *user);
+        if let Some(keeper) = self.facts.keeper.as_ref().filter(|_| is_made) {
+            return Some(format!(
+                "{data_dir}/{} belongs to {keeper}, and there is no user {user} yet: an etcd of \
+                 others has its data there: set another dataDir, or move that away",
+                layout::MEMBER
+            ));
+        }
+        let is_listed = self.node.directories.iter().any(|folder| folder.path == *data_dir);
+        let has_data = self.facts.folder(&self.place).is_some_and(Folder::has_data);
+        let guest = self.facts.guest.as_ref().filter(|_| is_listed && !has_data)?;
+        Some(format!(
+            "{guest} is in the data directory, and not etcd's: choose a folder for etcd alone \
+             (dataDir), or move that away"
         ))
     }
 
@@ -1064,8 +1091,12 @@ impl<'a> NodeFit<'a> {
             ));
         }
         let new = fingerprints(&new);
-        let lost =
-            fingerprints(self.facts.ca.as_bytes()).into_iter().find(|ca| !new.contains(ca))?;
+        // Whatever becomes of the folder, who trusts the CA of before is cut off.
+        let used = self.facts.used_ca.as_ref().map(|(path, text)| (path, text));
+        let there = [Some((&path, &self.facts.ca)), used];
+        let (path, lost) = there.into_iter().flatten().find_map(|(path, text)| {
+            Some((path, fingerprints(text.as_bytes()).into_iter().find(|ca| !new.contains(ca))?))
+        })?;
         let from = file.local.as_deref().unwrap_or("the document");
         Some(format!(
             "{path} holds the CA with sha256 {lost}, which {from} does not contain: run this with \

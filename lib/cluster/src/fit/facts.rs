@@ -41,6 +41,12 @@ pub struct Facts {
     pub(super) masked: bool,
     /// The CA certificates, in PEM.
     pub(super) ca: String,
+    /// Another file with the CA certificates that etcd trusts, and its text.
+    pub(super) used_ca: Option<(String, String)>,
+    /// Something in the document's data directory that is not etcd's.
+    pub(super) guest: Option<String>,
+    /// Who owns the data there, while etcd's user does not exist.
+    pub(super) keeper: Option<String>,
     /// A certificate or key of a member, where there is no CA beside it.
     pub(super) credential: Option<String>,
     /// The word of the [mark](layout::member_mark), if there is one.
@@ -177,6 +183,10 @@ impl Facts {
             }
             "masked" => self.masked = true,
             "unit" => self.unit = Some(value.into()),
+            "used-ca" => self.used_ca = Some((value.into(), String::new())),
+            "used" => self.used_ca.as_mut()?.1 += &format!("{value}\n"),
+            "guest" => self.guest = Some(value.into()),
+            "keeper" => self.keeper = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
             "address" => self.addresses.push(value.parse().ok()?),

@@ -166,6 +166,7 @@ for file in $(grep -lsE '^ExecStart=[^ ]*/etcd([[:space:]]|$)' /etc/systemd/syst
 done
 
 # One in a container with a network of its own is none of the node's.
+used_ca=
 for process in /proc/[0-9]*; do
     { read -r name < "$process/comm"; } 2>/dev/null || continue
     [ "$name" = etcd ] && [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
@@ -198,6 +199,10 @@ for process in /proc/[0-9]*; do
         say "listens$tab$(tr '\0' '\n' < "$process/cmdline" | sed -n -e 's/^--\{0,1\}listen-client-urls=//p' -e '/^--\{0,1\}listen-client-urls$/{n;p;}' | tail -n 1)"
         ;;
     esac
+    if [ "$unit" = etcd.service ]; then
+        last "$newline$environment" "${newline}ETCD_TRUSTED_CA_FILE="
+        used_ca=$value
+    fi
     last "$newline$environment" "${newline}ETCD_DATA_DIR="
     process_data=$value
     last "$newline$environment" "${newline}ETCD_WAL_DIR="
@@ -231,7 +236,34 @@ case $definition$files in
     ;;
 esac
 folder "$data" "$wal"
+# What lies in the data directory and is not etcd's.
+for entry in "$data"/* "$data"/.[!.]*; do
+    [ -e "$entry" ] || continue
+    case ${entry##*/} in
+    member | lost+found | etcd-* | before-restore-* | .etcd-tools) ;;
+    *)
+        say "guest$tab$entry"
+        break
+        ;;
+    esac
+done
+# Until the user is made, data there is somebody else's.
+if [ -e "$data/member" ] && ! id -u "$user" >/dev/null 2>&1; then say "keeper$tab$(stat -c %U "$data/member")"; fi
 
+# The CA that etcd trusts, where that is another file.
+if [ ! "$used_ca" ]; then
+    configured ETCD_TRUSTED_CA_FILE
+    used_ca=$value
+fi
+if [ ! "$used_ca" ]; then
+    case $definition$files in
+    *ETCD_TRUSTED_CA_FILE=* | *-trusted-ca-file*) used_ca=$(elsewhere ETCD_TRUSTED_CA_FILE trusted-ca-file) ;;
+    esac
+fi
+if [ "$used_ca" != "$ca" ] && [ -f "$used_ca" ]; then
+    say "used-ca$tab$used_ca"
+    each used "$(head -c 262144 "$used_ca")" ''
+fi
 if [ -f "$ca" ]; then
     each ca "$(head -c 262144 "$ca")" ''
 else

@@ -155,6 +155,7 @@ impl JobResult {
         };
         self.reason = why_ended(&self.journal)
             .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
+            .or_else(|| self.journal.iter().rfind(|line| is_skipped(line)).cloned())
             .or_else(no_quorum)
             .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
             .or_else(|| self.last.clone().filter(|line| !line.starts_with('{')))
@@ -174,6 +175,9 @@ impl JobResult {
         let what = match self.code {
             0 => return None,
             TIME_OVER => format!("{unit} is not ready after {seconds} s"),
+            GONE if self.reason.as_deref().is_some_and(is_skipped) => {
+                format!("{unit} was not started")
+            }
             GONE => format!("{unit} was started and ended at once ({})", self.end()),
             _ => format!("{unit} did not start"),
         };
@@ -230,6 +234,12 @@ fn message(line: &Value) -> Option<String> {
 /// Whether Go's runtime says with `line` why it ends the process.
 fn is_crash(line: &str) -> bool {
     line.starts_with("panic: ") || line.starts_with("fatal error: ")
+}
+
+/// Whether systemd says with `line` that it has left a unit alone, as a condition in it is not
+/// met; in the words of 249 and later, and of those before.
+fn is_skipped(line: &str) -> bool {
+    line.contains("unmet condition check") || line.starts_with("Condition check resulted in ")
 }
 
 /// What systemd says of `unit`, if `line` says it and begins with one of `begins`.

@@ -23,7 +23,7 @@ for process in /proc/[0-9]*; do
     while IFS=: read -r _ _ path; do etcds="$etcds$path/$newline"; done 2>/dev/null < "$process/cgroup"
 done
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
+full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit
@@ -101,7 +101,11 @@ while IFS= read -r unit && [ "$unit" ]; do
         fi
         continue
     fi
-    case $etcds in */"$unit"/*) echo etcd ;; esac
+    case $etcds in
+    */"$unit"/*) echo etcd ;;
+    # Whatever it is called.
+    *) case $(readlink "/proc/$pid"/fd/*) in */member/snap/db*) echo etcd ;; esac ;;
+    esac
     # What the running process was started with, and what is there now.
     get ExecStart
     binary=${value#"{ path="} binary=${binary%%" "*}
