@@ -571,6 +571,14 @@ mod tests {
     }
 
     #[test]
+    fn only_what_enables_a_unit_is_in_its_install_section() {
+        let text =
+            "[Unit]\nWantedBy=a\n[Install]\n# mine\n WantedBy=b.target\n\n[Service]\nAlias=c\n";
+        assert_eq!(install_section(text), ["[Install]", "WantedBy=b.target"]);
+        assert!(install_section("[Service]\nExecStart=/bin/true\n").is_empty());
+    }
+
+    #[test]
     fn drop_ins_are_found_as_systemd_finds_them() {
         let unit = UnitState { name: "a-b@c.service".into(), ..UnitState::default() };
         for (path, is) in [

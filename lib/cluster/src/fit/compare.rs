@@ -1011,10 +1011,10 @@ impl<'a> NodeFit<'a> {
     /// Data that the user cannot read, and a member that could not read its certificates any
     /// more, for it runs as another user.
     fn stranger(&self) -> Option<String> {
-        if matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Join) {
-            if let Some(why) = self.taken() {
-                return Some(why);
-            }
+        if matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Join)
+            && let Some(why) = self.taken()
+        {
+            return Some(why);
         }
         let stop = format!("`etcd-unit stop --only {}`", self.node.name);
         let running = self.facts.process().map(|process| &process.user);
@@ -1044,8 +1044,10 @@ impl<'a> NodeFit<'a> {
     /// What is in the data directory and is somebody else's, which would become etcd's.
     fn taken(&self) -> Option<String> {
         let NodeSettings { user, data_dir, .. } = &self.settings;
+        // Whoever joins gets its files afterwards.
+        let joins = self.fit.purpose == Purpose::Join;
         let is_made = self.node.users.iter().any(|made| made.name == *user);
-        if let Some(keeper) = self.facts.keeper.as_ref().filter(|_| is_made) {
+        if let Some(keeper) = self.facts.keeper.as_ref().filter(|_| is_made || joins) {
             return Some(format!(
                 "{data_dir}/{} belongs to {keeper}, and there is no user {user} yet: an etcd of \
                  others has its data there: set another dataDir, or move that away",
@@ -1054,7 +1056,7 @@ impl<'a> NodeFit<'a> {
         }
         let is_listed = self.node.directories.iter().any(|folder| folder.path == *data_dir);
         let has_data = self.facts.folder(&self.place).is_some_and(Folder::has_data);
-        let guest = self.facts.guest.as_ref().filter(|_| is_listed && !has_data)?;
+        let guest = self.facts.guest.as_ref().filter(|_| (is_listed || joins) && !has_data)?;
         Some(format!(
             "{guest} is in the data directory, and not etcd's: choose a folder for etcd alone \
              (dataDir), or move that away"

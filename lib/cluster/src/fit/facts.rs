@@ -353,3 +353,23 @@ impl Process {
         urls.into_iter().map(|(_, url)| url).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etcd_is_asked_where_it_listens_on_its_host() {
+        let urls = |variable: Option<&str>, flag: &str| {
+            let variables = variable.map(|urls| ("ETCD_LISTEN_CLIENT_URLS".into(), urls.into()));
+            let variables = variables.into_iter().collect();
+            Process { variables, listens: flag.into(), ..Process::default() }.client_urls()
+        };
+        let given = "https://10.0.0.1:2379, https://127.0.0.1:2379";
+        let found = ["https://127.0.0.1:2379", "https://10.0.0.1:2379"];
+        assert_eq!(urls(Some(given), "http://0.0.0.0:1"), found);
+        assert_eq!(urls(None, "http://0.0.0.0:12379"), ["http://127.0.0.1:12379"]);
+        assert_eq!(urls(None, "https://[fd00::1]:2379"), ["https://[fd00::1]:2379"]);
+        assert!(urls(None, "").is_empty());
+    }
+}

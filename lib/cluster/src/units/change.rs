@@ -11,8 +11,6 @@ const SCRIPT: &str = concat!(include_str!("common.sh"), include_str!("change.sh"
 
 /// What `timeout` exits with when the time is over.
 const TIME_OVER: i32 = 124;
-/// What `systemctl` exits with when the job failed.
-const FAILED: i32 = 1;
 /// A process that was started and is gone already.
 const GONE: i32 = -1;
 /// How long everything but the jobs may take.
@@ -182,7 +180,7 @@ impl JobResult {
             _ => format!("{unit} did not start"),
         };
         let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        if self.code == FAILED && active == "active" {
+        if active == "active" && self.said.as_deref().is_some_and(is_unloadable) {
             return Some(format!("{unit} was not restarted, and runs as before{why}"));
         }
         Some(format!("{what}: it is {active} ({sub}){why}"))
@@ -240,6 +238,12 @@ fn is_crash(line: &str) -> bool {
 /// met; in the words of 249 and later, and of those before.
 fn is_skipped(line: &str) -> bool {
     line.contains("unmet condition check") || line.starts_with("Condition check resulted in ")
+}
+
+/// Whether `systemctl` says with `line` that systemd cannot load a unit as it is written; in the
+/// words of 237 and later, and of those before.
+fn is_unloadable(line: &str) -> bool {
+    line.contains("bad unit file setting") || line.contains("not loaded properly")
 }
 
 /// What systemd says of `unit`, if `line` says it and begins with one of `begins`.
