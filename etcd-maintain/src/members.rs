@@ -14,6 +14,9 @@ use tokio::time::{Instant, sleep};
 /// How long one member may take to answer.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// How long a member may take to start that a run before this one was restarting.
+const START: Duration = Duration::from_secs(10);
+
 /// How long to wait between two looks at the members.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -89,14 +92,20 @@ impl<'a> Members<'a> {
         Err(Error { exit, message: format!("no member answered: {why}") }.into())
     }
 
-    /// The same, where every member of the cluster answers.
+    /// The same, as soon as every member of the cluster answers: one may be just starting.
     ///
     /// Fails where one does not: nobody could say what it runs.
     pub async fn look_at_all(&self) -> Result<Look> {
-        let look = self.look().await?;
-        match look.missing.first() {
-            Some(why) => bail!("every member has to answer before a downgrade: {why}"),
-            None => Ok(look),
+        let deadline = Instant::now() + START.min(self.limit);
+        loop {
+            let look = self.look().await?;
+            match look.missing.first() {
+                None => return Ok(look),
+                Some(why) if Instant::now() >= deadline => {
+                    bail!("every member has to answer before a downgrade: {why}")
+                }
+                Some(_) => sleep(INTERVAL).await,
+            }
         }
     }
 

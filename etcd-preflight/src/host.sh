@@ -62,24 +62,42 @@ NTPSynchronized=yes | *"synchronized: yes"*) say synchronized yes ;;
 esac
 
 # Who listens on the ports; one in a container with a network of its own is none of the node's.
-for port in $ports; do
-    # 0A is LISTEN; the port is in hex.
-    hex=$(printf '%04X' "$port")
+# Sets $inodes to the sockets that listen on the port $1, in hex; etcd has no use for the
+# loopback of the last port, that for its peers.
+listening() {
     inodes=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ at _ state _ _ _ _ _ inode _; do
-        if [ "$state" = 0A ] && [ "${at##*:}" = "$hex" ]; then echo "$inode"; fi
+        # 0A is LISTEN.
+        [ "$state" = 0A ] && [ "${at##*:}" = "$1" ] || continue
+        case $2$at in peer0100007F:* | peer00000000000000000000000001000000:*) continue ;; esac
+        echo "$inode"
     done)
-    [ "$inodes" ] || continue
-    owner='another process'
-    for inode in $inodes; do
+}
+owner_of() { # INODES: sets $owner
+    owner=
+    for inode in $1; do
         found=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null | head -n 1)
         [ "$found" ] || continue
         pid=${found#/proc/}
         pid=${pid%%/*}
         read -r name 2>/dev/null < "/proc/$pid/comm" || name='?'
         owner="process $pid ($name)"
-        break
+        return
     done
-    say port "$port$tab$owner"
+}
+what=client
+for port in $ports; do
+    hex=$(printf '%04X' "$port")
+    # A process that ends closes its sockets one after the other: nobody has this one, and it is
+    # gone in a moment.
+    for attempt in 1 2 3; do
+        listening "$hex" $what
+        owner_of "$inodes"
+        if [ ! "$inodes" ] || [ "$owner" ]; then break; fi
+        [ $attempt = 3 ] || sleep 0.3
+    done
+    what=peer
+    [ "$inodes" ] || continue
+    say port "$port$tab${owner:-another process}"
 done
 
 # Certificates only, whatever else a file holds.

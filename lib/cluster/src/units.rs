@@ -121,7 +121,10 @@ pub fn without_comments(text: &str) -> impl Iterator<Item = &str> {
 
 /// That `unit` is masked on a node, and what to do.
 pub fn masked(unit: &str) -> ToolResult {
-    let message = format!("{unit} is masked on the node: run systemctl unmask {unit} there first");
+    let message = format!(
+        "{unit} is masked on the node: run systemctl unmask {unit} there first, with \
+                           --runtime where the mask is in /run"
+    );
     ToolResult::error(Code::Masked, message)
 }
 

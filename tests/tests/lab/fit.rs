@@ -808,8 +808,8 @@ fn what_etcd_has_elsewhere_is_its_own_though_the_list_does_not_say_so() {
         "/var/lib/etcd/member belongs to nobody, and there is no user etcd yet: an etcd of others \
          has its data there: set another dataDir, or move that away",
     );
-    let guest = "is in the data directory, and not etcd's: choose a folder for etcd alone (dataDir), \
-                 or move that away";
+    let guest = "is in the data directory, which is not etcd's: choose a folder for etcd alone \
+                 (dataDir), or move that away";
     refused(
         "rm -r /var/lib/etcd/member; touch /var/lib/etcd/app.db",
         &format!("/var/lib/etcd/app.db {guest}"),

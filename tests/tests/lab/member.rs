@@ -434,8 +434,8 @@ fn what_never_passes_is_not_waited_for(lab: &Lab) {
 fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
     let before = (members(lab, &urls(1)), lab.on_all(&HOSTS[..3], PID));
     let replace = |args: &str| lab.bash(&script(&format!("replace-member --yes {args}")));
-    let masked =
-        "etcd.service is masked on the node: run systemctl unmask etcd.service there first";
+    let masked = "etcd.service is masked on the node: run systemctl unmask etcd.service there first, with \
+         --runtime where the mask is in /run";
     let line = "k8s-node-09:192.168.1.103:etcd-09";
     lab.on("etcd-04", "systemctl mask etcd");
     replace(&format!("nodes.txt etcd-03 {line}"))

@@ -95,7 +95,7 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
     lab.on(HOST, "systemctl mask etcd");
     start(&lab).exits(3).says(
         "etcd-unit: etcd-01: etcd.service is masked on the node: run systemctl unmask \
-         etcd.service there first",
+         etcd.service there first, with --runtime where the mask is in /run",
     );
     let link = "readlink /etc/systemd/system/etcd.service";
     assert_eq!(lab.on(HOST, link), "/dev/null\n");

@@ -1058,7 +1058,7 @@ impl<'a> NodeFit<'a> {
         let has_data = self.facts.folder(&self.place).is_some_and(Folder::has_data);
         let guest = self.facts.guest.as_ref().filter(|_| (is_listed || joins) && !has_data)?;
         Some(format!(
-            "{guest} is in the data directory, and not etcd's: choose a folder for etcd alone \
+            "{guest} is in the data directory, which is not etcd's: choose a folder for etcd alone \
              (dataDir), or move that away"
         ))
     }

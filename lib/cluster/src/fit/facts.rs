@@ -43,7 +43,7 @@ pub struct Facts {
     pub(super) ca: String,
     /// Another file with the CA certificates that etcd trusts, and its text.
     pub(super) used_ca: Option<(String, String)>,
-    /// Something in the document's data directory that is not etcd's.
+    /// Something in the document's data directory, where that does not belong to etcd's user.
     pub(super) guest: Option<String>,
     /// Who owns the data there, while etcd's user does not exist.
     pub(super) keeper: Option<String>,

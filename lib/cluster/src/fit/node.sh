@@ -236,17 +236,19 @@ case $definition$files in
     ;;
 esac
 folder "$data" "$wal"
-# What lies in the data directory and is not etcd's.
-for entry in "$data"/* "$data"/.[!.]*; do
-    [ -e "$entry" ] || continue
-    case ${entry##*/} in
-    member | lost+found | etcd-* | before-restore-* | .etcd-tools) ;;
-    *)
-        say "guest$tab$entry"
-        break
-        ;;
-    esac
-done
+# What lies in the document's data directory, where that is not etcd's yet.
+if [ -d "$data" ] && [ "$(stat -L -c %U "$data/")" != "$user" ]; then
+    for entry in "$data"/* "$data"/.[!.]*; do
+        [ -e "$entry" ] || continue
+        case ${entry##*/} in
+        member | lost+found | etcd-* | before-restore-* | .etcd-tools) ;;
+        *)
+            say "guest$tab${entry%%"$newline"*}"
+            break
+            ;;
+        esac
+    done
+fi
 # Until the user is made, data there is somebody else's.
 if [ -e "$data/member" ] && ! id -u "$user" >/dev/null 2>&1; then say "keeper$tab$(stat -c %U "$data/member")"; fi
 

@@ -980,8 +980,8 @@ fn what_a_host_has_that_keeps_a_member_out_is_known_before_it_is_added() {
     world.facts(2).masked = true;
     world.facts(2).ca = OTHER_CA.into();
     world.node(2).set_file(text_file("/etc/etcd/ssl/ca.crt", CA.into()));
-    let masked =
-        "etcd.service is masked on the node: run systemctl unmask etcd.service there first";
+    let masked = "etcd.service is masked on the node: run systemctl unmask etcd.service there first, with \
+         --runtime where the mask is in /run";
     let [first, second] = &obstacles(&world)[..] else { panic!("{:?}", obstacles(&world)) };
     assert_eq!(first, masked);
     assert!(
