@@ -837,3 +837,29 @@ fn a_cluster_that_others_deployed_is_taken_on() {
          --lose-quorum to proceed",
     );
 }
+
+#[test]
+fn an_etcd_by_another_name_is_a_member() {
+    let lab = Lab::with_nodes(3);
+    deploy_by_hand(&lab, |command| {
+        let command = command.replace("/opt/kv/bin/etcd", "/opt/kv/bin/kvd");
+        format!(
+            "cp -L /opt/kv/bin/etcd /opt/kv/bin/kvd
+             printf '[Service]\\nType=notify\\nUser=etcd\\nStateDirectory=kv\\nExecStart=%s\\n' \
+             '{command}' > /etc/systemd/system/kv.service
+             systemctl start --no-block kv"
+        )
+    });
+    let unit =
+        |command: &str| lab.bash(&format!("etcd-unit {command} --unit kv.service taken.txt"));
+    let ran = unit("restart").ok();
+    let restarted = "restarted kv.service: as asked";
+    let (began, ended) = (ran.stderr.find(restarted), ran.stderr.rfind(restarted));
+    let moved = ran.stderr.find("leadership moved to ");
+    assert!(began.is_some() && began < moved && moved < ended, "{}", ran.stderr);
+    unit("stop --only kv-0").ok();
+    unit("stop --only kv-1").exits(3).says(
+        "etcd-unit: kv-1: not stopped: only kv-2 would be left of 3 voters, quorum is 2 (kv-0: not \
+         running): repair kv-0 first, or pass --lose-quorum to proceed",
+    );
+}
