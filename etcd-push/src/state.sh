@@ -62,7 +62,12 @@ place() {
     )
     [ ! "$where" ] || say "$1$tab$where$tab$2"
 }
-# What the etcd of this host has, whatever the document says of it.
+# `read` asks the kernel for each byte: all of it at once.
+input=$(cat)
+# What the etcd of this host has, whatever the document says of it; what that knows is its own.
+etcds() { # FOLDER PATH in it
+    case $newline$input$newline in *"${newline}own$tab$1$newline"*) ;; *) place etcds "$2" ;; esac
+}
 unit=/etc/systemd/system/etcd.service
 if [ -f "$unit" ]; then
     config='' told=''
@@ -74,7 +79,7 @@ if [ -f "$unit" ]; then
         esac
     done
     if [ -f "$config" ]; then
-        place etcds "${config%/*}/etcd.member"
+        etcds "${config%/*}" "${config%/*}/etcd.member"
         for line in $(cat -- "$config"); do
             case $line in
             ETCD_DATA_DIR=* | ETCD_WAL_DIR=*) value=${line#*=} ;;
@@ -82,21 +87,19 @@ if [ -f "$unit" ]; then
             *) continue ;;
             esac
             value=${value#[\"\']} value=${value%[\"\']}
-            case $value in /*) place etcds "$value" ;; esac
+            case $value in /*) etcds "$value" "$value" ;; esac
         done
     fi
     IFS=' '
     flag=''
     for word in $told; do
         case $flag$word in
-        --data-dir=/* | --wal-dir=/* | -data-dir=/* | -wal-dir=/*) place etcds "${word#*=}" ;;
-        --data-dir/* | --wal-dir/* | -data-dir/* | -wal-dir/*) place etcds "$word" ;;
+        --data-dir=/* | --wal-dir=/* | -data-dir=/* | -wal-dir=/*) etcds "${word#*=}" "${word#*=}" ;;
+        --data-dir/* | --wal-dir/* | -data-dir/* | -wal-dir/*) etcds "$word" "$word" ;;
         esac
         case $word in -*) flag=$word ;; *) flag='' ;; esac
     done
 fi
-# `read` asks the kernel for each byte: all of it at once.
-input=$(cat)
 IFS=$newline
 for line in $input; do
     case $line in "path$tab"*)

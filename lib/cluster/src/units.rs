@@ -123,7 +123,7 @@ pub fn without_comments(text: &str) -> impl Iterator<Item = &str> {
 pub fn masked(unit: &str) -> ToolResult {
     let message = format!(
         "{unit} is masked on the node: run systemctl unmask {unit} there first, with \
-                           --runtime where the mask is in /run"
+         --runtime where the mask is in /run"
     );
     ToolResult::error(Code::Masked, message)
 }

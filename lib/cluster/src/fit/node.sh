@@ -196,7 +196,7 @@ for process in /proc/[0-9]*; do
     case $newline$environment in
     *"${newline}ETCD_LISTEN_CLIENT_URLS="*) ;;
     *)
-        say "listens$tab$(tr '\0' '\n' < "$process/cmdline" | sed -n -e 's/^--\{0,1\}listen-client-urls=//p' -e '/^--\{0,1\}listen-client-urls$/{n;p;}' | tail -n 1)"
+        say "listens$tab$(tr '\0' ' ' < "$process/cmdline" | given ETCD_LISTEN_CLIENT_URLS listen-client-urls)"
         ;;
     esac
     if [ "$unit" = etcd.service ]; then
@@ -248,9 +248,9 @@ if [ -d "$data" ] && [ "$(stat -L -c %U "$data/")" != "$user" ]; then
             ;;
         esac
     done
+    # Until the user is made, data there is somebody else's.
+    if [ -e "$data/member" ] && ! id -u "$user" >/dev/null 2>&1; then say "keeper$tab$(stat -c %U "$data/member")"; fi
 fi
-# Until the user is made, data there is somebody else's.
-if [ -e "$data/member" ] && ! id -u "$user" >/dev/null 2>&1; then say "keeper$tab$(stat -c %U "$data/member")"; fi
 
 # The CA that etcd trusts, where that is another file.
 if [ ! "$used_ca" ]; then
