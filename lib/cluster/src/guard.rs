@@ -15,6 +15,7 @@ use pipeline::document::{Document, Endpoint, Member, Node};
 use pipeline::{Code, ToolResult};
 use remote::{Fleet, fan_out};
 
+use crate::connection::dialled_by;
 use crate::route::{Route, Via};
 use crate::units::{ETCD, NodeState, UnitState, WantedUnit};
 
@@ -442,14 +443,34 @@ impl<'a> Cluster<'a> {
     /// that does not tell is left out.
     pub(crate) async fn cannot_reach(&self, target: &Voter, view: &View) -> Option<String> {
         let others = view.voters.iter().filter(|v| v.id != target.id && v.standing == Standing::Up);
+        let mut connected = Vec::new();
         for voter in others {
-            let Some(node) = &voter.node else { continue };
-            let Some(endpoint) = self.endpoint_of(node) else { continue };
-            if endpoint.connected_to(&target.id).await == Ok(Some(false)) {
-                return Some(voter.name.clone());
+            let endpoint = voter.node.as_ref().and_then(|node| self.endpoint_of(node));
+            let Some(endpoint) = endpoint else { continue };
+            match endpoint.connected_to(&target.id).await {
+                Ok(Some(false)) => return Some(voter.name.clone()),
+                Ok(Some(true)) => connected.push(voter),
+                _ => {}
             }
         }
-        None
+        // They say so as well from when they are dialled until they fail to dial themselves:
+        // the target knows who got through.
+        let node = self.document.nodes.iter().find(|n| Some(&n.name) == target.node.as_ref())?;
+        let urls_of = |voter: &Voter| {
+            let member = view.members.iter().find(|member| member.id == voter.id);
+            member.map(|member| member.peer_urls.as_slice()).unwrap_or_default()
+        };
+        let dialled_by =
+            self.fleet.on(node, async |_, host| dialled_by(&host, urls_of(target)).await);
+        let mut dialled_by = dialled_by.await.ok()??;
+        connected.retain(|voter| {
+            let hosts = urls_of(voter).iter().filter_map(|url| etcd::url::parts(url));
+            let ips = hosts.filter_map(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok());
+            let seen = ips.filter(|ip: &IpAddr| dialled_by.remove(ip)).count();
+            seen == 0
+        });
+        // An address that is nobody's may be of any of them, or of a proxy between.
+        connected.first().filter(|_| dialled_by.is_empty()).map(|voter| voter.name.clone())
     }
 }
 

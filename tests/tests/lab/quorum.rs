@@ -186,6 +186,17 @@ fn what_is_sick_can_be_cured() {
     assert_eq!(restarted(&ran), 1, "{}", ran.stderr);
     wait_healthy(&lab);
 
+    // Nor is one whose answers get lost: the others say that they are connected until etcd has
+    // waited for long enough.
+    let lose = "ip rule add pref 2 ipproto 6 sport 2380 blackhole";
+    lab.on("etcd-02", lose);
+    let ran = unit(&lab, "restart --only etcd-02 --timeout 10").exits(3);
+    let line = lines(&ran).into_iter().find(|line| line.starts_with(lost));
+    let line = line.unwrap_or_else(|| panic!("{}", ran.stderr));
+    assert!(line.ends_with(why), "{line}");
+    lab.on("etcd-02", &lose.replace("add", "del"));
+    wait_healthy(&lab);
+
     // Those that are started are a quorum: who is outdated is restarted in its turn.
     lab.on_all(&HOSTS[1..3], "systemctl stop etcd");
     let ran =
