@@ -1,14 +1,12 @@
 //! What one node is to have.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 use etcd::layout;
-use pipeline::document::{
-    Arch, Archive, Binary, Directory, File, Node, NodeSettings, PENDING, Release,
-};
+use pipeline::document::{Arch, Archive, Directory, File, Node, NodeSettings, PENDING, Release};
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
@@ -234,6 +232,35 @@ impl WantedRelease<'_> {
     }
 }
 
+/// Paths of files, by the folder that they are in.
+#[derive(Default)]
+struct ByFolder<'a>(BTreeMap<&'a str, Vec<&'a str>>);
+
+impl<'a> ByFolder<'a> {
+    fn add(&mut self, path: &'a str) {
+        let (folder, _) = path.rsplit_once('/').unwrap_or_default();
+        self.0.entry(if folder.is_empty() { "/" } else { folder }).or_default().push(path);
+    }
+
+    /// The lines that ask for them. What a line names has to fit on a command line.
+    fn lines(&self) -> String {
+        const BYTES: usize = 64 << 10;
+        let mut lines = String::new();
+        for (folder, paths) in &self.0 {
+            let mut left = 0;
+            for path in paths {
+                if left < path.len() {
+                    lines += &format!("\nfiles\t{folder}");
+                    left = BYTES;
+                }
+                lines.extend(["\t", path]);
+                left = left.saturating_sub(path.len() + 1);
+            }
+        }
+        lines
+    }
+}
+
 impl Manifest<'_> {
     /// The binaries that are to be tried on the node: the one of the release, and
     /// the one that runs, or would be started, now.
@@ -272,19 +299,23 @@ impl Manifest<'_> {
         for directory in &self.node.directories {
             lines += &format!("folder\t{}\n", directory.path);
         }
-        for WantedFile { file, .. } in &self.files {
-            lines += &format!("path\t{}\n", file.path);
-        }
+        let binaries = match &self.release {
+            Some(release) if verify => release
+                .archive
+                .binaries
+                .iter()
+                .map(|b| format!("{}/{}", release.dir, b.name))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let mut files = ByFolder::default();
+        self.files.iter().for_each(|wanted| files.add(&wanted.file.path));
+        binaries.iter().for_each(|path| files.add(path));
         if let Some(release) = &self.release {
             let names = names(release.archive);
             lines += &format!("release\t{}\t{}\t{names}\n", release.dir, release.bin_dir);
-            for Binary { name, .. } in &release.archive.binaries {
-                if verify {
-                    lines += &format!("path\t{}/{name}\n", release.dir);
-                }
-            }
         }
-        Query { script: state::SCRIPT, input: lines.into_bytes() }
+        Query { script: state::SCRIPT, input: (lines + &files.lines()).into_bytes() }
     }
 
     /// The first path that is to be touched and leads, over a link on the host or because etcd

@@ -16,7 +16,7 @@ const TEXTS: &str = include_str!("texts.sh");
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub users: HashSet<String>,
-    /// By path.
+    /// By path, and by that without links.
     pub found: HashMap<String, Found>,
     /// The folders in which an interrupted run left what it had staged.
     pub stale: BTreeSet<String>,
@@ -56,33 +56,29 @@ const TEXTS_BYTES: u64 = 4 << 20;
 impl State {
     pub(crate) fn read(lines: &[String]) -> Result<Self, Error> {
         let mut state = Self::default();
-        let mut at_real: HashMap<&str, Found> = HashMap::new();
-        let mut asked = Vec::new();
+        let mut links = Vec::new();
         for line in lines {
             state
-                .line(line, &mut at_real, &mut asked)
+                .line(line, &mut links)
                 .ok_or_else(|| Error::CommandFailed(format!("not understood: {line:?}")))?;
         }
-        let found =
-            |(real, path): (&str, &str)| Some((path.to_owned(), at_real.get(real)?.clone()));
-        state.found = asked.into_iter().filter_map(found).collect();
+        for (real, path) in links {
+            if let Some(found) = state.found.get(real) {
+                state.found.insert(path.to_owned(), found.clone());
+            }
+        }
         Ok(state)
     }
 
-    fn line<'a>(
-        &mut self,
-        line: &'a str,
-        at_real: &mut HashMap<&'a str, Found>,
-        asked: &mut Vec<(&'a str, &'a str)>,
-    ) -> Option<()> {
+    fn line<'a>(&mut self, line: &'a str, links: &mut Vec<(&'a str, &'a str)>) -> Option<()> {
         let parts: Vec<_> = line.split('\t').collect();
         match parts[..] {
             // These are asked before anything is planned.
-            ["machine", _] | ["own" | "etcds" | "real", _, _] => {}
+            ["machine", _] | ["own" | "etcds", _, _] => {}
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", folder] => drop(self.stale.insert(folder.into())),
             ["mount", path] => drop(self.mounts.insert(path.into())),
-            ["path", real, path] => asked.push((real, path)),
+            ["real", real, path] => links.push((real, path)),
             ["stat", size, mode, owner, group, uid, gid, kind, real] => {
                 let found = Found {
                     real: real.into(),
@@ -95,7 +91,7 @@ impl State {
                     gid: gid.into(),
                     kind: kind.into(),
                 };
-                at_real.insert(real, found);
+                self.found.insert(real.into(), found);
             }
             ["release"] => self.release = true,
             // What is left is a line of sha256sum.
@@ -107,7 +103,7 @@ impl State {
                 };
                 let (sha256, name) = sum.split_once("  ")?;
                 let name = if escaped { name.replace("\\\\", "\\") } else { name.to_owned() };
-                if let Some(found) = at_real.get_mut(name.as_str()) {
+                if let Some(found) = self.found.get_mut(name.as_str()) {
                     found.sha256 = sha256.into();
                 }
             }

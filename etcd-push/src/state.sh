@@ -6,40 +6,49 @@ newline='
 '
 # The echo of some shells changes backslashes.
 say() { printf '%s\n' "$1"; }
-# Sets $at_real to the folder of the path $1, without links, and $name to its last part, and
-# reports what an interrupted run left in the folder. Those of one folder mostly follow each
-# other, and there may be thousands.
-at_folder=.
+# Sets $real to the folder $1, without links and without a last slash, and reports what an
+# interrupted run left there.
 at() {
-    name=${1##*/} folder=${1%/*}
-    if [ "$folder" = "$at_folder" ]; then return; fi
-    resolve "${folder:-/}"
-    at_folder=$folder at_real=${real%/}
-    if staged "$at_real" "$folder"; then say "stale$tab${folder:-/}"; fi
-    [ "$mounts" ] || read_mounts
-    at_mounts=
-    case $newline$mounts in *"$newline$at_real/"*) at_mounts=1 ;; esac
+    resolve "$1"
+    real=${real%/}
+    if staged "$real" "$1"; then say "stale$tab$1"; fi
 }
-# Adds up the paths to look at, some hundred to a process, and those of regular files.
-asked='' paths='' regular='' count=0
-look_later() { # REAL PATH
-    asked="${asked}path$tab$1$tab$2$newline"
-    paths=$paths$1$newline
-    count=$((count + 1))
-    if [ $count -ge 400 ]; then look; fi
-}
+# The paths to look at, without links, each with a line break after it: thousands at once, as a
+# loop over all of them costs more than all else.
+folders='' files=''
 look() {
-    printf '%s' "$asked"
+    [ "$folders$files" ] || return 0
     IFS=$newline
     # What goes meanwhile is not there.
     # shellcheck disable=SC2086
-    [ ! "$paths" ] || stat -c "stat$tab%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F$tab%n" -- $paths 2>/dev/null
+    said=$(stat -c "stat$tab%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F$tab%n" -- $folders $files 2>/dev/null) && all=1 || all=''
+    [ ! "$said" ] || say "$said"
+    for _ in $folders; do said=${said#*"$newline"}; done
+    case $all$said in
+    '' | *"${tab}directory$tab"* | *"${tab}symbolic link$tab"* | *"special file$tab"* | *"${tab}fifo$tab"* | *"${tab}socket$tab"*) all='' ;;
+    esac
+    if [ "$all" ]; then regular=$files; else regulars; fi
     if [ "$regular" ]; then
         # shellcheck disable=SC2086
-        { said=$(sha256sum -- $regular 2>&1 >&3) || die "reading: $(say "$said" | sed -n '1s/^sha256sum: //p')"; } 3>&1
+        { sum=$(sha256sum -- $regular 2>&1 >&3) || die "reading: $(say "$sum" | sed -n '1s/^sha256sum: //p')"; } 3>&1
     fi
     IFS=$tab
-    asked='' paths='' regular='' count=0
+    folders='' files=''
+}
+# Sets $regular to those of $files that are regular files.
+regulars() {
+    regular=''
+    for file in $files; do
+        if [ -L "$file" ]; then
+            continue
+        elif [ -f "$file" ]; then
+            regular=$regular$file$newline
+        elif [ -d "$file" ]; then
+            die "$file: a folder is in the place of the file: move it away"
+        elif [ -e "$file" ]; then
+            die "$file: a device, pipe or socket is in the place of the file: name another path"
+        fi
+    done
 }
 # Whether the user or group $2 is there, or will be: useradd makes a group of the name, too.
 created=' '
@@ -102,26 +111,6 @@ if [ -f "$unit" ]; then
 fi
 IFS=$newline
 for line in $input; do
-    case $line in "path$tab"*)
-        path=${line#*"$tab"}
-        at "$path"
-        file=$at_real/$name
-        [ "$file" = "$path" ] || say "real$tab$file$tab$path"
-        # Each look at a path costs: first what there mostly is.
-        if [ -L "$file" ]; then
-            look_later "$file" "$path"
-        elif [ -f "$file" ]; then
-            if [ "$at_mounts" ] && is_mount "$file"; then say "mount$tab$path"; fi
-            regular=$regular$file$newline
-            look_later "$file" "$path"
-        elif [ -d "$file" ]; then
-            die "$path: a folder is in the place of the file: move it away"
-        elif [ -e "$file" ]; then
-            die "$path: a device, pipe or socket is in the place of the file: name another path"
-        fi
-        continue
-        ;;
-    esac
     IFS=$tab
     # shellcheck disable=SC2086
     set -- $line
@@ -141,12 +130,33 @@ for line in $input; do
         resolve "$a"
         # A path that leads to another.
         [ "$real" = "$a" ] || say "real$tab$real$tab$a"
-        if [ -d "$real" ]; then look_later "$real" "$a"; fi
+        if [ -d "$real" ]; then folders=$folders$real$newline; fi
+        ;;
+    files) # FOLDER PATH in it...
+        shift 2
+        at "$a"
+        [ "$mounts" ] || read_mounts
+        mounted=''
+        case $newline$mounts in *"$newline$real/"*) mounted=1 ;; esac
+        if [ "$real" = "${a%/}" ] && [ ! "$mounted" ]; then
+            IFS=$newline
+            files=$files$*$newline
+            IFS=$tab
+        else
+            for path; do
+                file=$real/${path##*/}
+                [ "$file" = "$path" ] || say "real$tab$file$tab$path"
+                if [ "$mounted" ] && [ -f "$file" ] && is_mount "$file"; then say "mount$tab$path"; fi
+                files=$files$file$newline
+            done
+        fi
+        # How much fits on a command line is limited.
+        [ ${#files} -lt 100000 ] || look
         ;;
     release) # DIR BIN_DIR BINARIES
         say "machine$tab$(uname -m)"
-        at "$a"
-        at "$b/etcd"
+        at "${a%/*}"
+        at "$b"
         [ ! -e "$a" ] || [ -d "$a" ] || die "$a: a file is in the place of the folder: move it away"
         good=1
         # Of an archive that is only announced no name is known.

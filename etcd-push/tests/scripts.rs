@@ -210,6 +210,11 @@ fn names(found: &BTreeMap<String, (u32, String)>) -> Vec<&str> {
     found.keys().map(String::as_str).collect()
 }
 
+/// What asks for the state of a file.
+fn files(folder: &str, name: &str) -> String {
+    format!("files\t{folder}\t{folder}/{name}\n")
+}
+
 #[test]
 fn killed_at_every_step_nothing_live_is_lost_and_the_next_run_heals() {
     std::thread::scope(|scope| {
@@ -341,7 +346,7 @@ fn links_of_other_users_are_not_followed_and_those_of_root_are() {
             assert_eq!(host.apply(&plan, &sent), refused, "{shell}");
             let asked = host.run(STATE, &[], format!("folder\t{path}\n").as_bytes());
             assert_eq!((asked.0, asked.2), (1, refused.2.clone()), "{shell}");
-            let asked = host.run(STATE, &[], format!("path\t{path}/x\n").as_bytes());
+            let asked = host.run(STATE, &[], files(&path, "x").as_bytes());
             assert_eq!((asked.0, asked.2), (1, refused.2), "{shell}");
         }
         // As the owner of the folder could have replaced the staging folder.
@@ -390,12 +395,12 @@ fn what_is_in_the_place_of_another_kind_is_named() {
         let cases = [
             (
                 host.plan("", &[("folder", "new")]),
-                format!("path\t{folder}\n"),
+                files(&host.path("etc"), "folder"),
                 format!("{folder}: a folder is in the place of the file: move it away\n"),
             ),
             (
                 host.plan("file", &[("x", "new")]),
-                format!("path\t{file}/x\n"),
+                files(&file, "x"),
                 format!("{file}: {file} is a file in the place of a folder: move it away\n"),
             ),
             (
@@ -439,7 +444,7 @@ fn in_a_sticky_folder_only_links_of_root_are_followed() {
         for (plan, sent) in [(&plan, sent.as_slice()), (&attributes, b""), (&remove, b"")] {
             assert_eq!(host.apply(plan, sent), refused, "{shell}");
         }
-        for question in [format!("folder\t{path}\n"), format!("path\t{path}/x\n")] {
+        for question in [format!("folder\t{path}\n"), files(&path, "x")] {
             let (code, _, stderr) = host.run(STATE, &[], question.as_bytes());
             assert_eq!((code, &stderr), (1, &refused.2), "{shell}");
         }
@@ -465,7 +470,7 @@ fn what_has_the_name_of_the_staging_folder_and_is_not_one_is_kept() {
                 let ended = host.apply(plan, sent);
                 assert_eq!(ended, (1, String::new(), why.clone()), "{shell}: {what}");
             }
-            let (code, _, stderr) = host.run(STATE, &[], format!("path\t{etc}/x\n").as_bytes());
+            let (code, _, stderr) = host.run(STATE, &[], files(&etc, "x").as_bytes());
             assert_eq!((code, &stderr), (1, &why), "{shell}: {what}");
             assert!(fs::symlink_metadata(&staging).is_ok(), "{shell}: {what}");
         };
@@ -497,7 +502,7 @@ fn a_mount_point_is_found_and_never_emptied() {
         host.write("etc/a b", "old");
         let (disk, file, etc) = (host.path("disk"), host.path("etc/a b"), host.path("etc"));
         let mount = format!("mount --bind '{disk}' '{file}' || exit");
-        let question = format!("path\t{file}\n");
+        let question = files(&etc, "a b");
         let (code, answer, stderr) = host.run_after(&mount, STATE, &[], question.as_bytes());
         assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
         let mounted = format!("mount\t{file}");

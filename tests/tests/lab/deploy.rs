@@ -163,7 +163,7 @@ fn assert_unchanged(lab: &Lab, version: &str) {
 }
 
 /// All that a second run must leave alone: files with inode and times, and the process.
-const STATE: &str = "find /etc /usr/local -exec stat -c '%n %i %Z %a %U' {} + | sort; \
+const STATE: &str = "find /etc /usr/local -exec stat -c '%n %z %a %U' {} + | sort; \
                      systemctl show etcd -p MainPID,ExecMainStartTimestamp";
 
 /// How etcd runs, and who can read the private keys.

@@ -12,7 +12,7 @@ const NODES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 /// What the tools put on a node: every file, and what runs.
 const STATE: &str = "find /etc/etcd /etc/systemd /usr/local /var/lib/etcd ! -type d ! -name .full \
-                     -exec stat -c '%n %i %Z %s %a %U' {} + 2>/dev/null; \
+                     -exec stat -c '%n %z %s %a %U' {} + 2>/dev/null; \
                      systemctl is-active etcd; true";
 /// What no run may leave on a node. It prints nothing.
 const LEFTOVERS: &str = "find /etc /usr/local /var /srv /root -name '.*etcd-tools*'; \

@@ -8,7 +8,7 @@ const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 /// All that a run could have changed on a host: files with their inodes and times,
 /// and who runs. Below the data folder etcd itself writes.
 const TRACES: &str = "find /etc /usr/local /var/lib/etcd -path /var/lib/etcd/member -prune -o \
-    -printf '%p %i %T@ %C@ %m %u\\n' | sort; systemctl show etcd -p MainPID -p ActiveState \
+    -printf '%p %T@ %C@ %m %u\\n' | sort; systemctl show etcd -p MainPID -p ActiveState \
     -p ExecMainStartTimestampMonotonic";
 
 /// The stages before a push of what `edit` makes of the document of the cluster.

@@ -213,7 +213,7 @@ const TIMES: &str = "systemctl show etcd -p InactiveEnterTimestampMonotonic --va
                      systemctl show etcd -p ActiveEnterTimestampMonotonic --value";
 
 /// All that a second run must leave alone: files with inode and times, and the process.
-const STATE: &str = "find /etc /usr/local -exec stat -c '%n %i %Z %a %U' {} + | sort; \
+const STATE: &str = "find /etc /usr/local -exec stat -c '%n %z %a %U' {} + | sort; \
                      systemctl show etcd -p MainPID,ExecMainStartTimestamp";
 
 /// etcd's main process.

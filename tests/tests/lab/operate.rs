@@ -419,11 +419,11 @@ fn any_files_can_be_pushed() {
     }]});
     lab.write("files.json", &document.to_string());
     let stat = "cd /srv; find . -type f -o -path './drop*' | sort | xargs -d '\\n' \
-                stat -c '%a %U:%G %n %i %Z'";
+                stat -c '%a %U:%G %n %z'";
     let said = "etcd-push: web: created 1 folder, wrote 4 files\n";
     assert_eq!(lab.bash("etcd-push < files.json").ok().stderr, said);
     let seen = lab.on("etcd-01", stat);
-    let shown: Vec<_> = seen.lines().map(|line| line.rsplitn(3, ' ').nth(2).unwrap()).collect();
+    let shown: Vec<_> = seen.lines().map(|line| line.rsplitn(4, ' ').nth(3).unwrap()).collect();
     assert_eq!(
         shown,
         [
@@ -447,7 +447,7 @@ fn any_files_can_be_pushed() {
     assert_eq!(lab.bash("etcd-push < files.json").ok().stderr, said);
     let now = lab.on("etcd-01", stat);
     let modes = |seen: &str| {
-        seen.lines().map(|line| line.rsplitn(3, ' ').nth(2).unwrap().to_owned()).collect::<Vec<_>>()
+        seen.lines().map(|line| line.rsplitn(4, ' ').nth(3).unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(modes(&now), modes(&seen));
 }
@@ -559,7 +559,7 @@ fn files_are_named_on_the_command_line_removed_and_given_special_modes() {
 
 /// Every file of a host that the tools could write, with inode, times, mode and owner.
 const DISK: &str = "find /etc /usr/local /var/lib -path /var/lib/etcd/member -prune -o \
-                    -path /var/lib/systemd -prune -o -exec stat -c '%n %i %Z %a %U' {} + | sort";
+                    -path /var/lib/systemd -prune -o -exec stat -c '%n %z %a %U' {} + | sort";
 
 /// etcd's main process.
 const PID: &str = "systemctl show etcd -p MainPID --value";

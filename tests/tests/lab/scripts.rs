@@ -10,7 +10,7 @@ const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 /// What may not change on a host when nothing is to be done.
 const STATE: &str = "find /etc /usr/local /var/lib/etcd ! -path '*/member/*' \
-                     -exec stat -c '%n %i %Z %a %U' {} + | sort; systemctl show etcd -p MainPID";
+                     -exec stat -c '%n %z %a %U' {} + | sort; systemctl show etcd -p MainPID";
 
 /// The path of a script of the repository.
 pub(crate) fn script(name: &str) -> String {
