@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use client::{Access, Endpoint};
+use client::Access;
 use cluster::fit::Facts;
 use cluster::guard::{Standing, View};
 use cluster::members::{Accepted, Policy};
+use cluster::route::endpoint_from;
 use pipeline::document::{Member, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Run, ToolResult};
@@ -125,9 +126,7 @@ async fn serves_elsewhere(
     let mut held = change.lease.selected.iter().chain(&change.lease.others);
     let host = &held.find(|held| held.node.name == node.name)?.host;
     let url = member.client_urls.first()?;
-    let (_, address, port) = etcd::url::parts(url)?;
-    let forward = host.forward_to(address, port.parse().ok()?).await.ok()?;
-    let endpoint = Endpoint::over_unix_socket(url, forward.socket(), access).ok()?;
+    let (endpoint, _forward) = endpoint_from(host, url, access).await.ok()?;
     let status = endpoint.status().await.ok()?;
     (status.member_id == member.id).then(|| url.clone())
 }

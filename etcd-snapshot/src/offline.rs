@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use client::{Access, CredentialArgs, Endpoint, Status};
 use cluster::fit::{self, Facts};
+use cluster::route::endpoint_from;
 use cluster::units::{self, WantedUnit};
 use etcd::{Version, layout};
 use indicatif::BinaryBytes;
@@ -282,9 +283,9 @@ async fn serve<'a>(
         &cert(layout::PEER_KEY),
     ];
     host.change(script, &args, &[], SILENCE).await?;
-    let forward = host.forward(port).await?;
-    let endpoint = Endpoint::over_unix_socket(&client, forward.socket(), access);
-    let endpoint = endpoint.map_err(|error| remote::Error::CommandFailed(error.to_string()))?;
+    let (endpoint, forward) = endpoint_from(host, &client, access)
+        .await
+        .map_err(|error| remote::Error::CommandFailed(format!("{error:#}")))?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         match endpoint.status().await {

@@ -7,7 +7,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use client::{Access, Endpoint};
+use client::Access;
+use cluster::route::endpoint_from;
 use cluster::units::NodeState;
 use pipeline::Document;
 use tokio::sync::Mutex;
@@ -59,10 +60,8 @@ impl Turns {
     }
 
     async fn answers_now(&self, document: &Document, state: &NodeState<'_>) -> bool {
-        let (node, url) = (state.node, document.peer_url(state.node));
-        let port = document.settings(node).peer_port;
-        let Ok(forward) = state.host.forward_to(&node.address, port).await else { return false };
-        let Ok(endpoint) = Endpoint::over_unix_socket(&url, forward.socket(), &self.access) else {
+        let url = document.peer_url(state.node);
+        let Ok((endpoint, _forward)) = endpoint_from(state.host, &url, &self.access).await else {
             return false;
         };
         // Whatever it says: before, it says nothing.

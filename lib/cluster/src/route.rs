@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use anyhow::Context;
 use client::{Access, ClusterProbe, Endpoint, Target, Targets, probe_within};
 use remote::{Error, Fleet, Forward, Host, fan_out};
 use tokio::time::timeout;
@@ -166,6 +167,19 @@ impl<'a> Route<'a> {
         let at = self.targets.iter().position(of_node)?;
         self.ways.borrow().get(at)?.as_ref().map(|way| way.endpoint.clone())
     }
+}
+
+/// The endpoint at `url` as `host` reaches it; it serves as long as the forward.
+///
+/// Fails on a URL without a port, and where ssh fails.
+pub async fn endpoint_from(
+    host: &Host,
+    url: &str,
+    access: &Access,
+) -> anyhow::Result<(Endpoint, Forward)> {
+    let (_, address, port) = etcd::url::parts(url).with_context(|| format!("{url}: no port"))?;
+    let forward = host.forward_to(address, port.parse()?).await?;
+    Ok((Endpoint::over_unix_socket(url, forward.socket(), access)?, forward))
 }
 
 fn unreached(target: &Target, error: &Error) -> Endpoint {

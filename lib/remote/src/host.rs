@@ -251,12 +251,6 @@ impl Host {
         }
     }
 
-    /// Makes the port `port` of the host's loopback reachable through a unix
-    /// socket on this machine, for as long as the result lives.
-    pub async fn forward(&self, port: u16) -> Result<Forward, Error> {
-        self.forward_to("127.0.0.1", port).await
-    }
-
     /// Makes the port `port` of `address` (IPv6 in brackets or not), as the host reaches it,
     /// reachable through a unix socket on this machine, for as long as the result lives.
     /// Whether anything listens there shows when the socket is used: its connection is closed.

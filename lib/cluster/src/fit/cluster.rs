@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::{Access, CredentialArgs, Endpoint, Error, Status};
+use client::{Access, CredentialArgs, Error, Status};
 use futures::future::join_all;
 use pipeline::Document;
 use pipeline::document::{Member, Node};
@@ -10,6 +10,7 @@ use remote::Host;
 
 use super::LIMIT;
 use super::facts::Facts;
+use crate::route::endpoint_from;
 
 /// What the members that run know of the cluster.
 #[derive(Debug, Clone, Default)]
@@ -78,8 +79,6 @@ impl Cluster {
 type Reply = (Result<Status, Error>, Result<Vec<Member>, Error>);
 
 async fn reply(host: &Host, url: &str, access: &Access) -> Option<Reply> {
-    let (_, address, port) = etcd::url::parts(url)?;
-    let forward = host.forward_to(address, port.parse().ok()?).await.ok()?;
-    let endpoint = Endpoint::over_unix_socket(url, forward.socket(), access).ok()?;
+    let (endpoint, _forward) = endpoint_from(host, url, access).await.ok()?;
     Some(futures::join!(endpoint.status(), endpoint.members()))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use client::{CredentialArgs, Endpoint};
+use client::CredentialArgs;
 use futures::future::join_all;
 use pipeline::document::Node;
 use pipeline::{Code, Document, ToolResult};
@@ -13,6 +13,7 @@ use super::cluster::Cluster;
 use super::compare::{Fit, NodeFit};
 use super::facts::Facts;
 use super::{LIMIT, Purpose};
+use crate::route::endpoint_from;
 
 /// What speaks against putting a new cluster in the place of what is on the nodes.
 #[derive(Debug, Default)]
@@ -139,14 +140,13 @@ async fn ask(
     let (node, host, _) = nodes.first()?;
     let (scheme, address, _) = etcd::url::parts(client_urls.first().or(peer_urls.first())?)?;
     let port = match client_urls.first() {
-        Some(url) => etcd::url::parts(url)?.2.parse().ok()?,
-        None => document.settings(node).client_port,
+        Some(url) => etcd::url::parts(url)?.2.to_owned(),
+        None => document.settings(node).client_port.to_string(),
     };
     let client_url = format!("{scheme}://{address}:{port}");
     let status = async {
         let access = credentials.access(document, Some(LIMIT))?;
-        let forward = host.forward_to(address, port).await?;
-        let endpoint = Endpoint::over_unix_socket(&client_url, forward.socket(), &access)?;
+        let (endpoint, _forward) = endpoint_from(host, &client_url, &access).await?;
         anyhow::Ok(endpoint.status().await)
     };
     let (reached, why) = match status.await {
