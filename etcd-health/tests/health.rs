@@ -308,7 +308,7 @@ fn a_cluster_with_authentication() {
             assert_eq!(hash("root").len(), 1, "{version}: {:?}", hash("root"));
             let line = &hash("guest")[0];
             let start = format!("etcd-health: etcd-01: {}: hashing its data: ", cluster.url(0));
-            let end = "permission denied: set ETCDCTL_USER to a user who may read it, e.g. root";
+            let end = "permission denied: set ETCDCTL_USER to a user who may do that, e.g. root";
             assert!(line.starts_with(&start) && line.ends_with(end), "{version}: {line}");
         }
         assert_eq!(

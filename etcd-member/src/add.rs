@@ -12,7 +12,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Run, ToolResult};
 use remote::Fleet;
 
-use crate::change::Change;
+use crate::change::{Change, Look};
 use crate::{AddArgs, ChangeArgs};
 
 /// How long members that run may take to say who they are, before it is taken for granted
@@ -34,7 +34,8 @@ pub(crate) async fn add(tool: &crate::Member, run: &mut Run, args: &AddArgs) -> 
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let outcome = {
         let _progress = Progress::wait("looking at the members");
-        let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else {
+        let Some(change) = Change::begin(tool, run, &fleet, args.change, Look::AtFolders).await?
+        else {
             return Ok(());
         };
         let outcome = add_one(&change, args).await;
@@ -62,9 +63,11 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
         // Whether the nodes may be started all the same is for etcd-push and etcd-unit to say.
         Err(why @ Refusal::NoMemberList(..)) => {
             let message = "no member is running: nothing to add to";
-            run.report(match running {
-                true => ToolResult::warning(why.code(), format!("nothing added: {why}")),
-                false => ToolResult::unchanged(Code::UpToDate, message),
+            let said = format!("nothing added: {why}");
+            run.report(match (running, &why) {
+                (true, Refusal::NoMemberList(_, false)) => ToolResult::error(why.code(), said),
+                (true, _) => ToolResult::warning(why.code(), said),
+                (false, _) => ToolResult::unchanged(Code::UpToDate, message),
             });
             return outcome;
         }
@@ -242,9 +245,10 @@ pub(crate) fn is_known(document: &Document, node: &Node, members: &[Member]) -> 
     members.iter().any(|member| member.name == node.name || member.peer_urls.contains(&url))
 }
 
-/// Whether `node` has been added, and has not started yet.
+/// Whether `node` has been added, as a learner or by others as a voter, and has not started
+/// yet.
 fn is_waiting(document: &Document, node: &Node, members: &[Member]) -> bool {
-    members.iter().any(|m| m.client_urls.is_empty() && m.is_learner && is_member(document, node, m))
+    members.iter().any(|m| m.client_urls.is_empty() && is_member(document, node, m))
 }
 
 /// `ETCD_INITIAL_CLUSTER` of a member that joins `members`: in the order of the names, which
@@ -265,7 +269,9 @@ fn initial_cluster(document: &Document, members: &[Member]) -> String {
 pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let progress = Progress::wait("looking at the members");
-    let Some(change) = Change::begin(tool, run, &fleet, args).await? else { return Ok(()) };
+    let Some(change) = Change::begin(tool, run, &fleet, args, Look::AtFolders).await? else {
+        return Ok(());
+    };
     // A cluster that a run without --check would make first has no learner.
     let idle = run.check() && !change.facts.values().any(Facts::runs_etcd);
     let limit = if idle { Duration::ZERO } else { args.timeout };

@@ -22,6 +22,15 @@ pub(crate) struct Change<'a> {
     pub facts: HashMap<String, Facts>,
 }
 
+/// Where on the nodes data of members is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// In the folders that the document, the node's units and its processes name.
+    AtFolders,
+    /// Everywhere else, too: a unit of others may name them where nobody reads it.
+    Everywhere,
+}
+
 impl<'a> Change<'a> {
     /// Locks all nodes, and looks at them. `None` where another operator is at work,
     /// which has been reported.
@@ -30,15 +39,19 @@ impl<'a> Change<'a> {
         run: &'a Run,
         fleet: &'a Fleet,
         args: ChangeArgs,
+        look: Look,
     ) -> Result<Option<Self>> {
         let access = tool.credentials.access(&run.document, None)?;
-        let queries = |node: &Node| vec![fit::query(&run.document, node, &[])];
+        let queries = |node: &Node| {
+            let everywhere = (look == Look::Everywhere).then(fit::search);
+            [fit::query(&run.document, node, &[])].into_iter().chain(everywhere).collect()
+        };
         let Some(lease) = Lease::take_any(fleet, run, "etcd-member", queries).await else {
             return Ok(None);
         };
         let mut facts = HashMap::new();
         for held in lease.selected.iter().chain(&lease.others) {
-            match Facts::read(held.answers.first().map_or(&[], Vec::as_slice)) {
+            match Facts::read(&held.answers.concat()) {
                 Ok(found) => drop(facts.insert(held.node.name.clone(), found)),
                 Err(error) => run.report(error.on(&held.node.name)),
             }

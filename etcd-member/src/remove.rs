@@ -3,21 +3,23 @@
 use anyhow::Result;
 use cluster::fit::Facts;
 use cluster::guard::{Standing, Voter};
+use etcd::layout;
 use pipeline::document::{Member, Node};
 use pipeline::terminal::Progress;
-use pipeline::{Code, Error, Run, ToolResult};
+use pipeline::{Code, Document, Error, Run, ToolResult};
 use remote::Fleet;
 
 use crate::RemoveArgs;
 use crate::add::{is_known, obstacles, obstacles_of_all, report};
-use crate::change::Change;
+use crate::change::{Change, Look};
 
 /// The `remove` command.
 pub(crate) async fn remove(tool: &crate::Member, run: &mut Run, args: &RemoveArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let gone = {
         let _progress = Progress::wait(format!("removing {}", args.member));
-        let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else {
+        let Some(change) = Change::begin(tool, run, &fleet, args.change, Look::AtFolders).await?
+        else {
             return Ok(());
         };
         let gone = remove_member(&change, args).await;
@@ -39,18 +41,13 @@ async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<
             return Ok(None);
         }
     };
-    let Some(member) = find(&view.members, &args.member)? else {
+    let Some(member) = find(&view.members, &args.member, url_of(document, &args.member).as_ref())?
+    else {
+        // An interrupted run has removed it.
         let Some(node) = named else { return Err(unknown(&args.member)) };
-        // An interrupted run has removed it, or it has not started yet.
-        let url = document.peer_url(node);
-        let unstarted =
-            view.members.iter().find(|m| m.name.is_empty() && m.peer_urls.contains(&url));
-        let Some(member) = unstarted else {
-            let message = "not a member of the cluster: nothing to remove";
-            change.run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
-            return Ok(Some(node.name.clone()));
-        };
-        return Ok(leave(change, args, member, Some(node)).await.then(|| node.name.clone()));
+        let message = "not a member of the cluster: nothing to remove";
+        change.run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
+        return Ok(Some(node.name.clone()));
     };
     let node = document.node_of(member);
     let left = leave(change, args, member, node).await;
@@ -61,7 +58,10 @@ async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<
 pub(crate) async fn replace(tool: &crate::Member, run: &Run, args: &RemoveArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let _progress = Progress::wait(format!("removing {}", args.member));
-    let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else { return Ok(()) };
+    let Some(change) = Change::begin(tool, run, &fleet, args.change, Look::Everywhere).await?
+    else {
+        return Ok(());
+    };
     let done = replace_member(&change, args).await;
     change.lease.release().await;
     done
@@ -80,15 +80,19 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
         let message = format!("{}: {why}: nothing to replace", args.member);
         run.report(ToolResult::unchanged(Code::UpToDate, message));
     };
-    let Some(member) = find(&view.members, &args.member)? else {
+    let Some(member) = find(&view.members, &args.member, url_of(document, &args.member).as_ref())?
+    else {
         nothing("not a member of the cluster");
         return Ok(());
     };
-    let url_of = |node: &&Node| member.peer_urls.contains(&document.peer_url(node));
-    let node = document.nodes.iter().filter(url_of).find(|node| node.name == member.name);
-    // Who has its data keeps it.
-    let has_it = |node: &&Node| {
-        change.facts.get(&node.name).is_some_and(|facts| facts.has_data_of(&member.id))
+    let is_there = |node: &&Node| member.peer_urls.contains(&document.peer_url(node));
+    let node = document.nodes.iter().filter(is_there).find(|node| node.name == member.name);
+    // Who has its data keeps it. What lies about on another host may be a copy.
+    let has_it = |there: &&Node| {
+        change.facts.get(&there.name).is_some_and(|facts| {
+            let is_its = node.is_some_and(|node| node.name == there.name);
+            facts.has_data_of(&member.id) && (is_its || facts.stray_data_of(&member.id).is_none())
+        })
     };
     let there = document.nodes.iter().find(has_it);
     let serves = || {
@@ -97,7 +101,17 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     };
     match (node, there) {
         (Some(node), Some(there)) if node.name == there.name => {
-            nothing("its data is in place");
+            match change.facts.get(&node.name).and_then(|facts| facts.stray_data_of(&member.id)) {
+                None => nothing("its data is in place"),
+                Some(place) => {
+                    let why = format!(
+                        "nothing replaced: its data is in {place}: start its etcd, or to give it \
+                         up, remove or rename {place}/{}",
+                        layout::MEMBER
+                    );
+                    run.report(ToolResult::error(Code::Mismatch, why).on(&node.name));
+                }
+            }
             return Ok(());
         }
         (Some(node), _)
@@ -163,10 +177,25 @@ async fn leave(
     }
 }
 
-/// The member that `word` names: its ID, exact name or exact peer URL.
-fn find<'a>(members: &'a [Member], word: &str) -> Result<Option<&'a Member>, Error> {
+/// The peer URL of the node `name`.
+fn url_of(document: &Document, name: &str) -> Option<String> {
+    let node = document.nodes.iter().find(|node| node.name == name);
+    node.map(|node| document.peer_url(node))
+}
+
+/// The member that `word` names: its ID, exact name or exact peer URL. One that has not started
+/// yet has no name: it is known by `url`, the peer URL of the node of that name.
+fn find<'a>(
+    members: &'a [Member],
+    word: &str,
+    url: Option<&String>,
+) -> Result<Option<&'a Member>, Error> {
     let is_meant = |member: &&Member| {
-        member.id == word || member.name == word || member.peer_urls.iter().any(|url| url == word)
+        let unstarted = url.filter(|_| member.name.is_empty());
+        let mut urls = member.peer_urls.iter();
+        member.id == word
+            || member.name == word
+            || urls.any(|its| its == word || Some(its) == unstarted)
     };
     let found: Vec<_> = members.iter().filter(is_meant).collect();
     match found[..] {
@@ -206,7 +235,8 @@ mod tests {
             member("b", "twice", "https://10.0.0.3:2380"),
             member("c", "twice", "https://10.0.0.4:2380"),
         ];
-        let found = |word: &str| find(&members, word).map(|found| found.map(|m| m.id.as_str()));
+        let found =
+            |word: &str| find(&members, word, None).map(|found| found.map(|m| m.id.as_str()));
         for (word, id) in [
             ("a1", Some("a1")),
             ("etcd-11", Some("a11")),

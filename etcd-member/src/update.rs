@@ -15,7 +15,7 @@ use remote::Fleet;
 
 use crate::UpdateArgs;
 use crate::add::left_out_of_list;
-use crate::change::Change;
+use crate::change::{Change, Look};
 
 /// How long a member is given to answer where it was before.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -24,7 +24,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -> Result<()> {
     let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
     let _progress = Progress::wait("looking at the members");
-    let Some(change) = Change::begin(tool, run, &fleet, args.change).await? else { return Ok(()) };
+    let Some(change) = Change::begin(tool, run, &fleet, args.change, Look::Everywhere).await?
+    else {
+        return Ok(());
+    };
     let access = tool.credentials.access(&run.document, Some(LIMIT))?;
     let accepted = Accepted { quorum: args.lose_quorum, margin: true };
     let policy = Policy { accepted, limit: args.change.timeout };
@@ -147,6 +150,10 @@ fn is_there(
         return Err((error.code(), format!("whether it is there is not known: {error}")));
     }
     let document = &change.run.document;
+    // Others keep it where only their unit says.
+    if change.facts.get(&node.name).is_some_and(|facts| facts.has_data_of(id)) {
+        return Ok(());
+    }
     let data = |node: &Node| change.facts.get(&node.name)?.member(document, node);
     let found = match data(node) {
         Some(there) if there == id => return Ok(()),

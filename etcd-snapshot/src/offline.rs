@@ -9,16 +9,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use client::{Access, CredentialArgs, Endpoint, Status};
+use client::{Access, CredentialArgs, Endpoint, Status, Tls};
 use cluster::fit::{self, Facts};
 use cluster::route::endpoint_from;
 use cluster::units::{self, WantedUnit};
-use etcd::{Version, layout};
+use etcd::Version;
 use indicatif::BinaryBytes;
 use pipeline::document::{Cluster, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Error, Run, ToolResult, disk};
-use remote::{Fleet, Forward, Host, Lock, Query, fan_out};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose as Usage, KeyPair};
+use remote::{Fleet, Forward, Host, Input, Lock, Query, fan_out};
 use tokio::time::{Instant, sleep};
 
 use crate::restore::{LOG_BYTES, State, member_that_runs};
@@ -104,6 +105,7 @@ impl<'a> Copies<'a> {
             if run.check() { fit::would_change(document, "etcd-unit") } else { BTreeSet::new() };
         let mut allowed = true;
         let mut begun = BTreeMap::new();
+        let mut without_data = Vec::new();
         for (node, reply) in fleet.query(nodes, lock, queries).await {
             let reply = match reply {
                 Ok(reply) => reply,
@@ -130,9 +132,12 @@ impl<'a> Copies<'a> {
                 run.report(refused);
                 continue;
             }
+            let facts = Facts::read(reply.answers.get(2).map_or(&[], Vec::as_slice))?;
+            if number(answer, "database", 0).is_none() {
+                without_data.push(no_data(document, node, &facts));
+            }
             if let Some(database_bytes) = number(answer, "database", 0) {
                 copies.version = copies.version.max(version(answer));
-                let facts = Facts::read(reply.answers.get(2).map_or(&[], Vec::as_slice))?;
                 copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
             }
         }
@@ -160,8 +165,7 @@ impl<'a> Copies<'a> {
             return Ok(copies);
         }
         if copies.stopped.is_empty() {
-            let message = "no node has data of etcd: there is nothing to save";
-            run.report(ToolResult::error(Code::Failed, message));
+            without_data.into_iter().for_each(|result| run.report(result));
         } else if run.check() {
             for Stopped { node, database_bytes, .. } in &copies.stopped {
                 let size = BinaryBytes(*database_bytes);
@@ -231,6 +235,33 @@ pub(crate) fn note_version(document: &mut Document, version: Option<Version>) {
     }
 }
 
+/// Where a host has the certificate of a copy.
+const CERTIFICATES: &str = "/run/etcd-tools-offline";
+
+/// What a copy and who reads it are known to each other by. That of the member may have expired
+/// or be anywhere, and its CA is of no use beyond this.
+struct OwnCertificate {
+    tls: Tls,
+    /// The certificate and its key.
+    pem: Vec<u8>,
+}
+
+impl OwnCertificate {
+    fn new() -> Result<Self, remote::Error> {
+        let failed = |why: &dyn std::fmt::Display| {
+            remote::Error::CommandFailed(format!("making a certificate for the copy: {why}"))
+        };
+        let key = KeyPair::generate().map_err(|why| failed(&why))?;
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]);
+        let mut params = params.map_err(|why| failed(&why))?;
+        params.extended_key_usages = vec![Usage::ServerAuth, Usage::ClientAuth];
+        let certificate = params.self_signed(&key).map_err(|why| failed(&why))?.pem();
+        let key = key.serialize_pem();
+        let tls = Tls::of_itself(&certificate, &key).map_err(|why| failed(&why))?;
+        Ok(Self { tls, pem: (certificate + &key).into_bytes() })
+    }
+}
+
 async fn serve<'a>(
     document: &Document,
     stopped: &Stopped<'a>,
@@ -241,9 +272,10 @@ async fn serve<'a>(
     let port = fastrand::u16(PORTS);
     let url = |port: u16| format!("https://127.0.0.1:{port}");
     let (client, peer) = (url(port), url(port + 1));
-    let cert = |name| format!("{}/{name}", settings.cert_dir);
-    let ca = cert(layout::CA_CERT);
     let wal = settings.wal_dir.clone().unwrap_or_default();
+    let own = OwnCertificate::new()?;
+    let access = Access { tls: Some(own.tls), ..access.clone() };
+    let (cert, key) = (format!("{CERTIFICATES}/cert.pem"), format!("{CERTIFICATES}/key.pem"));
     let [script, as_user] = START;
     let binary = format!("{}/etcd", settings.bin_dir);
     let cluster = format!("{}={peer}", node.name);
@@ -269,21 +301,21 @@ async fn serve<'a>(
         &cluster,
         "--client-cert-auth",
         "--trusted-ca-file",
-        &ca,
+        &cert,
         "--cert-file",
-        &cert(layout::SERVER_CERT),
+        &cert,
         "--key-file",
-        &cert(layout::SERVER_KEY),
+        &key,
         "--peer-client-cert-auth",
         "--peer-trusted-ca-file",
-        &ca,
+        &cert,
         "--peer-cert-file",
-        &cert(layout::PEER_CERT),
+        &cert,
         "--peer-key-file",
-        &cert(layout::PEER_KEY),
+        &key,
     ];
-    host.change(script, &args, &[], SILENCE).await?;
-    let (endpoint, forward) = endpoint_from(host, &client, access)
+    host.change(script, &args, &[Input::Bytes(own.pem)], SILENCE).await?;
+    let (endpoint, forward) = endpoint_from(host, &client, &access)
         .await
         .map_err(|error| remote::Error::CommandFailed(format!("{error:#}")))?;
     let deadline = Instant::now() + PATIENCE;
@@ -355,6 +387,22 @@ fn restore_begun(node: &str, sha256: String, kept: Option<&Path>) -> ToolResult 
         )
         .on(node),
     }
+}
+
+/// Where a node has no data of a member, and where it may have some.
+fn no_data(document: &Document, node: &Node, facts: &Facts) -> ToolResult {
+    let settings = document.settings(node);
+    let log = settings.wal_dir.map(|wal| format!(" with its log in {wal}")).unwrap_or_default();
+    let elsewhere = match (fit::elsewhere(document, node, facts), facts.unit_of_others()) {
+        (Some(elsewhere), _) => format!(": {elsewhere}: set dataDir and walDir"),
+        (None, Some(unit)) => {
+            format!(": if it is that of {unit}, set dataDir and walDir as that has them")
+        }
+        _ => String::new(),
+    };
+    let message =
+        format!("nothing to save: no data of etcd in {}{log}{elsewhere}", settings.data_dir);
+    ToolResult::error(Code::Failed, message).on(&node.name)
 }
 
 fn no_room(document: &Document, node: &Node, answer: &[String]) -> Option<ToolResult> {

@@ -15,7 +15,7 @@ use cluster::units::{self, NodeState, UnitState, WantedUnit, is_member};
 use cluster::{Held, Lease};
 use etcd::{Minor, Version, layout};
 use indicatif::BinaryBytes;
-use pipeline::document::{Cluster, Node};
+use pipeline::document::{Cluster, Member, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, IN_WORDS, Run, ToolResult, disk};
 use remote::{Error, Fleet, Host, Input, Query, SshArgs, fan_out};
@@ -174,6 +174,8 @@ pub(crate) struct State {
     reached: u64,
     /// The folders of the data that the last restore moved aside.
     old: Vec<String>,
+    /// A process that has the data open, in words.
+    open: Option<String>,
     /// How many bytes may be written beside the data, and beside the log when it has a
     /// folder of its own.
     room: Vec<u64>,
@@ -244,6 +246,7 @@ impl State {
             was_restored: of("mark").next() == Some(layout::MARK_RESTORED),
             reached: of("reached").find_map(|revision| revision.parse().ok()).unwrap_or_default(),
             old: of("old").map(str::to_owned).collect(),
+            open: of("open").next().map(str::to_owned),
             room: of("room").filter_map(|bytes| bytes.parse().ok()).collect(),
         }
     }
@@ -273,6 +276,13 @@ impl State {
         stamp.identity.split(' ').next().map(str::to_owned)
     }
 
+    /// Whether what is there is, or becomes, what was restored from the file `sha256`.
+    fn is_from(&self, sha256: &str) -> bool {
+        let begun = self.staged.as_ref().filter(|staged| staged.begun);
+        let mut stamps = begun.into_iter().chain(&self.restored);
+        stamps.any(|stamp| stamp.identity.split(' ').next() == Some(sha256))
+    }
+
     /// The last attempt of the restore `identity`; 0 where there was none.
     fn last_attempt(&self, identity: &str) -> u32 {
         let stamps = [&self.staged, &self.restored].into_iter().flatten();
@@ -299,6 +309,15 @@ impl Target<'_> {
             Progressed::Staged => self.state.staged.as_ref().is_some_and(|staged| staged.begun),
             progressed => [Progressed::Restored, Progressed::HasRun].contains(&progressed),
         }
+    }
+
+    /// Why it is not restored where a process has its data open; etcd's unit does not run.
+    fn opened(&self) -> Option<String> {
+        let process = self.state.open.as_ref()?;
+        let unit = layout::UNIT;
+        Some(format!(
+            "not restored: {process} has its data open, and is not of {unit}: stop it first"
+        ))
     }
 
     /// Whether the member has served what was restored in any attempt.
@@ -427,11 +446,24 @@ impl Job<'_> {
                 refuse(Code::CommandFailed, node, why);
                 continue;
             };
+            let units = held.answers.first().map_or(&[][..], Vec::as_slice);
+            if member_that_runs(held.node, &held.host, units).is_ok_and(|unit| unit.is_none())
+                && let Some(why) = target.opened()
+            {
+                refuse(Code::StillRunning, node, why);
+            }
             if lacks_unit(held) {
-                let why = "there is no unit etcd.service on the node, nor in the document: what \
-                           is restored would not be started: put etcd-fetch, etcd-cert issue, \
-                           etcd-render and etcd-push before this tool"
-                    .into();
+                let facts = Facts::read(held.answers.get(2).map_or(&[], Vec::as_slice));
+                let why = match facts.as_ref().ok().and_then(Facts::unit_of_others) {
+                    Some(unit) => format!(
+                        "its etcd is run by {unit}, and a snapshot is restored only where that is \
+                         etcd.service: have it run by a unit of that name, or restore by hand"
+                    ),
+                    None => "there is no unit etcd.service on the node, nor in the document: what \
+                             is restored would not be started: put etcd-fetch, etcd-cert issue, \
+                             etcd-render and etcd-push before this tool"
+                        .into(),
+                };
                 refuse(Code::NotStarted, node, why);
             }
             if let Some(data) = self.version.filter(|data| data.minor() > version.minor()) {
@@ -574,8 +606,14 @@ impl Job<'_> {
         if self.args.replace_other_data {
             replaced.others_data.clear();
         }
+        self.warn_of_learners(run, &replaced.members);
         let advice = ", or pass --replace-other-data to move it aside, too";
         replaced.others_data.iter_mut().for_each(|result| result.message += advice);
+        if !self.args.replace_other_data {
+            let restored = targets.iter().any(|target| target.state.is_from(&self.sha256));
+            let other = self.of_another_cluster(run, &nodes, &replaced.members);
+            replaced.others_data.extend(other.filter(|_| !restored));
+        }
         if self.args.gone_for_good {
             replaced.unreachable.clear();
         }
@@ -588,6 +626,55 @@ impl Job<'_> {
         allowed.then_some(replaced.revision)
     }
 
+    /// Why the snapshot is not of the cluster whose data it is to replace: it has no member in
+    /// common with `members`, who serve, nor with the data and the addresses of the `nodes`.
+    fn of_another_cluster(
+        &self,
+        run: &Run,
+        nodes: &[(&Node, &Host, Facts)],
+        members: &[Member],
+    ) -> Option<ToolResult> {
+        let document = &run.document;
+        let theirs = &self.summary.as_ref()?.members;
+        let data: Vec<_> =
+            nodes.iter().filter_map(|(node, _, facts)| facts.member(document, node)).collect();
+        if theirs.is_empty() || data.is_empty() {
+            return None;
+        }
+        let urls: Vec<_> = document.nodes.iter().map(|node| document.peer_url(node)).collect();
+        let is_ours = |member: &snapshot::Member| {
+            let mut ids = members.iter().map(|member| member.id.as_str()).chain(data.clone());
+            let mut urls = members.iter().flat_map(|member| &member.peer_urls).chain(&urls);
+            ids.any(|id| id == member.id) || urls.any(|url| member.peer_urls.contains(url))
+        };
+        if theirs.iter().any(is_ours) {
+            return None;
+        }
+        let name = |member: &snapshot::Member| {
+            let url = member.peer_urls.first().map(String::as_str).unwrap_or_default();
+            format!("{} at {url}", member.name)
+        };
+        let message = format!(
+            "{}: it is of another cluster, with the members {}, and none of them is one of that \
+             on the nodes: name a snapshot of this cluster, or pass --replace-other-data to move \
+             its data aside",
+            self.args.file.display(),
+            theirs.iter().map(name).collect::<Vec<_>>().join(", ")
+        );
+        Some(ToolResult::error(Code::Mismatch, message))
+    }
+
+    /// Warns of nodes that are learners among `members`, and will not be any more.
+    fn warn_of_learners(&self, run: &Run, members: &[Member]) {
+        let is_node = |member: &&Member| run.document.nodes.iter().any(|n| n.name == member.name);
+        let learners = members.iter().filter(|member| member.is_learner).filter(is_node);
+        for learner in learners.filter(|_| self.args.stage) {
+            let why = "it is a learner now, and will be a voting member: to do without it, leave \
+                       it out of the document";
+            run.report(ToolResult::warning(Code::Learner, why).on(&learner.name));
+        }
+    }
+
     fn may_swap(&self, run: &Run, targets: &[Target], attempt: u32) -> bool {
         let mut allowed = true;
         for target in targets {
@@ -595,6 +682,9 @@ impl Job<'_> {
             let units = held.answers.first().map_or(&[][..], Vec::as_slice);
             let result = match member_that_runs(held.node, &held.host, units) {
                 Err(error) => Some(error.on(&held.node.name)),
+                Ok(None) if target.state.open.is_some() => {
+                    target.opened().map(|why| ToolResult::error(Code::StillRunning, why))
+                }
                 Ok(Some(unit)) => {
                     let why = format!(
                         "not restored: {unit} is running: stop all members first: \

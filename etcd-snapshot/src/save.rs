@@ -180,7 +180,9 @@ fn fleet(run: &Run, args: &Args, targets: &Targets) -> Result<Option<Fleet>> {
 /// which is reported, and with `--check`.
 async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Result<Option<Taken>> {
     let probe = route.probe(Duration::MAX).await?;
-    source::one_cluster(&probe.health)?;
+    if let Some(why) = probe.several_clusters() {
+        return Err(Error::usage(why).into());
+    }
     let sources = source::choose(&probe, args.from.is_some() && !probe.unreachable);
     let Some(first) = sources.first() else {
         source::report_none(run, &probe);
@@ -193,7 +195,7 @@ async fn take(run: &Run, args: &Args, target: &Target, route: &Route<'_>) -> Res
         let endpoint = &route.endpoints().await?[first.at];
         match endpoint.snapshot(silence).await {
             Err(error) if !error.is_unreachable() => {
-                bail!("{}: snapshot: {error}{}", first.name, error.advice());
+                bail!("{}: snapshot: {error}{}", first.name, advice(&error));
             }
             _ => {}
         }
@@ -261,6 +263,16 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// What to do where a member gives no snapshot.
+fn advice(error: &client::Error) -> &'static str {
+    match error {
+        client::Error::NoLeader => {
+            ", without which nobody can log in: stop etcd (etcd-unit stop), then pass --offline"
+        }
+        error => error.advice(),
+    }
+}
+
 async fn receive(
     endpoint: &Endpoint,
     source: &str,
@@ -270,7 +282,7 @@ async fn receive(
     let opened = endpoint.snapshot(silence).await;
     let stream = opened.map_err(|error| Failure {
         again: error.is_unreachable(),
-        why: anyhow!("{error}{}", error.advice()),
+        why: anyhow!("{error}{}", advice(&error)),
     })?;
     let progress = Progress::bytes(source.to_owned(), Some(stream.database_bytes()));
     let (out, name): (Box<dyn Write + Send>, _) = match part {

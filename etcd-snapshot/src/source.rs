@@ -1,9 +1,7 @@
 //! Which member a snapshot is taken from.
 
-use std::collections::BTreeSet;
-
 use client::{ClusterProbe, Target};
-use pipeline::document::{Endpoint, Health};
+use pipeline::document::Endpoint;
 use pipeline::{Code, Error, Run, ToolResult};
 
 /// A member to take the snapshot from.
@@ -72,17 +70,6 @@ pub(crate) fn report_none(run: &Run, probe: &ClusterProbe) {
     }
 }
 
-/// The endpoints must be of one cluster: else nobody knows which one is meant.
-pub(crate) fn one_cluster(health: &Health) -> Result<(), Error> {
-    let told = health.endpoints.iter().filter_map(|e| e.cluster_id.as_ref().map(|id| (e, id)));
-    let ids: BTreeSet<_> = told.clone().map(|(_, id)| id).collect();
-    if ids.len() <= 1 {
-        return Ok(());
-    }
-    let list: Vec<_> = told.map(|(e, id)| format!("{} {id}", name(e))).collect();
-    Err(Error::usage(format!("the endpoints are of different clusters: {}", list.join(", "))))
-}
-
 fn name(endpoint: &Endpoint) -> &str {
     endpoint.node.as_deref().unwrap_or(&endpoint.endpoint)
 }
@@ -104,6 +91,8 @@ fn role(endpoint: &Endpoint) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pipeline::document::Health;
+
     use super::*;
 
     fn endpoint(name: &str, lag: u64) -> Endpoint {

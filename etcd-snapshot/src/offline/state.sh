@@ -8,12 +8,6 @@ if [ -e "$1" ] && [ -e "$data/member/snap/db" ]; then
     bytes=$(du -sc --apparent-size --block-size=1 -- "$data/member" ${wal:+"$wal/wal"} | tail -n 1 | cut -f 1)
     room "$data" etcd-offline
     echo "copy$tab$bytes$tab$free"
-    folder=$(readlink -f -- "$data")/member
-    open=$(find /proc/[0-9]*/fd -lname "$folder/*" 2>/dev/null | head -n 1)
-    if [ "$open" ]; then
-        pid=${open#/proc/}
-        pid=${pid%%/*}
-        echo "open${tab}process $pid ($(cat "/proc/$pid/comm"))"
-    fi
+    opened
 fi
 true

@@ -31,6 +31,16 @@ owned() {
         done
     done
 }
+# Says which process has the data open: one that systemd does not know of would go on writing.
+opened() {
+    folder=$(readlink -f -- "$data")/member
+    open=$(find /proc/[0-9]*/fd -lname "$folder/*" 2>/dev/null | head -n 1)
+    if [ "$open" ]; then
+        pid=${open#/proc/}
+        pid=${pid%%/*}
+        echo "open${tab}process $pid ($(cat "/proc/$pid/comm"))"
+    fi
+}
 # Says which etcd would run on the data.
 version() {
     [ -x "$bin/etcd" ] || die "$bin/etcd: not found: run etcd-push first"

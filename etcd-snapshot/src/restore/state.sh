@@ -18,4 +18,5 @@ before-restore-*)
     done
     ;;
 esac
+opened
 version

@@ -15,7 +15,9 @@ keep() { # WHAT FOLDER
     [ -d "$2" ] || mkdir -- "$2" || die "$2: making the folder failed: run again"
     move "$1" "$2/${1##*/}"
 }
-taken() { [ -e "$data/$1" ] || { [ "$wal" ] && [ -e "$wal/$1" ]; }; }
+# A link that leads nowhere is there, too.
+is_there() { [ -e "$1" ] || [ -L "$1" ]; }
+taken() { is_there "$data/$1" || { [ "$wal" ] && is_there "$wal/$1"; }; }
 is_wanted() { [ "$(sed -n 1p "$1" 2>/dev/null)" = "$identity" ] && [ "$(sed -n 3p "$1")" = "$attempt" ]; }
 trap '' PIPE
 if [ -f "$stage/stamp" ]; then

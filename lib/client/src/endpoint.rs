@@ -307,11 +307,16 @@ impl Endpoint {
         }
     }
 
-    async fn authenticate(&self, user: &User) -> Result<String, Error> {
-        // It is a proposal, which without a leader would only wait.
-        if let Err(error @ Error::NoLeader) = self.plain_health().await {
-            return Err(error);
+    /// Fails without a leader: to log in is a proposal, which would only wait for one.
+    pub(crate) async fn can_log_in(&self) -> Result<(), Error> {
+        match self.plain_health().await {
+            Err(error @ Error::NoLeader) => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    async fn authenticate(&self, user: &User) -> Result<String, Error> {
+        self.can_log_in().await?;
         let body = json!({ "name": user.name, "password": user.password });
         let answer: Token = self.post("/v3/auth/authenticate", &body, None, self.timeout).await?;
         Ok(answer.token)

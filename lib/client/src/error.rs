@@ -135,7 +135,7 @@ impl Error {
         if self.asks_for_user() {
             ": authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD"
         } else if self.is_denied() {
-            ": set ETCDCTL_USER to a user who may read it, e.g. root"
+            ": set ETCDCTL_USER to a user who may do that, e.g. root"
         } else {
             ""
         }

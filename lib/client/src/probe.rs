@@ -167,8 +167,27 @@ impl ClusterProbe {
         self.problems.push(problem);
     }
 
-    /// Why no endpoint gives the member list, and whether that may pass; absent where one does.
+    /// In one line, which endpoint is of which cluster; absent where they are of one.
+    pub fn several_clusters(&self) -> Option<String> {
+        let endpoints = self.health.endpoints.iter();
+        let told: Vec<_> = endpoints
+            .filter_map(|e| Some((name(&self.health, e), e.cluster_id.as_ref()?)))
+            .collect();
+        let list: Vec<_> = told.iter().map(|(name, id)| format!("{name} {id}")).collect();
+        let ids: BTreeSet<_> = told.iter().map(|(_, id)| id).collect();
+        let several = || format!("the endpoints are of different clusters: {}", list.join(", "));
+        (ids.len() > 1).then(several)
+    }
+
+    /// Why no endpoint gives the member list, or whose it would be, and whether that may pass;
+    /// absent where all is well.
     pub fn why_no_members(&self) -> Option<(String, bool)> {
+        if let Some(why) = self.several_clusters() {
+            return Some((
+                why + ": take the nodes of the other cluster out of the document",
+                false,
+            ));
+        }
         let of_endpoint = |endpoint: &document::Endpoint| {
             let why = endpoint.error.as_ref()?;
             Some(format!("{}: {why}", endpoint.node.as_ref().unwrap_or(&endpoint.endpoint)))

@@ -86,6 +86,7 @@ impl Endpoint {
         let mut grpc = Grpc::new(within(limit, self.channel()).await?);
         match (within(silence, open(&mut grpc, None, silence)).await, &self.user) {
             (Err(error), Some(user)) if error.asks_for_user() => {
+                self.can_log_in().await?;
                 let token = within(silence, authenticate(&mut grpc, user)).await?;
                 within(silence, open(&mut grpc, Some(&token), silence)).await
             }

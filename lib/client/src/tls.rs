@@ -71,6 +71,25 @@ impl Tls {
         Ok(Self { config, verifier, is_system })
     }
 
+    /// Trusts and presents one certificate, which is signed with its own `key`; both in PEM.
+    pub fn of_itself(certificate: &str, key: &str) -> Result<Self, Error> {
+        let invalid = |why: &dyn fmt::Display| Error::Tls(why.to_string());
+        let chain = CertificateDer::from_pem_slice(certificate.as_bytes());
+        let chain = chain.map_err(|why| invalid(&why))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|why| invalid(&why))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(chain.clone()).map_err(|why| invalid(&why))?;
+        let verifier = of_roots(roots)?;
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|why| invalid(&why))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone())
+            .with_client_auth_cert(vec![chain], key)
+            .map_err(|why| invalid(&why))?;
+        Ok(Self { config, verifier, is_system: false })
+    }
+
     /// What one endpoint is spoken to with; when its certificate expires is noted in
     /// `presented`.
     pub(crate) fn config(&self, presented: &Presented) -> ClientConfig {
@@ -131,6 +150,10 @@ fn verifier(trust: Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {
             }
         }
     }
+    of_roots(roots)
+}
+
+fn of_roots(roots: RootCertStore) -> Result<Arc<dyn ServerCertVerifier>, Error> {
     let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
     Ok(built.map_err(|error| Error::Tls(error.to_string()))?)
 }

@@ -21,7 +21,7 @@ use compare::{Fit, NodeFit};
 use environment::Place;
 
 pub use compare::extra_members;
-pub use facts::{Facts, query};
+pub use facts::{Facts, query, search};
 pub use replace::{Elsewhere, Replaced, replaced};
 
 mod cluster;

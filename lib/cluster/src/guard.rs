@@ -149,7 +149,8 @@ impl Refusal {
             Self::Unknown(..) | Self::NotLost(_) => Code::QuorumUnknown,
             Self::NoMemberList(..) => Code::NoMemberList,
             Self::Unhealthy(..) => Code::Unhealthy,
-            Self::Failed(_) | Self::NotBack(_) => Code::RestartFailed,
+            Self::Failed(_) => Code::Failed,
+            Self::NotBack(_) => Code::RestartFailed,
         }
     }
 

@@ -152,7 +152,7 @@ impl Cluster<'_> {
                 Err(error) => {
                     // It may refuse what it has done, if the answer to that was lost.
                     refused = !error.is_passing();
-                    last = Some(error.to_string());
+                    last = Some(format!("{error}{}", error.advice()));
                     sleep(INTERVAL).await;
                 }
             }

@@ -394,6 +394,17 @@ fn one_learner_at_a_time(lab: &Lab) {
     let ran = with("nodes-5.txt", "remove https://192.168.1.103:2380").ok();
     assert_eq!(lines(&ran), [format!("etcd-04: removed member {id} (https://192.168.1.103:2380)")]);
     assert_eq!(ran.document().nodes.len(), 4);
+
+    // One that others have added as a voter joins, too, and is known by its node.
+    lab.bash("head -n 4 nodes-5.txt > nodes-4.txt").ok();
+    let add = "member add etcd-04 --peer-urls https://192.168.1.103:2380";
+    wait_until("etcd takes it", MINUTE, || lab.bash(&lab.etcdctl(&urls(1), add)).code == 0);
+    let ran = with("nodes-4.txt", "add").ok();
+    assert_eq!(lines(&ran), ["all nodes are members already"]);
+    let settings = &ran.document().nodes[3].settings;
+    assert_eq!(serde_json::to_value(settings.initial_cluster_state).unwrap(), "existing");
+    with("nodes-4.txt", "replace --check --lose-margin etcd-04").exits(1);
+    with("nodes-4.txt", "remove --lose-margin etcd-04").ok();
 }
 
 /// Another CA, no pki at all: the cause is named, and at once.
@@ -700,8 +711,13 @@ fn deploy_by_hand(lab: &Lab, start: impl Fn(&str) -> String) {
 fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
     let lab = Lab::with_nodes(3);
     deploy_by_hand(&lab, |command| {
+        // The name is that of the host, which systemd fills in.
+        let (begin, rest) = command.split_once("--name ").expect("a name");
+        let (name, rest) = rest.split_once(' ').expect("more flags");
+        let command = format!("{begin}--name %H {rest}");
         format!(
-            "for each in /opt/kv/bin/*; do cp --remove-destination $(readlink -f $each) $each; done
+            "hostname {name}
+             for each in /opt/kv/bin/*; do cp --remove-destination $(readlink -f $each) $each; done
              rm -r /usr/local/lib/etcd-tools
              cat > /etc/systemd/system/etcd.service <<'E'\n[Service]\nType=notify\nUser=etcd\n\
              StateDirectory=kv\nExecStart={command}\n[Install]\nWantedBy=multi-user.target\nE\n\
@@ -769,8 +785,14 @@ fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
          if it is stopped, or pass --again to go back to the snapshot once more",
     );
     assert_eq!(on_all("systemctl show etcd -p MainPID"), pids);
-    on_all("systemctl stop etcd");
+    // What has no certificates any more can be saved.
+    on_all("systemctl stop etcd; mv /opt/kv/ssl /opt/kv/gone");
     lab.bash("etcd-snapshot save -q --offline --to since.db kv.json").ok();
+    assert_eq!(on_all("ls -d /run/etcd-tools-offline 2> /dev/null || echo none"), ["none\n"; 3]);
+    lab.bash("etcd-snapshot save -q --offline --to none.db taken.txt").exits(3).says(
+        "etcd-snapshot: kv-0: nothing to save: no data of etcd in /var/lib/etcd: its data is in \
+         /var/lib/kv, the document says /var/lib/etcd: set dataDir and walDir",
+    );
 }
 
 #[test]
@@ -822,7 +844,12 @@ fn a_cluster_that_others_deployed_is_taken_on() {
             .exits(3)
             .says(&format!("etcd-unit: kv-0: {not}: {unknown}"));
     }
-    // One of them leaves.
+    // One of them leaves. Its data is in place, though nothing says where that is.
+    lab.on("etcd-03", "systemctl stop kv");
+    lab.bash("etcd-member replace --check --lose-margin kv-2 taken.txt").exits(3).says(
+        "etcd-member: kv-2: nothing replaced: its data is in /var/lib/kv: start its etcd, or to \
+         give it up, remove or rename /var/lib/kv/member",
+    );
     lab.bash("etcd-member remove --lose-margin kv-2 < taken.txt")
         .ok()
         .says("etcd-member: kv-2: removed member kv-2 (https://192.168.1.102:2380)");

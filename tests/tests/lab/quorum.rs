@@ -296,6 +296,10 @@ fn without_a_user_the_voters_are_unknown() {
     assert_eq!(lab.on_all(&HOSTS[..3], "cat /etc/etcd/etcd.conf"), files);
     let ran = lab.bash("etcd-preflight -q < nodes.txt").exits(1);
     assert!(ran.stderr.contains(": authentication is on: set ETCDCTL_USER"), "{}", ran.stderr);
+    lab.bash("etcd-member remove --lose-margin etcd-02 nodes.txt").exits(3).says(
+        "etcd-member: etcd-02: not removed: cannot tell who the members are: etcdserver: user name \
+         is empty: authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD",
+    );
     // What is wrong with the question is said at once, and no risk is advised.
     lab.bash(
         "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=other -days 9 -keyout key -out ca",
@@ -323,4 +327,12 @@ fn without_a_user_the_voters_are_unknown() {
     let ran = lab.bash("export ETCDCTL_USER=root:secret; etcd-unit restart < document.json").ok();
     let restarted = "restarted etcd.service: as asked";
     assert_eq!(lines(&ran).iter().filter(|line| line.ends_with(restarted)).count(), 3);
+    // Nobody can log in without quorum.
+    lab.on_all(&HOSTS[1..3], "systemctl stop etcd");
+    let save = "ETCDCTL_USER=root:secret etcd-snapshot save --from etcd-01 --to x.db nodes.txt";
+    let why = "etcd-snapshot: etcd-01: snapshot: no leader, without which nobody can log in: stop \
+               etcd (etcd-unit stop), then pass --offline";
+    wait_until("etcd-01 knows no leader", MINUTE, || {
+        lab.bash(save).exits(3).stderr.lines().any(|line| line == why)
+    });
 }

@@ -794,6 +794,49 @@ fn other_hosts_take_the_place_of_those_that_are_gone_for_good() {
     lab.write("document.json", &lab.bash(&format!("snapshot=saved.db\n{block}")).ok().stdout);
     assert_eq!(etcdctl(&lab, "get --prefix key-"), "key-1\n1\nkey-2\n2\n");
     assert_eq!(etcdctl(&lab, "member list").lines().count(), 2);
+
+    // These are two clusters now: a snapshot of the one is not restored on the other unless
+    // that is said.
+    lab.write("others.txt", &listed([0, 3, 4]));
+    lab.bash("etcd-snapshot save -q --to others.db others.txt").ok();
+    let url = |at: usize| format!("https://192.168.1.10{at}:2380");
+    let members = format!("etcd-01 at {}, etcd-04 at {}, etcd-05 at {}", url(0), url(3), url(4));
+    let stage = "etcd-snapshot restore --stage --check others.db nodes.txt";
+    lab.bash(stage).exits(3).says(&format!(
+        "etcd-snapshot: others.db: it is of another cluster, with the members {members}, and none \
+         of them is one of that on the nodes: name a snapshot of this cluster, or pass \
+         --replace-other-data to move its data aside"
+    ));
+    lab.bash(&stage.replace("--stage", "--stage --replace-other-data")).exits(1);
+    lab.write("mixed.txt", &listed([0, 1, 2]));
+    for command in ["list", "add", "remove etcd-01", "replace etcd-01", "promote"] {
+        let ran = lab.bash(&format!("etcd-member {command} mixed.txt")).exits(3);
+        let why = "the endpoints are of different clusters: etcd-01 ";
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+
+    // What runs outside of etcd's unit is found before anything is stopped.
+    lab.on(
+        "etcd-03",
+        "systemctl stop etcd; systemd-run -q --unit=by-hand -p User=etcd \
+         -p EnvironmentFile=/etc/etcd/etcd.conf /usr/local/bin/etcd",
+    );
+    lab.bash("etcd-health -q --wait < nodes.txt").ok();
+    let again = restore.replace("--yes", "--yes --again");
+    let ran = lab.bash(&again).exits(3);
+    let open = ran.stderr.lines().find(|line| line.contains(" has its data open")).unwrap();
+    assert!(open.starts_with("etcd-snapshot: etcd-03: not restored: process "), "{open}");
+    assert!(open.ends_with(" and is not of etcd.service: stop it first"), "{open}");
+    lab.bash("etcd-health -q nodes.txt").ok();
+    // What was moved to a disk that is gone, and left as a link, is there, too.
+    lab.on(
+        "etcd-03",
+        "systemctl stop by-hand; systemctl start --no-block etcd; \
+         for at in 1 2; do ln -sfn /gone /var/lib/etcd/before-restore-$at; done",
+    );
+    lab.bash("etcd-health -q --wait < nodes.txt").ok();
+    lab.bash(&again).ok();
+    assert_eq!(etcdctl(&lab, "get --prefix key-"), "key-1\n1\nkey-2\n2\n");
 }
 
 /// Is there when a process is held.

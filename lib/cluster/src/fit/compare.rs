@@ -336,8 +336,8 @@ impl Fit<'_> {
             .collect();
         let paths: String = left.iter().map(|path| format!(" {path}")).collect();
         let message = format!(
-            "its private keys are not in {new} yet, and stay where they are, too: remove them when \
-             etcd-unit start has run: `rm{paths}`"
+            "its private keys will be read from {new}, and stay where they are, too: remove them \
+             when etcd-unit start has run: `rm{paths}`"
         );
         let result = ToolResult::warning(Code::LeftBehind, message).on(&node.name);
         Some(result).filter(|_| !left.is_empty() && environment::is_brought(self.document, node))

@@ -15,6 +15,9 @@ use super::identity::Identity;
 /// Says what of etcd runs and lies on a node.
 const SCRIPT: &str = include_str!("node.sh");
 
+/// Says where on a node there are logs of members.
+const SEARCH: &str = include_str!("search.sh");
+
 /// What begins a line that [`SCRIPT`] writes.
 pub(super) const PREFIX: &str = "fit\t";
 
@@ -88,6 +91,8 @@ pub(super) struct Folder {
     pub(super) identity: Option<Identity>,
     /// The first path in it that is not the user's, and its owner.
     pub(super) stranger: Option<(String, String)>,
+    /// Whether nothing on the node names it.
+    pub(super) is_stray: bool,
 }
 
 /// Asks what of etcd is on `node`, and whether the `binaries` run there; the answer
@@ -108,6 +113,12 @@ pub fn query(document: &Document, node: &Node, binaries: &[String]) -> Query {
     }
     line("end", "");
     Query { script: SCRIPT, input: lines }
+}
+
+/// Asks where on a node data of members lies, wherever it is; the answer is for
+/// [`Facts::read`], after that to a [`query`].
+pub fn search() -> Query {
+    Query { script: SEARCH, input: Vec::new() }
 }
 
 impl Facts {
@@ -162,7 +173,18 @@ impl Facts {
                     log: !head.is_empty(),
                     identity: hex::decode(head).ok().and_then(|head| Identity::of_log(&head)),
                     stranger: Some((stranger, owner)).filter(|(path, _)| !path.is_empty()),
+                    is_stray: false,
                 });
+            }
+            "stray" => {
+                let [data, wal, head] = fields(value)?;
+                let identity = hex::decode(head).ok().and_then(|head| Identity::of_log(&head));
+                let is_known = self.folders.iter().any(|folder| folder.wal == wal);
+                let folder =
+                    Folder { data, wal, log: true, identity, is_stray: true, ..Folder::default() };
+                if !is_known {
+                    self.folders.push(folder);
+                }
             }
             "other" => {
                 let [unit, data] = fields(value)?;
@@ -229,6 +251,13 @@ impl Facts {
         found.any(|identity| identity.member == id)
     }
 
+    /// The folder with the data of the member `id`, in hex, where only a [`search`] found it.
+    pub fn stray_data_of(&self, id: &str) -> Option<&str> {
+        let is_its = |folder: &&Folder| folder.identity.as_ref().is_some_and(|i| i.member == id);
+        let folder = self.folders.iter().find(is_its)?;
+        folder.is_stray.then_some(&folder.data)
+    }
+
     /// Whether nothing keeps a new member from being started on `node`: there are no data,
     /// and no etcd runs.
     pub fn is_vacant(&self, document: &Document, node: &Node) -> bool {
@@ -241,6 +270,14 @@ impl Facts {
         let listens = self.process()?.variables.get("ETCD_LISTEN_PEER_URLS")?;
         etcd::url::parts(url)?;
         Some(is_heard(listens, url))
+    }
+
+    /// The unit of others that runs an etcd on the node, or did.
+    pub fn unit_of_others(&self) -> Option<&str> {
+        let running = self.processes.iter().map(|process| process.unit.as_str());
+        let mut running = running.filter(|unit| unit.ends_with(".service"));
+        let there = self.others.iter().map(|(file, _)| file.rsplit('/').next().unwrap_or(file));
+        running.find(|unit| *unit != layout::UNIT).or_else(|| there.into_iter().next())
     }
 
     /// Whether any etcd runs on the node.

@@ -104,9 +104,13 @@ fi
 
 # The unit file and its drop-ins: what systemd reads next, whatever it has read so far.
 roots='/etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system'
+# The specifiers that others use in a unit of etcd, as systemd reads them.
+host=
+{ read -r host < /proc/sys/kernel/hostname; } 2>/dev/null
+specifiers="s/%%/\\n/g; s/%n/etcd.service/g; s/%[pN]/etcd/g; s/%H/$host/g; s/%l/${host%%.*}/g; s/%i//g; s/\\n/%%/g"
 part() {
     printf 'fit\tpart\t%s\n' "$1"
-    { head -c 65536 "$1"; echo; } | sed "s/^/fit${tab}line$tab/"
+    { head -c 65536 "$1"; echo; } | sed "$specifiers; s/^/fit${tab}line$tab/"
 }
 for at in $roots; do
     if [ "$at/etcd.service" -ef /dev/null ]; then

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use client::CredentialArgs;
 use futures::future::join_all;
-use pipeline::document::Node;
+use pipeline::document::{Member, Node};
 use pipeline::{Code, Document, ToolResult};
 use remote::Host;
 
@@ -27,6 +27,8 @@ pub struct Replaced {
     /// Members that are on no node of the document, and cannot be reached: whether they serve
     /// nobody knows.
     pub unreachable: Vec<ToolResult>,
+    /// The member list of those that run; empty where none tells it.
+    pub members: Vec<Member>,
     /// The newest revision that a member which answered has.
     pub revision: u64,
 }
@@ -97,7 +99,8 @@ pub async fn replaced(
     }
     let revision = cluster.replies.values().map(|status| status.revision).max();
     let revision = revision.unwrap_or_default();
-    Replaced { others_data: results, moved, serving, unreachable, revision }
+    let members = cluster.members.clone();
+    Replaced { others_data: results, moved, serving, unreachable, members, revision }
 }
 
 /// The members that the cluster, the configuration of a node, or who `recorded` them knows,

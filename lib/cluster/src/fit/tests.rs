@@ -1125,8 +1125,8 @@ fn links_in_another_folder_are_named() {
     };
     found(
         keys_in("/old/ssl"),
-        &["etcd-01: warning: its private keys are not in /etc/etcd/ssl yet, and stay where they \
-           are, too: remove them when etcd-unit start has run: `rm /old/ssl/peer.key \
+        &["etcd-01: warning: its private keys will be read from /etc/etcd/ssl, and stay where \
+           they are, too: remove them when etcd-unit start has run: `rm /old/ssl/peer.key \
            /old/ssl/server.key`"],
     );
     found(keys_in("/etc/etcd/ssl"), &[]);
