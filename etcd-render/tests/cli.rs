@@ -120,6 +120,19 @@ fn only_one_node_is_rendered_and_knows_all_members() {
 }
 
 #[test]
+fn where_an_earlier_stage_has_failed_that_is_said_and_not_which_nodes_are_left() {
+    let mut document = document("v3.5.16", json!({}));
+    let args = ["--only", "etcd-04"];
+    let only = run(&args, &document.to_string());
+    assert_eq!(only.stderr, "etcd-render: --only: \"etcd-04\" is not a node in the document\n");
+    document["results"] = json!([{"tool": "etcd-member", "node": "etcd-04", "severity": "error",
+        "code": "no-margin", "message": "not added", "changed": false}]);
+    let failed = run(&args, &document.to_string());
+    let line = "etcd-render: nothing done: etcd-member failed on etcd-04 (no-margin)\n";
+    assert_eq!(failed.stderr, line);
+}
+
+#[test]
 fn a_member_on_loopback_listens_there_once() {
     let mut document = document("v3.5.16", json!({}));
     document["nodes"][0]["address"] = json!("127.0.0.1");

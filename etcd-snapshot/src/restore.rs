@@ -92,7 +92,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "stage", help_heading = IN_WORDS)]
     keep_revision: bool,
     /// Move data aside even if it is of another cluster, or of another member, than the
-    /// rest and the document
+    /// rest, the document and the snapshot
     #[arg(long, help_heading = IN_WORDS)]
     replace_other_data: bool,
     /// Members that are not nodes in the document and cannot be reached will never run again

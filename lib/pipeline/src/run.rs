@@ -373,7 +373,12 @@ fn start<T: Tool>(
     if is_variable && !tool.reads_stdin() {
         run.common.only.clear();
     }
-    run.name_only()?;
+    // An earlier stage that has failed may have left nodes out: that is what counts.
+    let fails_anyway = earlier_error(&run).is_some() && !run.common.keep_going;
+    match run.name_only() {
+        Err(_) if fails_anyway => run.common.only.clear(),
+        named => named?,
+    }
     for warning in input.warnings {
         run.report(warning);
     }

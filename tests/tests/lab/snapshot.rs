@@ -8,6 +8,8 @@ use pipeline::document::Snapshot;
 use serde_json::Value;
 use tests::{Lab, Ran, Running, deploy, release, wait_until};
 
+use crate::scripts::script;
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
@@ -125,6 +127,15 @@ fn whatever_happens_a_snapshot_is_whole_or_is_not_there() {
     let line =
         format!("{}: too little space: the snapshot takes ", folder(&lab).join("small").display());
     assert!(no_room.stderr.contains(&line), "{}", no_room.stderr);
+    // What the backup itself says last is the exit code of what has failed.
+    std::fs::write(small.join("etcd-backup.prom"), "old").unwrap();
+    run(Command::new("mount").args(["-o", "remount,ro"]).arg(&small));
+    let backup = lab.bash(&format!("{} document.json small", script("backup"))).exits(3);
+    assert!(
+        backup.stderr.contains("backup: FAILED at save with exit code 3\n"),
+        "{}",
+        backup.stderr
+    );
     run(Command::new("umount").arg(&small));
 
     // Stdout: whole, or it is said that it is not.
