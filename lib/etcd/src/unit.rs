@@ -126,6 +126,9 @@ const READ_ONLY: [&str; 2] = ["ReadOnlyPaths", "ReadOnlyDirectories"];
 const HIDDEN: [&str; 4] =
     ["InaccessiblePaths", "InaccessibleDirectories", "TemporaryFileSystem", "NoExecPaths"];
 
+/// What puts other files in the place of folders: `SOURCE:FOLDER`.
+const BOUND: [&str; 3] = ["BindPaths", "BindReadOnlyPaths", "MountImages"];
+
 /// What the unit lists, and a drop-in may only add to.
 const KEPT: [&str; 2] = ["ReadWritePaths", "ExecStartPre"];
 
@@ -158,7 +161,12 @@ pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Ob
     }
     for (key, (values, path)) in &found {
         let (key, last) = (key.as_str(), values.last().map_or("", String::as_str));
-        let paths = || values.iter().flat_map(|list| words(list)).map(|path| bare(&path));
+        let each = || values.iter().flat_map(|list| words(list));
+        let paths = || each().map(|path| bare(&path));
+        let overlaps = |path: &str| {
+            let mut all = written.iter().chain(folders).map(Path::new);
+            all.any(|folder| folder.starts_with(path) || Path::new(path).starts_with(folder))
+        };
         let bad = if key == "ExecStart" {
             let binary = |line: &str| words(line).first().map(|word| bare(word));
             values.len() != 1 || binary(last) != own(key).last().and_then(|line| binary(line))
@@ -168,10 +176,14 @@ pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Ob
             // A folder that may be written stays so inside one that may not.
             paths().any(|path| written.iter().any(|folder| Path::new(&path).starts_with(folder)))
         } else if HIDDEN.contains(&key) {
-            let overlaps = |path: &str, folder: &str| {
-                Path::new(path).starts_with(folder) || Path::new(folder).starts_with(path)
-            };
-            paths().any(|path| written.iter().chain(folders).any(|f| overlaps(&path, f)))
+            paths().any(|path| overlaps(&path))
+        } else if BOUND.contains(&key) {
+            each().any(|bound| {
+                let mut parts = bound.split(':');
+                let source = bare(parts.next().unwrap_or_default());
+                let folder = parts.next().unwrap_or(&source);
+                (source != folder || key == "BindReadOnlyPaths") && overlaps(folder)
+            })
         } else {
             KEPT.contains(&key) && !own(key).iter().all(|own| values.iter().any(|v| v == own))
         };
@@ -343,6 +355,9 @@ mod tests {
             ("User=nobody", "User=nobody"),
             ("Type=simple", "Type=simple"),
             ("RootDirectory=/srv", "RootDirectory=/srv"),
+            ("BindPaths=/srv /home:/root\nBindReadOnlyPaths=-/home", ""),
+            ("BindPaths=-/srv:/data:rbind", "BindPaths=-/srv:/data:rbind"),
+            ("BindReadOnlyPaths=/data/member", "BindReadOnlyPaths=/data/member"),
             ("ReadOnlyPaths=/data/member", "ReadOnlyPaths=/data/member"),
             ("InaccessiblePaths=-/etc", "InaccessiblePaths=-/etc"),
             ("TemporaryFileSystem=/data:ro", "TemporaryFileSystem=/data:ro"),
