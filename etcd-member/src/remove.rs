@@ -3,7 +3,6 @@
 use anyhow::Result;
 use cluster::fit::Facts;
 use cluster::guard::{Standing, Voter};
-use etcd::layout;
 use pipeline::document::{Member, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Error, Run, ToolResult};
@@ -91,7 +90,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     let has_it = |there: &&Node| {
         change.facts.get(&there.name).is_some_and(|facts| {
             let is_its = node.is_some_and(|node| node.name == there.name);
-            facts.has_data_of(&member.id) && (is_its || facts.stray_data_of(&member.id).is_none())
+            facts.has_data_of(&member.id) && (is_its || facts.stray_log_of(&member.id).is_none())
         })
     };
     let there = document.nodes.iter().find(has_it);
@@ -101,13 +100,12 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     };
     match (node, there) {
         (Some(node), Some(there)) if node.name == there.name => {
-            match change.facts.get(&node.name).and_then(|facts| facts.stray_data_of(&member.id)) {
+            match change.facts.get(&node.name).and_then(|facts| facts.stray_log_of(&member.id)) {
                 None => nothing("its data is in place"),
-                Some(place) => {
+                Some(log) => {
                     let why = format!(
-                        "nothing replaced: its data is in {place}: start its etcd, or to give it \
-                         up, remove or rename {place}/{}",
-                        layout::MEMBER
+                        "nothing replaced: its write-ahead log is in {log}: start its etcd, or to \
+                         give it up, remove or rename that folder"
                     );
                     run.report(ToolResult::error(Code::Mismatch, why).on(&node.name));
                 }

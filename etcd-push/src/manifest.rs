@@ -169,12 +169,17 @@ fn sha256_of(file: &File) -> Result<String, String> {
 fn of_local(file: &File, local: &Path) -> Result<(String, u64), String> {
     let failed = |what: &str, error| format!("{}: {what}: {error}", local.display());
     let size = regular(local)?;
+    let is_other = |sha256: &String| file.sha256.as_ref().is_some_and(|wanted| wanted != sha256);
     if size > SMALL_BYTES {
-        return Ok((sha256_of(file)?, size));
+        let sha256 = disk::sha256_of(local).map_err(|error| format!("{error:#}"))?;
+        if is_other(&sha256) {
+            return Err(format!("{}: {OTHER}", local.display()));
+        }
+        return Ok((sha256, size));
     }
     let bytes = disk::read(local, SMALL_BYTES).map_err(|error| failed("reading", error))?;
     let sha256 = disk::sha256(&bytes);
-    if file.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
+    if is_other(&sha256) {
         return Err(format!("{}: {OTHER}", local.display()));
     }
     let mode = &file.mode;

@@ -230,6 +230,10 @@ impl Unit {
                            of its own, and name that in the unit";
             return Err(Error::bad_input(format!("{}: {message}", path.display())).into());
         }
+        if content.trim().is_empty() {
+            let message = "empty, which masks the unit: expected the text of a unit";
+            return Err(Error::bad_input(format!("{}: {message}", path.display())).into());
+        }
         for at in run.selected() {
             run.document.nodes[at].set_unit(DocumentUnit {
                 name: name.clone(),

@@ -104,7 +104,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     })
     .await;
     drop(progress);
-    let targets = come_back(run, &allowed, outdated.into_iter().flatten().collect());
+    let targets = come_back(tool, run, &allowed, outdated.into_iter().flatten().collect());
     if let Some(cluster) = cluster.filter(|_| !targets.is_empty()) {
         rolling::restart(tool, run, &cluster, targets).await;
     }
@@ -132,12 +132,19 @@ impl<'a> Plan<'a> {
             Self { state: node, work, outdated: Vec::new(), starts_member: false, well: true };
         let is_pushed = would_change(run, node);
         for (wanted, state) in &node.units {
-            if refuse_masked(run, node, state) || refuse_missing(run, node, wanted, state) {
+            if refuse_masked(run, node, state)
+                || refuse_missing(run, node, wanted, state)
+                || refuse_conflicting(run, allowed, node, wanted, state)
+            {
                 plan.well = false;
                 continue;
             }
             let mut reasons: BTreeSet<_> = state.outdated().into_iter().collect();
             if plan.work.install(run, node, wanted, state) {
+                // A unit on the disk that is neither names other files than the one that runs.
+                if reasons.contains("unit") {
+                    reasons.clear();
+                }
                 reasons.insert("unit".into());
             }
             // What the stages before would have written counts with --check as well.
@@ -200,25 +207,44 @@ impl<'a> Plan<'a> {
 
 /// What is said of a node on which there is nothing to do.
 fn as_configured(node: &NodeState) -> String {
-    let names = |active: bool, then: &str| {
-        let units = node.units.iter().filter(|(_, state)| state.is_active() == active);
+    let names = |active: bool, outdated: bool, then: &str| {
+        let is_meant = |state: &UnitState| {
+            state.is_active() == active && (active && !state.outdated().is_empty()) == outdated
+        };
+        let units = node.units.iter().filter(|(_, state)| is_meant(state));
         let names: Vec<_> = units.map(|(wanted, _)| wanted.name.as_str()).collect();
         (!names.is_empty()).then(|| format!("{} {then}", names.join(", ")))
     };
-    let parts = [names(false, "installed as configured"), names(true, "running as configured")];
+    // What is never restarted, as a timer's, may run with what was there before.
+    let parts = [
+        names(false, false, "installed as configured"),
+        names(true, false, "running as configured"),
+        names(true, true, "running as before the last change"),
+    ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// Leaves those of `targets` of which nothing tells that they would not come back; reports the
-/// others, which go on as they are.
+/// Leaves `targets`, unless the disk of a member tells that it would not come back: it may fail
+/// at any time, so that no other may go down. With --lose-quorum the others may.
 fn come_back<'a>(
+    tool: &Unit,
     run: &Run,
     allowed: &Allowed,
     mut targets: Vec<rolling::Target<'a>>,
 ) -> Vec<rolling::Target<'a>> {
+    let nodes = run.document.nodes.iter();
+    let sick: BTreeMap<_, _> = nodes
+        .filter_map(|node| Some((node.name.as_str(), allowed.cannot_come_back(&node.name)?)))
+        .collect();
     targets.retain(|target| {
-        let name = &target.state.node.name;
-        let Some(why) = allowed.cannot_come_back(name) else { return true };
+        let name = target.state.node.name.as_str();
+        let why = match (sick.get(name), sick.first_key_value()) {
+            (Some(why), _) => (*why).to_owned(),
+            (None, Some((other, why))) if !tool.lose_quorum => {
+                format!("{other} may fail at any time: {why}")
+            }
+            _ => return true,
+        };
         let message = format!("not restarted: {why}");
         run.report(ToolResult::error(Code::NotRestarted, message).on(name));
         false
@@ -264,6 +290,30 @@ fn refuse_missing(run: &Run, node: &NodeState, wanted: &WantedUnit, state: &Unit
         run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
     }
     is_missing
+}
+
+/// Reports a unit whose start would have systemd stop the etcd of the node; says whether it is
+/// one.
+fn refuse_conflicting(
+    run: &Run,
+    allowed: &Allowed,
+    node: &NodeState,
+    wanted: &WantedUnit,
+    state: &UnitState,
+) -> bool {
+    let content = wanted.unit.as_ref().map_or("", |unit| unit.content.as_str());
+    let lines = content.lines().filter_map(|line| line.trim().strip_prefix("Conflicts="));
+    let mut conflicts = state.conflicts().chain(lines.flat_map(str::split_whitespace));
+    let facts = allowed.facts(&node.node.name);
+    let stopped = conflicts.find(|unit| facts.is_some_and(|facts| facts.runs_in(unit)));
+    let Some(etcd) = stopped.filter(|_| !state.is_active()) else { return false };
+    let message = format!(
+        "{} not started: it conflicts with {etcd}, which systemd would stop, and with it the \
+         member: take that out of its Conflicts=",
+        wanted.name
+    );
+    run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
+    true
 }
 
 /// Whether an earlier stage would change something on the node, had it not `--check`.
@@ -320,7 +370,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         members.push(rolling::Target { state, units });
     }
     members.retain(|member| !member.units.is_empty());
-    let members = come_back(run, &allowed, members);
+    let members = come_back(tool, run, &allowed, members);
     fan_out(fleet.jobs(), others, async |(state, work, left): (&NodeState, Work, _)| {
         work.finish(tool, run, state, left).await
     })

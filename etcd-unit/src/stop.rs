@@ -42,8 +42,16 @@ pub(crate) enum Removal {
 /// The commands `stop` and `uninstall`.
 pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal) -> Result<()> {
     if removal == Removal::Purge && !run.nodes().into_iter().all(|node| has_etcd(tool, node)) {
-        let message = "--purge deletes the data of etcd, which is not what --unit names: \
-                       leave one of them out";
+        let message = match tool.unit {
+            Some(_) => {
+                "--purge deletes the data of etcd, which is not what --unit names: leave one of \
+                 them out"
+            }
+            None => {
+                "--purge deletes the data of etcd, and etcd.service is not in the document: leave \
+                 it out, or put etcd-render before this tool"
+            }
+        };
         return Err(Error::usage(message).into());
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };

@@ -287,6 +287,12 @@ impl UnitState {
         self.show.get(key).map_or("", String::as_str)
     }
 
+    /// The units that systemd stops when this one starts, as it has loaded it.
+    pub fn conflicts(&self) -> impl Iterator<Item = &str> {
+        let of = |key| self.show(key).split_whitespace();
+        of("Conflicts").chain(of("ConflictedBy"))
+    }
+
     /// systemd's `ActiveState`; empty for a template.
     pub fn active(&self) -> &str {
         self.show("ActiveState")

@@ -303,6 +303,12 @@ fn disks_that_take_nothing() {
                 .exits(3)
                 .says(&format!("etcd-unit: etcd-05: not restarted: /var/lib/etcd {why}"));
         }
+        // Nor is any other, as it may fail at any time.
+        let before = lab.on_all(&nodes, "systemctl show etcd -p MainPID");
+        lab.bash("etcd-unit restart nodes.txt").exits(3).says(&format!(
+            "etcd-unit: etcd-02: not restarted: etcd-05 may fail at any time: /var/lib/etcd {why}"
+        ));
+        assert_eq!(lab.on_all(&nodes, "systemctl show etcd -p MainPID"), before);
         assert_eq!(lab.on("etcd-05", "systemctl show etcd -p MainPID"), pid);
         lab.bash("etcd-preflight -q --only etcd-05 nodes.txt").exits(3).says(looked);
         lab.command(&["disk", undo, "etcd-05", "/var/lib/etcd"]);
@@ -406,6 +412,17 @@ fn archives_and_files_that_are_not_what_they_should_be() {
         lab.bash(&change).ok();
         let pushed = lab.bash("etcd-push < render.json").exits(65);
         assert_eq!(pushed.stderr, format!("etcd-push: {why}\n"));
+    }
+    // A large file of one's own, too, before any of it is sent.
+    lab.bash(
+        "head -c 100000 /dev/zero > big; jq '.nodes[0].files += [{path: \"/srv/big\", local: \
+         \"big\", sha256: (\"0\" * 64)}]' render.json > big.json",
+    )
+    .ok();
+    for check in ["", "--check"] {
+        let pushed = lab.bash(&format!("etcd-push {check} < big.json")).exits(65);
+        let line = format!("etcd-push: etcd-01: /srv/big: big: {other}\n");
+        assert_eq!(pushed.stderr, line);
     }
     unchanged(&lab, &NODES, &before);
 

@@ -847,8 +847,8 @@ fn a_cluster_that_others_deployed_is_taken_on() {
     // One of them leaves. Its data is in place, though nothing says where that is.
     lab.on("etcd-03", "systemctl stop kv");
     lab.bash("etcd-member replace --check --lose-margin kv-2 taken.txt").exits(3).says(
-        "etcd-member: kv-2: nothing replaced: its data is in /var/lib/kv: start its etcd, or to \
-         give it up, remove or rename /var/lib/kv/member",
+        "etcd-member: kv-2: nothing replaced: its write-ahead log is in /var/lib/kv/member/wal: \
+         start its etcd, or to give it up, remove or rename that folder",
     );
     lab.bash("etcd-member remove --lose-margin kv-2 < taken.txt")
         .ok()

@@ -255,6 +255,22 @@ fn what_is_sick_can_be_cured() {
          pass --lose-quorum to proceed",
     );
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    // So is one that tells etcd to stop with it; one that would stop it is not started.
+    let own = |name: &str, more: &str| {
+        let text = format!("[Unit]\n{more}\n[Service]\nExecStart=/bin/sleep 1000\n");
+        lab.write(&format!("{name}.service"), &text);
+        unit(&lab, &format!("start --unit-file {name}.service"))
+    };
+    own("prop", "PropagatesStopTo=etcd.service").ok();
+    unit(&lab, "stop --unit prop.service --only etcd-01,etcd-02").exits(3).says(
+        "etcd-unit: etcd-01: not stopped: only etcd-03 would be left of 3 voters, quorum is 2: \
+         pass --lose-quorum to proceed",
+    );
+    own("conf", "Conflicts=etcd.service").exits(3).says(
+        "etcd-unit: etcd-01: conf.service not started: it conflicts with etcd.service, which \
+         systemd would stop, and with it the member: take that out of its Conflicts=",
+    );
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = unit(&lab, "restart --unit vpn.service").ok();
     let asked = "restarted vpn.service: as asked";
     assert_eq!(lines(&ran).iter().filter(|line| line.ends_with(asked)).count(), 3);

@@ -60,6 +60,18 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
         assert_eq!(start(&lab).ok().stderr, format!("{as_it_is}\n"), "{change}");
     }
 
+    // What has ended it is told, however much it has said before.
+    lab.bash(
+        "jq 'del(.results) | .cluster.settings.listenMetricsUrls = \"http://127.0.0.1:22\"' \
+         document.json | etcd-render | etcd-push | etcd-unit start --lose-quorum --timeout 10",
+    )
+    .exits(3)
+    .says(
+        "etcd-unit: etcd-01: etcd.service did not start: it is activating (auto-restart): \
+         discovery failed: listen tcp 127.0.0.1:22: bind: permission denied",
+    );
+    lab.bash("etcd-push < document.json | etcd-unit start --lose-quorum | etcd-health --wait").ok();
+
     // A process that systemd has started anew is judged by the times of the files.
     lab.on(HOST, "systemctl kill -s KILL etcd");
     lab.bash("etcd-health --wait < document.json").ok();
@@ -176,6 +188,11 @@ fn any_units_converge() {
                  put etcd-render before this tool, or give --unit-file",
             );
     }
+    // An empty file masks a unit.
+    lab.write("empty.service", "\n");
+    lab.bash("etcd-unit start --unit-file empty.service < document.json")
+        .exits(65)
+        .says("etcd-unit: empty.service: empty, which masks the unit: expected the text of a unit");
     // One of the system is not removed.
     let timer = "[Timer]\\nOnCalendar=2100-01-01\\nUnit=job.service\\n[Install]\\nWantedBy=timers.target\\n";
     let path = "/usr/lib/systemd/system/own.timer";
@@ -240,6 +257,9 @@ fn any_units_converge() {
     lab.write("changed.json", &document(&changed));
     lab.bash("etcd-unit start < changed.json").ok().says("etcd-unit: web: installed hand.service");
     assert_eq!(lab.on(HOST, "systemctl show hand -p MainPID"), pid);
+    let ran = lab.bash("etcd-unit start < changed.json").ok();
+    let as_before = "; hand.service running as before the last change\n";
+    assert!(ran.stderr.ends_with(as_before), "{}", ran.stderr);
     lab.bash("etcd-unit start < document.json").ok();
 
     // A drop-in that is pushed is a reason to restart a unit, or to do its job again.

@@ -1011,11 +1011,6 @@ impl<'a> NodeFit<'a> {
     /// Data that the user cannot read, and a member that could not read its certificates any
     /// more, for it runs as another user.
     fn stranger(&self) -> Option<String> {
-        if matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Join)
-            && let Some(why) = self.taken()
-        {
-            return Some(why);
-        }
         let stop = format!("`etcd-unit stop --only {}`", self.node.name);
         let running = self.facts.process().map(|process| &process.user);
         // root reads what belongs to others, too.
@@ -1027,6 +1022,11 @@ impl<'a> NodeFit<'a> {
                  certificates then: change the document back, or stop the member first: {stop}",
                 self.settings.user
             ));
+        }
+        if matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Join)
+            && let Some(why) = self.taken()
+        {
+            return Some(why);
         }
         let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
@@ -1048,6 +1048,13 @@ impl<'a> NodeFit<'a> {
         let joins = self.fit.purpose == Purpose::Join;
         let is_made = self.node.users.iter().any(|made| made.name == *user);
         if let Some(keeper) = self.facts.keeper.as_ref().filter(|_| is_made || joins) {
+            if self.facts.was_ready() {
+                return Some(format!(
+                    "{data_dir}/{} belongs to {keeper}, and the document says that etcd runs as \
+                     {user}: change it back",
+                    layout::MEMBER
+                ));
+            }
             return Some(format!(
                 "{data_dir}/{} belongs to {keeper}, and there is no user {user} yet: an etcd of \
                  others has its data there: set another dataDir, or move that away",

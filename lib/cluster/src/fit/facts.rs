@@ -251,11 +251,12 @@ impl Facts {
         found.any(|identity| identity.member == id)
     }
 
-    /// The folder with the data of the member `id`, in hex, where only a [`search`] found it.
-    pub fn stray_data_of(&self, id: &str) -> Option<&str> {
+    /// The folder with the write-ahead log of the member `id`, in hex, where only a [`search`]
+    /// found it.
+    pub fn stray_log_of(&self, id: &str) -> Option<&str> {
         let is_its = |folder: &&Folder| folder.identity.as_ref().is_some_and(|i| i.member == id);
         let folder = self.folders.iter().find(is_its)?;
-        folder.is_stray.then_some(&folder.data)
+        folder.is_stray.then_some(&folder.wal)
     }
 
     /// Whether nothing keeps a new member from being started on `node`: there are no data,
@@ -278,6 +279,11 @@ impl Facts {
         let mut running = running.filter(|unit| unit.ends_with(".service"));
         let there = self.others.iter().map(|(file, _)| file.rsplit('/').next().unwrap_or(file));
         running.find(|unit| *unit != layout::UNIT).or_else(|| there.into_iter().next())
+    }
+
+    /// Whether an etcd runs in `unit`.
+    pub fn runs_in(&self, unit: &str) -> bool {
+        self.processes.iter().any(|process| process.unit == unit)
     }
 
     /// Whether any etcd runs on the node.

@@ -9,7 +9,13 @@ timeout 60 find / -maxdepth 10 \( -fstype nfs -o -fstype nfs4 -o -fstype cifs -o
     folder=${file%/*}
     case $seen in *"|$folder|"*) continue ;; esac
     seen="$seen|$folder|"
+    data=$folder
+    case $folder in
+    */member/wal) data=${folder%/member/wal} ;;
+    # Moved aside, as a whole.
+    *) [ ! -d "${folder%/*}/snap" ] || continue ;;
+    esac
     head=$(od -An -v -tx1 -N 128 -- "$file" | tr -d ' \n')
-    printf 'fit\tstray\t%s\n' "${folder%/member/wal}$tab$folder$tab$head"
+    printf 'fit\tstray\t%s\n' "$data$tab$folder$tab$head"
 done
 true

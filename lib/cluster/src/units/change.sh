@@ -20,8 +20,9 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
     fi
     printf '%s\n' "$4" | sed -n "s/^Failed to \(re\)\{0,1\}start .*: \|^A dependency job .*/said$tab&/p"
     # -u misses what systemd's own child says where it is gone before it is looked up.
-    journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 -n 100 "$from" --no-pager -o cat 2>/dev/null | sed "s/^/journal$tab/"
-    journalctl _SYSTEMD_UNIT="$1" -n 1 "$from" --no-pager -q -o cat 2>/dev/null | sed "s/^/last$tab/"
+    # After a cursor, -n means the first lines.
+    journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 "$from" --no-pager -o cat 2>/dev/null | tail -n 100 | sed "s/^/journal$tab/"
+    journalctl _SYSTEMD_UNIT="$1" "$from" --no-pager -q -o cat 2>/dev/null | tail -n 1 | sed "s/^/last$tab/"
 }
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
 # it was started here, its process, and how often systemd has restarted it.

@@ -23,7 +23,7 @@ for process in /proc/[0-9]*; do
     while IFS=: read -r _ _ path; do etcds="$etcds$path/$newline"; done 2>/dev/null < "$process/cgroup"
 done
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf
+full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo,Conflicts,ConflictedBy
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit
@@ -66,7 +66,7 @@ while IFS= read -r unit && [ "$unit" ]; do
     done
     # The running units that systemd would stop or restart with this one.
     next=
-    for kind in RequiredBy RequisiteOf BoundBy ConsistsOf; do
+    for kind in RequiredBy RequisiteOf BoundBy ConsistsOf PropagatesStopTo; do
         get $kind
         next="$next$value "
     done
@@ -78,13 +78,13 @@ while IFS= read -r unit && [ "$unit" ]; do
             case $seen in *" $other "*) continue ;; esac
             seen="$seen$other "
             case $other in *.service) ;; *) continue ;; esac
-            theirs=$(systemctl show "$other" -p ActiveState,ExecStart,RequiredBy,RequisiteOf,BoundBy,ConsistsOf)
+            theirs=$(systemctl show "$other" -p ActiveState,ExecStart,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo)
             case $theirs in *ActiveState=active* | *ActiveState=activating*)
                 binary=$(printf '%s\n' "$theirs" | sed -n 's/^ExecStart={ path=\([^ ]*\) ;.*/\1/p')
                 echo "takes$tab$other$tab$binary"
                 ;;
             esac
-            new="$new $(printf '%s\n' "$theirs" | sed -n 's/^\(RequiredBy\|RequisiteOf\|BoundBy\|ConsistsOf\)=//p')"
+            new="$new $(printf '%s\n' "$theirs" | sed -n 's/^\(RequiredBy\|RequisiteOf\|BoundBy\|ConsistsOf\|PropagatesStopTo\)=//p')"
         done
         next=$(echo $new)
     done
