@@ -84,17 +84,20 @@ impl<'a> Copies<'a> {
         credentials: &CredentialArgs,
         kept: Option<&Path>,
     ) -> Result<Self> {
+        let document = &run.document;
         let nodes: Vec<_> = run.nodes();
         let nodes: Vec<_> =
             nodes.into_iter().filter(|node| from.is_none_or(|from| node.name == from)).collect();
         if nodes.is_empty() {
             let from = from.unwrap_or_default();
-            let why = format!("--from: {from:?} is not a node in the document");
+            let why = match document.nodes.iter().any(|node| node.name == from) {
+                true => format!("--from: {from:?} is left out by --only"),
+                false => format!("--from: {from:?} is not a node in the document"),
+            };
             return Err(Error::usage(why).into());
         }
         let progress = Progress::wait(format!("looking at {} nodes", nodes.len()));
         let lock = (!run.check()).then_some("etcd-snapshot");
-        let document = &run.document;
         let queries = |node: &Node| {
             let units = units::query(&WantedUnit::of(node, None));
             vec![units, state_query(document, node), fit::query(document, node, &[])]

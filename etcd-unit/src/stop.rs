@@ -322,7 +322,10 @@ async fn purge(run: &Run, state: &NodeState<'_>) {
     match purged {
         Err(error) => run.report(error.on(node)),
         Ok(paths) if paths.is_empty() => {
-            run.report(ToolResult::unchanged(Code::Purged, "nothing of etcd is left").on(node));
+            run.report(
+                ToolResult::unchanged(Code::Purged, "nothing of these tools' etcd is left")
+                    .on(node),
+            );
         }
         Ok(paths) if run.check() => {
             for path in paths {

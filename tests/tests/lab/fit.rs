@@ -670,7 +670,8 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
     let exe = lab.on("etcd-03", "readlink -f /usr/local/bin/etcd");
     lab.bash(&edited(".", "etcd-push --check")).exits(3).says(&format!(
         "etcd-push: etcd-03: process {} ({}, in own.service) is an etcd that these tools did not \
-         install: stop and remove it, or leave this node out",
+         install: to keep it, use etcd-health, etcd-snapshot and etcd-member alone; to deploy here, \
+         stop and remove it first",
         pid.trim(),
         exe.trim()
     ));

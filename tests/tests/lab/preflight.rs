@@ -328,7 +328,8 @@ fn a_cluster_that_is_not_fit() {
     let pid = lab.on("etcd-01", "systemctl show other -p MainPID --value");
     look(".").exits(3).says(&format!(
         "etcd-preflight: etcd-01: process {} (/opt/etcd, in other.service) is an etcd that these \
-         tools did not install: stop and remove it, or leave this node out",
+         tools did not install: to keep it, use etcd-health, etcd-snapshot and etcd-member alone; \
+         to deploy here, stop and remove it first",
         pid.trim()
     ));
 }

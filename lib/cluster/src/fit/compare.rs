@@ -681,8 +681,9 @@ impl<'a> NodeFit<'a> {
         }
         let process = facts.processes.iter().find(|process| !ours(process))?;
         Some(format!(
-            "process {} ({}, in {}) is an etcd that these tools did not install: stop and \
-             remove it, or leave this node out",
+            "process {} ({}, in {}) is an etcd that these tools did not install: to keep \
+             it, use etcd-health, etcd-snapshot and etcd-member alone; to deploy here, stop and \
+             remove it first",
             process.pid, process.exe, process.unit
         ))
     }

@@ -798,7 +798,8 @@ fn an_etcd_of_others_is_left_alone() {
             w.facts(0).processes[0].exe = "/opt/etcd".into();
         },
         &["etcd-01: process 7 (/opt/etcd, in kv.service) is an etcd that these tools did not \
-           install: stop and remove it, or leave this node out"],
+           install: to keep it, use etcd-health, etcd-snapshot and etcd-member alone; to deploy \
+           here, stop and remove it first"],
     );
 }
 
