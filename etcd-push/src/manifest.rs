@@ -13,7 +13,7 @@ use remote::Query;
 use crate::stage::split;
 use crate::state;
 
-/// A key or a certificate is smaller; larger files are checked only where they arrive.
+/// A key is smaller: in larger files none is looked for.
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// What is said of a local file that was changed since it was put into the document.
