@@ -182,8 +182,9 @@ fn unsettled(change: &Change<'_>, members: &[Member], member: &Member) -> Option
         let node = document.nodes.iter().find(|node| node.name == other.name)?;
         let facts = change.facts.get(&node.name)?;
         let is_its = facts.member(document, node) == Some(&other.id);
-        let astray = |url: &&String| is_its && facts.listens_at(url) == Some(false);
-        let url = other.peer_urls.iter().find(astray)?;
+        // One of several is enough to find it.
+        let astray = |url: &String| is_its && facts.listens_at(url) == Some(false);
+        let url = other.peer_urls.first().filter(|_| other.peer_urls.iter().all(astray))?;
         Some(format!(
             "{} does not listen at {url} yet, where the cluster looks for it: bring it there first: \
              `etcd-render | etcd-push | etcd-unit start`",
