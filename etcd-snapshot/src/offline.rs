@@ -18,7 +18,9 @@ use indicatif::BinaryBytes;
 use pipeline::document::{Cluster, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Error, Run, ToolResult, disk};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose as Usage, KeyPair};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose as Usage, KeyPair,
+};
 use remote::{Fleet, Forward, Host, Input, Lock, Query, fan_out};
 use tokio::time::{Instant, sleep};
 
@@ -257,6 +259,9 @@ impl OwnCertificate {
         let key = KeyPair::generate().map_err(|why| failed(&why))?;
         let params = CertificateParams::new(["127.0.0.1".to_owned()]);
         let mut params = params.map_err(|why| failed(&why))?;
+        // etcd takes a common name for a user, whom its gateway does not serve.
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "etcd-tools");
         params.extended_key_usages = vec![Usage::ServerAuth, Usage::ClientAuth];
         let certificate = params.self_signed(&key).map_err(|why| failed(&why))?.pem();
         let key = key.serialize_pem();
@@ -328,8 +333,9 @@ async fn serve<'a>(
                 let (node, database_bytes) = (*node, *database_bytes);
                 return Ok(Copy { node, endpoint, database_bytes, status, _forward: forward });
             }
-            Err(error) if Instant::now() > deadline => {
-                return Err(remote::Error::CommandFailed(format!("the copy of its data: {error}")));
+            Err(error) if error.is_lasting() || Instant::now() > deadline => {
+                let why = format!("the copy of its data: {error}{}", error.advice());
+                return Err(remote::Error::CommandFailed(why));
             }
             Err(_) => {
                 let said = host.run(LIVES, &[], &[]).await?;

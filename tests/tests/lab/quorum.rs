@@ -351,4 +351,11 @@ fn without_a_user_the_voters_are_unknown() {
     wait_until("etcd-01 knows no leader", MINUTE, || {
         lab.bash(save).exits(3).stderr.lines().any(|line| line == why)
     });
+    lab.on(HOSTS[0], "systemctl stop etcd");
+    let offline = "etcd-snapshot save --offline --from etcd-01 --to y.db nodes.txt";
+    lab.bash(offline).exits(3).says(
+        "etcd-snapshot: etcd-01: the copy of its data: etcdserver: user name is empty: \
+         authentication is on: set ETCDCTL_USER and ETCDCTL_PASSWORD",
+    );
+    lab.bash(&format!("ETCDCTL_USER=root:secret {offline}")).ok();
 }
