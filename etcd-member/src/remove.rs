@@ -89,7 +89,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     // Who has its data keeps it. What lies about on another host may be a copy.
     let has_it = |there: &&Node| {
         change.facts.get(&there.name).is_some_and(|facts| {
-            let is_its = node.is_some_and(|node| node.name == there.name);
+            let is_its = there.name == member.name;
             facts.has_data_of(&member.id) && (is_its || facts.stray_log_of(&member.id).is_none())
         })
     };
@@ -101,14 +101,14 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     match (node, there) {
         (Some(node), Some(there)) if node.name == there.name => {
             match change.facts.get(&node.name).and_then(|facts| facts.stray_log_of(&member.id)) {
-                None => nothing("its data is in place"),
-                Some(log) => {
+                Some(log) if !serves() => {
                     let why = format!(
                         "nothing replaced: its write-ahead log is in {log}: start its etcd, or to \
-                         give it up, remove or rename that folder"
+                         give it up, remove that folder or rename it to {log}.old"
                     );
                     run.report(ToolResult::error(Code::Mismatch, why).on(&node.name));
                 }
+                _ => nothing("its data is in place"),
             }
             return Ok(());
         }
@@ -116,6 +116,12 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
             if change.facts.get(&node.name).is_some_and(Facts::runs_etcd) && serves() =>
         {
             nothing("it serves there");
+            return Ok(());
+        }
+        (_, Some(there)) if there.name == member.name => {
+            let why = "nothing replaced: its data is on this host, which the cluster knows at \
+                       another address: have it updated: `etcd-member update`";
+            run.report(ToolResult::error(Code::Mismatch, why).on(&there.name));
             return Ok(());
         }
         (_, Some(there)) => {

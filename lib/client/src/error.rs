@@ -162,7 +162,8 @@ impl Error {
             Some(why) if why.contains("authentication failed, invalid user") => Self::Login,
             Some(message) => Self::Etcd { code: failure.code, message },
             None => {
-                let text = format!("HTTP {status} {}", first_line(text));
+                let off = if status == 404 { " (is enable-grpc-gateway off there?)" } else { "" };
+                let text = format!("HTTP {status} {}{off}", first_line(text));
                 Self::Answer(text.trim_end().into())
             }
         }
@@ -287,7 +288,13 @@ mod tests {
             (400, r#"{"error":"etcdserver: user name is empty","code":3}"#, etcd(3, empty)),
             (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#, Error::NoLeader),
             (503, r#"{"health":"false"}"#, Error::Answer(r#"HTTP 503 {"health":"false"}"#.into())),
-            (404, "404 page not found\n", Error::Answer("HTTP 404 404 page not found".into())),
+            (
+                404,
+                "404 page not found\n",
+                Error::Answer(
+                    "HTTP 404 404 page not found (is enable-grpc-gateway off there?)".into(),
+                ),
+            ),
             (502, "", Error::Answer("HTTP 502".into())),
             (
                 503,

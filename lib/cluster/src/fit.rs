@@ -208,7 +208,12 @@ pub fn elsewhere(document: &Document, node: &Node, facts: &Facts) -> Option<Stri
         }
     });
     let (what, is, says) = data.into_iter().chain(certs).find(|(_, is, says)| is != says)?;
-    Some(format!("its {what} is in {is}, the document says {says}"))
+    let named = if what == "write-ahead log" && !is.ends_with("/wal") {
+        " (these tools know only a folder called wal: rename it there, and in the unit)"
+    } else {
+        ""
+    };
+    Some(format!("its {what} is in {is}{named}, the document says {says}"))
 }
 
 /// How the cluster is looked at.

@@ -440,6 +440,20 @@ impl<'a> Cluster<'a> {
         of_node.or_else(told)
     }
 
+    /// Who among the healthy voters of `view` has no connection to its member `id`.
+    pub(crate) async fn unreached_by(&self, view: &View, id: &str) -> Option<String> {
+        let member = view.members.iter().find(|member| member.id == id)?;
+        let target = Voter {
+            id: id.to_owned(),
+            name: member.name.clone(),
+            node: self.document.node_of(member).map(|node| node.name.clone()),
+            standing: Standing::Up,
+            is_leader: false,
+            lag: None,
+        };
+        self.cannot_reach(&target, view).await
+    }
+
     /// Who among the healthy voters of `view` has no connection to `target`; a node
     /// that does not tell is left out.
     pub(crate) async fn cannot_reach(&self, target: &Voter, view: &View) -> Option<String> {
@@ -677,9 +691,13 @@ impl View {
     pub(crate) fn lost(&self) -> String {
         let healthy = self.up();
         let (voters, needed) = (self.voters.len(), quorum(self.voters.len()));
-        match self.members_error.is_none() && healthy < needed {
-            true => format!("quorum is lost, {healthy} of {voters} voters healthy: "),
-            false => String::new(),
+        if self.members_error.is_some() || healthy >= needed {
+            return String::new();
+        }
+        // Who has served a linearizable read has done so with a quorum.
+        match healthy > 0 && !self.is_quorum_lost() {
+            true => format!("{healthy} of {voters} voters known to be healthy: "),
+            false => format!("quorum is lost, {healthy} of {voters} voters healthy: "),
         }
     }
 }

@@ -72,11 +72,28 @@ impl Cluster<'_> {
         self.change(policy, done, View::may_add, change, "").await
     }
 
-    /// Makes the learner `id` a voter as soon as it has caught up.
+    /// Makes the learner `id` a voter as soon as it has caught up, and its peers reach it.
     pub async fn promote(&self, policy: Policy, id: &str) -> Result<(), Refusal> {
+        self.until_reached(policy, id).await?;
         let done = |view: &View| member(view, id).is_some_and(|member| !member.is_learner);
         let change = async |endpoint: Endpoint| endpoint.promote_member(id).await;
         self.change(policy, done, |_| Ok(()), change, "").await
+    }
+
+    /// Waits until all healthy voters have a connection to the member `id`.
+    async fn until_reached(&self, policy: Policy, id: &str) -> Result<(), Refusal> {
+        let deadline = Instant::now() + policy.limit;
+        loop {
+            let view = self.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
+            let Some(other) = self.unreached_by(&view, id).await else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let urls = member(&view, id).map(|member| member.peer_urls.join(","));
+                let urls = urls.unwrap_or_default();
+                let why = format!("{other} has no connection to it ({urls}): open its peer port");
+                return Err(Refusal::Failed(why));
+            }
+            sleep(INTERVAL).await;
+        }
     }
 
     /// Removes the member `id` for good, after leadership has moved off it. Gives what to

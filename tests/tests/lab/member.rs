@@ -848,7 +848,8 @@ fn a_cluster_that_others_deployed_is_taken_on() {
     lab.on("etcd-03", "systemctl stop kv");
     lab.bash("etcd-member replace --check --lose-margin kv-2 taken.txt").exits(3).says(
         "etcd-member: kv-2: nothing replaced: its write-ahead log is in /var/lib/kv/member/wal: \
-         start its etcd, or to give it up, remove or rename that folder",
+         start its etcd, or to give it up, remove that folder or rename it to \
+         /var/lib/kv/member/wal.old",
     );
     lab.bash("etcd-member remove --lose-margin kv-2 < taken.txt")
         .ok()
