@@ -645,9 +645,19 @@ fn joins(version: &str) {
         ))
         .ok()
     };
-    let ran = join("nodes-2.txt")
+    // One that its peers cannot dial does not vote.
+    let closed = "ip rule add pref 2 ipproto 6 sport 2380 blackhole";
+    lab.on("etcd-02", closed);
+    let stages = JOIN.replace("promote", "promote --timeout 3");
+    lab.bash(&format!("etcd-fetch {version} < nodes-2.txt | etcd-cert issue | {stages}"))
+        .exits(66)
         .says("etcd-member: etcd-02: added to the cluster, as a learner")
-        .says("etcd-member: etcd-02: promoted to a voting member");
+        .says(
+            "etcd-member: etcd-02: not promoted: etcd-01 has no connection to it \
+             (https://192.168.1.101:2380): open its peer port",
+        );
+    lab.on("etcd-02", &closed.replace("add", "del"));
+    let ran = join("nodes-2.txt").says("etcd-member: etcd-02: promoted to a voting member");
     assert_eq!(ran.document().health.unwrap().members.len(), 2);
     let etcdctl = |args: &str| lab.bash(&lab.etcdctl(&urls(1), args)).ok();
     for args in ["user add root:secret", "user grant-role root root", "auth enable"] {
