@@ -5,10 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use remote::{Error, Host};
 
-/// Says what there is of the port `$1` (hex) of the host, as the kernel has it: sockets that
-/// listen, and connections that were accepted.
-const SOCKETS: &str = r#"
-# Looking at connections
+/// Says what there is of the port `$1` (hex) of the host, as the kernel has it.
+const SOCKETS: &str = r#"# Says which sockets listen at a port, and what was accepted there.
 grep -h ":$1 [0-9A-F]*:[0-9A-F]* 0[1A] " /proc/net/tcp /proc/net/tcp6 2>/dev/null || :"#;
 
 /// The addresses that hold connections to the ports of the peer URLs `urls` on `host`. etcd

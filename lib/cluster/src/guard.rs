@@ -24,7 +24,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// Says what systemd has of the unit `$1`, or that an etcd runs all the same, in another unit
 /// and under whatever name: it has its database open.
-const ACTIVE_STATE: &str = r#"
+const ACTIVE_STATE: &str = r#"# Says whether a member runs.
 state=$(systemctl show "$1" -p ActiveState)
 case ${state#ActiveState=} in inactive | failed)
     for open in $(find /proc/[0-9]*/fd -lname '*/member/snap/db' 2>/dev/null); do
@@ -471,21 +471,25 @@ impl<'a> Cluster<'a> {
         // They say so as well from when they are dialled until they fail to dial themselves:
         // the target knows who got through.
         let node = self.document.nodes.iter().find(|n| Some(&n.name) == target.node.as_ref())?;
-        let urls_of = |voter: &Voter| {
-            let member = view.members.iter().find(|member| member.id == voter.id);
-            member.map(|member| member.peer_urls.as_slice()).unwrap_or_default()
-        };
+        let member = view.members.iter().find(|member| member.id == target.id)?;
         let dialled_by =
-            self.fleet.on(node, async |_, host| dialled_by(&host, urls_of(target)).await);
-        let mut dialled_by = dialled_by.await.ok()??;
-        connected.retain(|voter| {
-            let hosts = urls_of(voter).iter().filter_map(|url| etcd::url::parts(url));
-            let ips = hosts.filter_map(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok());
-            let seen = ips.filter(|ip: &IpAddr| dialled_by.remove(ip)).count();
-            seen == 0
-        });
-        // An address that is nobody's may be of any of them, or of a proxy between.
-        connected.first().filter(|_| dialled_by.is_empty()).map(|voter| voter.name.clone())
+            self.fleet.on(node, async |_, host| dialled_by(&host, &member.peer_urls).await);
+        let dialled_by = dialled_by.await.ok()??;
+        let ips = |member: &Member| -> Vec<IpAddr> {
+            let hosts = member.peer_urls.iter().filter_map(|url| etcd::url::parts(url));
+            hosts.filter_map(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok()).collect()
+        };
+        // An address that is no member's may be of any of them, or of a proxy between.
+        let known: Vec<_> = view.members.iter().flat_map(ips).collect();
+        if dialled_by.iter().any(|ip| !known.contains(ip)) {
+            return None;
+        }
+        let is_seen = |voter: &&&Voter| {
+            let mut members = view.members.iter().filter(|member| member.id == voter.id);
+            members.any(|member| ips(member).iter().any(|ip| dialled_by.contains(ip)))
+        };
+        let unseen = connected.iter().find(|voter| !is_seen(voter))?;
+        Some(unseen.name.clone())
     }
 }
 

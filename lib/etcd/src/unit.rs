@@ -163,6 +163,8 @@ pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Ob
         let (key, last) = (key.as_str(), values.last().map_or("", String::as_str));
         let each = || values.iter().flat_map(|list| words(list));
         let paths = || each().map(|path| bare(&path));
+        // A folder that may be written stays so inside one that may not.
+        let is_written = |path: &str| written.iter().any(|at| Path::new(path).starts_with(at));
         let overlaps = |path: &str| {
             let mut all = written.iter().chain(folders).map(Path::new);
             all.any(|folder| folder.starts_with(path) || Path::new(path).starts_with(folder))
@@ -173,8 +175,7 @@ pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Ob
         } else if FIXED.contains(&key) {
             last != own(key).last().copied().unwrap_or_default()
         } else if READ_ONLY.contains(&key) {
-            // A folder that may be written stays so inside one that may not.
-            paths().any(|path| written.iter().any(|folder| Path::new(&path).starts_with(folder)))
+            paths().any(|path| is_written(&path))
         } else if HIDDEN.contains(&key) {
             paths().any(|path| overlaps(&path))
         } else if BOUND.contains(&key) {
@@ -182,7 +183,10 @@ pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Ob
                 let mut parts = bound.split(':');
                 let source = bare(parts.next().unwrap_or_default());
                 let folder = parts.next().unwrap_or(&source);
-                (source != folder || key == "BindReadOnlyPaths") && overlaps(folder)
+                match source == folder {
+                    true => key == "BindReadOnlyPaths" && is_written(folder),
+                    false => overlaps(folder),
+                }
             })
         } else {
             KEPT.contains(&key) && !own(key).iter().all(|own| values.iter().any(|v| v == own))
@@ -358,6 +362,7 @@ mod tests {
             ("BindPaths=/srv /home:/root\nBindReadOnlyPaths=-/home", ""),
             ("BindPaths=-/srv:/data:rbind", "BindPaths=-/srv:/data:rbind"),
             ("BindReadOnlyPaths=/data/member", "BindReadOnlyPaths=/data/member"),
+            ("BindReadOnlyPaths=/etc/etcd", ""),
             ("ReadOnlyPaths=/data/member", "ReadOnlyPaths=/data/member"),
             ("InaccessiblePaths=-/etc", "InaccessiblePaths=-/etc"),
             ("TemporaryFileSystem=/data:ro", "TemporaryFileSystem=/data:ro"),
