@@ -40,8 +40,7 @@ async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<
             return Ok(None);
         }
     };
-    let Some(member) = find(&view.members, &args.member, url_of(document, &args.member).as_ref())?
-    else {
+    let Some(member) = find(document, &view.members, &args.member)? else {
         // An interrupted run has removed it.
         let Some(node) = named else { return Err(unknown(&args.member)) };
         let message = "not a member of the cluster: nothing to remove";
@@ -79,8 +78,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
         let message = format!("{}: {why}: nothing to replace", args.member);
         run.report(ToolResult::unchanged(Code::UpToDate, message));
     };
-    let Some(member) = find(&view.members, &args.member, url_of(document, &args.member).as_ref())?
-    else {
+    let Some(member) = find(document, &view.members, &args.member)? else {
         nothing("not a member of the cluster");
         return Ok(());
     };
@@ -181,21 +179,17 @@ async fn leave(
     }
 }
 
-/// The peer URL of the node `name`.
-fn url_of(document: &Document, name: &str) -> Option<String> {
-    let node = document.nodes.iter().find(|node| node.name == name);
-    node.map(|node| document.peer_url(node))
-}
-
 /// The member that `word` names: its ID, exact name or exact peer URL. One that has not started
-/// yet has no name: it is known by `url`, the peer URL of the node of that name.
+/// yet has no name: it is known by the peer URL of the node of that name.
 fn find<'a>(
+    document: &Document,
     members: &'a [Member],
     word: &str,
-    url: Option<&String>,
 ) -> Result<Option<&'a Member>, Error> {
+    let node = document.nodes.iter().find(|node| node.name == word);
+    let url = node.map(|node| document.peer_url(node));
     let is_meant = |member: &&Member| {
-        let unstarted = url.filter(|_| member.name.is_empty());
+        let unstarted = url.as_ref().filter(|_| member.name.is_empty());
         let mut urls = member.peer_urls.iter();
         member.id == word
             || member.name == word
@@ -239,8 +233,9 @@ mod tests {
             member("b", "twice", "https://10.0.0.3:2380"),
             member("c", "twice", "https://10.0.0.4:2380"),
         ];
+        let document = Document::of_nodes(Vec::new());
         let found =
-            |word: &str| find(&members, word, None).map(|found| found.map(|m| m.id.as_str()));
+            |word: &str| find(&document, &members, word).map(|found| found.map(|m| m.id.as_str()));
         for (word, id) in [
             ("a1", Some("a1")),
             ("etcd-11", Some("a11")),

@@ -169,19 +169,16 @@ fn sha256_of(file: &File) -> Result<String, String> {
 fn of_local(file: &File, local: &Path) -> Result<(String, u64), String> {
     let failed = |what: &str, error| format!("{}: {what}: {error}", local.display());
     let size = regular(local)?;
-    let is_other = |sha256: &String| file.sha256.as_ref().is_some_and(|wanted| wanted != sha256);
-    if size > SMALL_BYTES {
-        let sha256 = disk::sha256_of(local).map_err(|error| format!("{error:#}"))?;
-        if is_other(&sha256) {
-            return Err(format!("{}: {OTHER}", local.display()));
-        }
-        return Ok((sha256, size));
-    }
-    let bytes = disk::read(local, SMALL_BYTES).map_err(|error| failed("reading", error))?;
-    let sha256 = disk::sha256(&bytes);
-    if is_other(&sha256) {
+    let (sha256, bytes) = if size > SMALL_BYTES {
+        (disk::sha256_of(local).map_err(|error| format!("{error:#}"))?, None)
+    } else {
+        let bytes = disk::read(local, SMALL_BYTES).map_err(|error| failed("reading", error))?;
+        (disk::sha256(&bytes), Some(bytes))
+    };
+    if file.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
         return Err(format!("{}: {OTHER}", local.display()));
     }
+    let Some(bytes) = bytes else { return Ok((sha256, size)) };
     let mode = &file.mode;
     let others = u32::from_str_radix(mode, 8).unwrap_or(0o777) & 0o007 != 0;
     if others && has_private_key(&String::from_utf8_lossy(&bytes)) {

@@ -138,12 +138,11 @@ impl<'a> Copies<'a> {
                 continue;
             }
             let facts = Facts::read(reply.answers.get(2).map_or(&[], Vec::as_slice))?;
-            if number(answer, "database", 0).is_none() {
-                without_data.push(no_data(document, node, &facts));
-            }
             if let Some(database_bytes) = number(answer, "database", 0) {
                 copies.version = copies.version.max(version(answer));
                 copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
+            } else {
+                without_data.push(no_data(document, node, &facts));
             }
         }
         if from.is_none() {

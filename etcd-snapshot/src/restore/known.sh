@@ -31,15 +31,10 @@ owned() {
         done
     done
 }
-# Says which process has the data open: one that systemd does not know of would go on writing.
+# Says which process has the data open.
 opened() {
-    folder=$(readlink -f -- "$data")/member
-    open=$(find /proc/[0-9]*/fd -lname "$folder/*" 2>/dev/null | head -n 1)
-    if [ "$open" ]; then
-        pid=${open#/proc/}
-        pid=${pid%%/*}
-        echo "open${tab}process $pid ($(cat "/proc/$pid/comm"))"
-    fi
+    opener
+    [ ! "$process" ] || echo "open$tab$process"
 }
 # Says which etcd would run on the data.
 version() {

@@ -2,14 +2,8 @@
 # the swap.
 mark=$1
 shift
-# A process of etcd that systemd does not know of would go on writing to what was moved.
-folder=$(readlink -f -- "$data")/member
-open=$(find /proc/[0-9]*/fd -lname "$folder/*" 2>/dev/null | head -n 1)
-if [ "$open" ]; then
-    pid=${open#/proc/}
-    pid=${pid%%/*}
-    die "$folder: process $pid ($(cat "/proc/$pid/comm")) has it open: stop it first: nothing is changed"
-fi
+opener
+[ ! "$process" ] || die "$(readlink -f -- "$data")/member: $process has it open: stop it first: nothing is changed"
 if [ -e "$data/etcd-restore/stamp" ] && keeps_mark; then
     # With this mark the member never starts without data, whenever the swap is cut off.
     # Its unit replaces it once the member is ready.

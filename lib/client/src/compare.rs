@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
+use pipeline::document;
 use tokio::time::{sleep, timeout};
 
 use crate::probe::{ClusterProbe, EndpointProbe, Problem, ProblemKind, name};
@@ -43,13 +44,23 @@ pub(crate) async fn settle(
 }
 
 fn different_clusters(probes: &[EndpointProbe]) -> Option<Problem> {
-    let known = || {
-        probes.iter().map(|p| &p.endpoint).filter_map(|e| e.cluster_id.as_ref().map(|id| (e, id)))
-    };
-    let ids: BTreeSet<_> = known().map(|(_, id)| id).collect();
-    let list: Vec<_> = known().map(|(e, id)| format!("{} {id}", e.endpoint)).collect();
-    let message = || format!("the endpoints belong to different clusters: {}", list.join(", "));
-    (ids.len() > 1).then(message).map(Problem::difference)
+    let list = clusters(probes.iter().map(|probe| &probe.endpoint), |e| &e.endpoint)?;
+    Some(Problem::difference(format!("the endpoints belong to different clusters: {list}")))
+}
+
+/// Which of `endpoints`, each called as `name` says, is of which cluster; absent where they are
+/// of one.
+pub(crate) fn clusters<'a>(
+    endpoints: impl Iterator<Item = &'a document::Endpoint>,
+    name: impl Fn(&'a document::Endpoint) -> &'a str,
+) -> Option<String> {
+    let told = endpoints.filter_map(|e| Some((name(e), e.cluster_id.as_ref()?)));
+    let told: Vec<_> = told.collect();
+    let ids: BTreeSet<_> = told.iter().map(|(_, id)| id).collect();
+    (ids.len() > 1).then(|| {
+        let list: Vec<_> = told.iter().map(|(name, id)| format!("{name} {id}")).collect();
+        list.join(", ")
+    })
 }
 
 /// Asks for the member lists again until they agree.

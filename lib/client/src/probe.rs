@@ -169,14 +169,8 @@ impl ClusterProbe {
 
     /// In one line, which endpoint is of which cluster; absent where they are of one.
     pub fn several_clusters(&self) -> Option<String> {
-        let endpoints = self.health.endpoints.iter();
-        let told: Vec<_> = endpoints
-            .filter_map(|e| Some((name(&self.health, e), e.cluster_id.as_ref()?)))
-            .collect();
-        let list: Vec<_> = told.iter().map(|(name, id)| format!("{name} {id}")).collect();
-        let ids: BTreeSet<_> = told.iter().map(|(_, id)| id).collect();
-        let several = || format!("the endpoints are of different clusters: {}", list.join(", "));
-        (ids.len() > 1).then(several)
+        let list = compare::clusters(self.health.endpoints.iter(), |e| name(&self.health, e))?;
+        Some(format!("the endpoints are of different clusters: {list}"))
     }
 
     /// Why no endpoint gives the member list, or whose it would be, and whether that may pass;

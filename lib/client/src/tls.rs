@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
 };
 
 use crate::Error;
@@ -52,11 +53,7 @@ impl Tls {
     pub fn load(trust: Trust, client: Option<(&Path, &Path)>) -> Result<Self, Error> {
         let verifier = verifier(trust)?;
         let is_system = matches!(trust, Trust::System);
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Tls(error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier.clone());
+        let builder = builder(verifier.clone())?;
         let Some((cert, key)) = client else {
             return Ok(Self { config: builder.with_no_client_auth(), verifier, is_system });
         };
@@ -80,13 +77,8 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         roots.add(chain.clone()).map_err(|why| invalid(&why))?;
         let verifier = of_roots(roots)?;
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|why| invalid(&why))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier.clone())
-            .with_client_auth_cert(vec![chain], key)
-            .map_err(|why| invalid(&why))?;
+        let config = builder(verifier.clone())?.with_client_auth_cert(vec![chain], key);
+        let config = config.map_err(|why| invalid(&why))?;
         Ok(Self { config, verifier, is_system: false })
     }
 
@@ -130,6 +122,15 @@ impl Presented {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+fn builder(
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| Error::Tls(error.to_string()))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
 fn verifier(trust: Trust) -> Result<Arc<dyn ServerCertVerifier>, Error> {

@@ -440,38 +440,29 @@ impl<'a> Cluster<'a> {
         of_node.or_else(told)
     }
 
-    /// Who among the healthy voters of `view` has no connection to its member `id`.
-    pub(crate) async fn unreached_by(&self, view: &View, id: &str) -> Option<String> {
-        let member = view.members.iter().find(|member| member.id == id)?;
-        let target = Voter {
-            id: id.to_owned(),
-            name: member.name.clone(),
-            node: self.document.node_of(member).map(|node| node.name.clone()),
-            standing: Standing::Up,
-            is_leader: false,
-            lag: None,
-        };
-        self.cannot_reach(&target, view).await
-    }
-
-    /// Who among the healthy voters of `view` has no connection to `target`; a node
-    /// that does not tell is left out.
-    pub(crate) async fn cannot_reach(&self, target: &Voter, view: &View) -> Option<String> {
-        let others = view.voters.iter().filter(|v| v.id != target.id && v.standing == Standing::Up);
+    /// Who among the healthy voters of `view` has no connection to the member `id`, which is
+    /// the node `name`; a node that does not tell is left out.
+    pub(crate) async fn cannot_reach(
+        &self,
+        id: &str,
+        name: Option<&str>,
+        view: &View,
+    ) -> Option<String> {
+        let others = view.voters.iter().filter(|v| v.id != id && v.standing == Standing::Up);
         let mut connected = Vec::new();
         for voter in others {
             let endpoint = voter.node.as_ref().and_then(|node| self.endpoint_of(node));
             let Some(endpoint) = endpoint else { continue };
-            match endpoint.connected_to(&target.id).await {
+            match endpoint.connected_to(id).await {
                 Ok(Some(false)) => return Some(voter.name.clone()),
                 Ok(Some(true)) => connected.push(voter),
                 _ => {}
             }
         }
         // They say so as well from when they are dialled until they fail to dial themselves:
-        // the target knows who got through.
-        let node = self.document.nodes.iter().find(|n| Some(&n.name) == target.node.as_ref())?;
-        let member = view.members.iter().find(|member| member.id == target.id)?;
+        // its host knows who got through.
+        let node = self.document.nodes.iter().find(|n| Some(n.name.as_str()) == name)?;
+        let member = view.members.iter().find(|member| member.id == id)?;
         let dialled_by =
             self.fleet.on(node, async |_, host| dialled_by(&host, &member.peer_urls).await);
         let dialled_by = dialled_by.await.ok()??;

@@ -257,7 +257,7 @@ async fn not_well(
         if is_taken
             && policy.then == Then::Back
             && !voter.id.is_empty()
-            && let Some(other) = cluster.cannot_reach(voter, now).await
+            && let Some(other) = cluster.cannot_reach(&voter.id, Some(name), now).await
         {
             let url = cluster.document().nodes.iter().find(|node| node.name == name);
             let url = url.map(|node| cluster.document().peer_url(node)).unwrap_or_default();
