@@ -236,8 +236,12 @@ fn file(lab: &Lab, name: &str) -> PathBuf {
     folder(lab).join(name)
 }
 
-/// Starts `save`, which writes `part`, and stops it when a part of it is there.
+/// Starts `save`, which writes `part`, and stops it when a part of it is there. The hosts send
+/// slowly until then: otherwise a fast machine would be done before anybody looks.
 fn stopped_in_the_middle(lab: &Lab, save: &str, part: &str) -> Running {
+    let hosts = ["etcd-01", "etcd-02", "etcd-03"];
+    let slow = "tc qdisc add dev host0 root tbf rate 50mbit burst 64kb latency 1s";
+    lab.on_all(&hosts, slow);
     let mut running = lab.start(save);
     let part = file(lab, part);
     wait_until("a part is there, or it ended", LIMIT, || {
@@ -245,6 +249,7 @@ fn stopped_in_the_middle(lab: &Lab, save: &str, part: &str) -> Running {
     });
     assert!(running.is_running(), "{}", running.wait().stderr);
     run(Command::new("kill").args(["-STOP", &running.id().to_string()]));
+    lab.on_all(&hosts, "tc qdisc del dev host0 root");
     assert!(part.metadata().unwrap().len() < 40 * 1_400_000, "it was too fast to be stopped");
     running
 }
