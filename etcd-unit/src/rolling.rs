@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cluster::guard::{Cluster, Refusal};
 use cluster::rolling::{Interrupted, Policy, Then, one_by_one};
-use cluster::units::{Changes, NodeState};
+use cluster::units::NodeState;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Run, ToolResult};
 use remote::Fleet;
@@ -51,9 +51,9 @@ pub(crate) async fn restart(
     let name = |target: &Target| target.state.node.name.clone();
     let job = async |target: &Target| {
         progress.label(format!("restarting {}", name(target)));
-        let mut changes = Changes::default();
+        let mut changes = target.state.keep();
         for (unit, _) in &target.units {
-            changes.job("restart", unit, tool.timeout);
+            changes.restart_with_etcd(unit, tool.timeout);
         }
         let done = changes.apply(target.state.host).await;
         let done = done.map_err(|error| Refusal::Failed(error.to_string()))?;

@@ -6,8 +6,8 @@ use anyhow::Result;
 use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
 use cluster::units::{
-    Changes, ETCD, NodeState, UnitState, WantedUnit, has_install_section, install_section,
-    is_member, masked, without_comments,
+    Changes, ETCD, JobResult, NodeState, UnitState, WantedUnit, has_install_section,
+    install_section, is_member, masked, without_comments,
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
@@ -96,16 +96,18 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         let Plan { state, work, outdated, well, .. } = plan;
         let nothing = (outdated.is_empty() && well).then(|| as_configured(state));
         let job = work.finish(tool, run, state, nothing);
-        let done = match turns {
+        let with_etcd = match turns {
             Some(turns) => turns.take(&run.document, state, job).await,
             None => job.await,
         };
-        Some(rolling::Target { state, units: outdated }).filter(|t| done && !t.units.is_empty())
+        let units = with_etcd.map(|more| [outdated, more].concat()).unwrap_or_default();
+        Some(rolling::Target { state, units }).filter(|target| !target.units.is_empty())
     })
     .await;
     drop(progress);
     let targets = come_back(tool, run, &allowed, outdated.into_iter().flatten().collect());
-    if let Some(cluster) = cluster.filter(|_| !targets.is_empty()) {
+    if !targets.is_empty() {
+        let cluster = cluster.map_or_else(|| tool.cluster(run, fleet, &states), Ok)?;
         rolling::restart(tool, run, &cluster, targets).await;
     }
     lease.release().await;
@@ -181,7 +183,8 @@ impl<'a> Plan<'a> {
             // A member that is not ready serves nobody, so nothing is lost.
             ("active", _) | ("activating", [_, ..]) => {
                 self.starts_member |= is_member;
-                self.work.job(tool, "restart", name);
+                let why = format!("its {} had changed", reasons.join(" and "));
+                self.work.restart(tool, name, why);
             }
             // What does one job is started once.
             (_, []) if state.has_run() => {}
@@ -199,7 +202,7 @@ impl<'a> Plan<'a> {
         let serves = view.of_node(name).is_some_and(|voter| voter.standing == Standing::Up);
         if !serves && view.may_go(&[name]).is_ok() {
             for (unit, _) in std::mem::take(&mut self.outdated) {
-                self.work.job(tool, "restart", &unit);
+                self.work.restart_with_etcd(tool, &unit);
             }
         }
     }
@@ -292,8 +295,8 @@ fn refuse_missing(run: &Run, node: &NodeState, wanted: &WantedUnit, state: &Unit
     is_missing
 }
 
-/// Reports a unit whose start would have systemd stop the etcd of the node; says whether it is
-/// one.
+/// Reports with --check a unit that, as it stands in the document, conflicts with the etcd of the
+/// node; says whether it is one. Otherwise the node itself says so, when systemd has read it.
 fn refuse_conflicting(
     run: &Run,
     allowed: &Allowed,
@@ -303,15 +306,12 @@ fn refuse_conflicting(
 ) -> bool {
     let content = wanted.unit.as_ref().map_or("", |unit| unit.content.as_str());
     let lines = content.lines().filter_map(|line| line.trim().strip_prefix("Conflicts="));
-    let mut conflicts = state.conflicts().chain(lines.flat_map(str::split_whitespace));
+    let mut conflicts = lines.flat_map(str::split_whitespace);
     let facts = allowed.facts(&node.node.name);
     let stopped = conflicts.find(|unit| facts.is_some_and(|facts| facts.runs_in(unit)));
-    let Some(etcd) = stopped.filter(|_| !state.is_active()) else { return false };
-    let message = format!(
-        "{} not started: it conflicts with {etcd}, which systemd would stop, and with it the \
-         member: take that out of its Conflicts=",
-        wanted.name
-    );
+    let Some(etcd) = stopped.filter(|_| run.check() && !state.is_active()) else { return false };
+    let ended = JobResult::of_conflict("start", &wanted.name, &wanted.name, etcd);
+    let message = ended.not_started(0).unwrap_or_default();
     run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
     true
 }
@@ -343,7 +343,6 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         lease.release().await;
         return Ok(());
     }
-    let mut members = Vec::new();
     let mut others = Vec::new();
     for state in &states {
         let mut work = Work::default();
@@ -360,21 +359,21 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
             } else if is_member(wanted, unit) {
                 units.push((wanted.name.clone(), "as asked".to_owned()));
             } else {
-                work.job(tool, "restart", &wanted.name);
+                work.restart(tool, &wanted.name, "as asked".to_owned());
             }
         }
         let left = (!left.is_empty() && units.is_empty()).then(|| {
             format!("{} not restarted: something else starts it, or the operator", left.join(", "))
         });
-        others.push((state, work, left));
-        members.push(rolling::Target { state, units });
+        others.push((state, work, left, units));
     }
-    members.retain(|member| !member.units.is_empty());
-    let members = come_back(tool, run, &allowed, members);
-    fan_out(fleet.jobs(), others, async |(state, work, left): (&NodeState, Work, _)| {
-        work.finish(tool, run, state, left).await
-    })
-    .await;
+    let members = fan_out(fleet.jobs(), others, async |(state, work, left, units)| {
+        let work: Work = work;
+        let more = work.finish(tool, run, state, left).await.unwrap_or_default();
+        rolling::Target { state, units: [units, more].concat() }
+    });
+    let members = members.await.into_iter().filter(|member| !member.units.is_empty());
+    let members = come_back(tool, run, &allowed, members.collect());
     if !members.is_empty() {
         let cluster = tool.cluster(run, fleet, &states)?;
         rolling::restart(tool, run, &cluster, members).await;
@@ -392,6 +391,8 @@ struct Work {
     done: Vec<(&'static str, &'static str, String)>,
     /// What would be changed in the text of which unit.
     diffs: BTreeMap<String, String>,
+    /// Why units are restarted, by their names.
+    reasons: BTreeMap<String, String>,
 }
 
 impl Work {
@@ -401,23 +402,20 @@ impl Work {
         self.note(if verb == "start" { "started" } else { "restarted" }, verb, unit);
     }
 
-    fn note(&mut self, past: &'static str, present: &'static str, unit: &str) {
-        self.done.push((past, present, unit.to_owned()));
+    /// Restarts a unit, which has the reason `why`.
+    fn restart(&mut self, tool: &Unit, unit: &str, why: String) {
+        self.reasons.insert(unit.to_owned(), why);
+        self.job(tool, "restart", unit);
     }
 
-    /// What was done, as `installed, enabled and started etcd.service`.
-    fn summary(&self) -> String {
-        let same_unit = self.done.chunk_by(|a, b| a.2 == b.2);
-        let of_unit = |done: &[(&str, &str, String)]| {
-            let verbs: Vec<_> = done.iter().map(|(past, ..)| *past).collect();
-            let unit = done.first().map_or("", |(.., unit)| unit);
-            match verbs.split_last() {
-                Some((last, [])) => format!("{last} {unit}"),
-                Some((last, others)) => format!("{} and {last} {unit}", others.join(", ")),
-                None => String::new(),
-            }
-        };
-        same_unit.map(of_unit).collect::<Vec<_>>().join("; ")
+    /// Restarts the unit of a member that does not serve.
+    fn restart_with_etcd(&mut self, tool: &Unit, unit: &str) {
+        self.jobs.restart_with_etcd(unit, tool.timeout);
+        self.note("restarted", "restart", unit);
+    }
+
+    fn note(&mut self, past: &'static str, present: &'static str, unit: &str) {
+        self.done.push((past, present, unit.to_owned()));
     }
 
     /// Writes, reloads and enables what differs; says whether the unit does, comments aside.
@@ -496,50 +494,74 @@ impl Work {
         is_other
     }
 
-    /// Does it, and reports it; says whether all went well. `nothing` is said
-    /// when there is nothing to do.
+    /// Does it, and reports it. `nothing` is said when there is nothing to do. Gives the units
+    /// that it left alone, as systemd would stop an etcd with them, and why they are to be
+    /// restarted; `None` where something failed.
     async fn finish(
-        self,
+        mut self,
         tool: &Unit,
         run: &Run,
         node: &NodeState<'_>,
         nothing: Option<String>,
-    ) -> bool {
+    ) -> Option<Vec<(String, String)>> {
         let name = node.node.name.as_str();
         if self.done.is_empty() && self.changes.is_empty() {
             if let Some(message) = nothing {
                 run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
-            return true;
+            return Some(Vec::new());
         }
-        if run.check() {
-            for (_, present, unit) in self.done {
-                run.report(ToolResult::would_change(format!("would {present} {unit}")).on(name));
-                if present == "install" {
-                    run.detail(self.diffs.get(&unit).map_or("", String::as_str));
-                }
-            }
-            return true;
-        }
-        let summary = self.summary();
-        let ended = match self.changes.then(self.jobs).apply(node.host).await {
-            Ok(ended) => ended,
-            Err(error) => {
-                run.report(error.on(name));
-                return false;
-            }
+        let jobs = match self.jobs.is_empty() {
+            true => self.jobs,
+            false => node.keep().then(self.jobs),
         };
-        let mut well = true;
-        for ended in ended {
+        let ended = match run.check() {
+            true if jobs.is_empty() => Ok(Vec::new()),
+            true => jobs.foresee(node.host).await,
+            false => self.changes.then(jobs).apply(node.host).await,
+        };
+        let ended = ended.map_err(|error| run.report(error.on(name))).ok()?;
+        let (with_etcd, ended): (Vec<_>, Vec<_>) =
+            ended.into_iter().partition(|ended| ended.takes.is_some());
+        let is_left = |unit: &str| with_etcd.iter().any(|ended| ended.unit == unit);
+        self.done.retain(|(_, verb, unit)| *verb != "restart" || !is_left(unit));
+        let mut failed = BTreeSet::new();
+        for ended in &ended {
             if let Some(why) = ended.not_started(tool.timeout) {
                 run.report(ToolResult::error(Code::NotStarted, why).on(name));
                 run.detail(&ended.journal.join("\n"));
-                well = false;
+                failed.insert(ended.unit.as_str());
             }
         }
-        if well {
-            run.report(ToolResult::changed(Code::Started, summary).on(name));
+        if run.check() {
+            for (_, present, unit) in self.done.iter().filter(|done| !failed.contains(&*done.2)) {
+                run.report(ToolResult::would_change(format!("would {present} {unit}")).on(name));
+                if *present == "install" {
+                    run.detail(self.diffs.get(unit).map_or("", String::as_str));
+                }
+            }
+        } else if failed.is_empty() && !self.done.is_empty() {
+            run.report(ToolResult::changed(Code::Started, summary(&self.done)).on(name));
         }
-        well
+        let reason = |ended: JobResult| {
+            let why = self.reasons.remove(&ended.unit).unwrap_or_else(|| "as asked".into());
+            (ended.unit, why)
+        };
+        failed.is_empty().then(|| with_etcd.into_iter().map(reason).collect())
     }
+}
+
+/// What was done, as `installed, enabled and started etcd.service`.
+fn summary(done: &[(&str, &str, String)]) -> String {
+    let same_unit = done.chunk_by(|a, b| a.2 == b.2);
+    let of_unit = |done: &[(&str, &str, String)]| {
+        let verbs: Vec<_> = done.iter().map(|(past, ..)| *past).collect();
+        let unit = done.first().map_or("", |(.., unit)| unit);
+        match verbs.split_last() {
+            Some((last, [])) => format!("{last} {unit}"),
+            Some((last, others)) => format!("{} and {last} {unit}", others.join(", ")),
+            None => String::new(),
+        }
+    };
+    same_unit.map(of_unit).collect::<Vec<_>>().join("; ")
 }

@@ -1,5 +1,6 @@
 //! One client URL of one member, and the single requests to it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -267,17 +268,17 @@ impl Endpoint {
         }
     }
 
-    /// Whether the member has a connection to the member with the ID `other` (hex), so
-    /// that it can send to it: the metric `etcd_network_active_peers`. `None` where it
-    /// does not tell.
-    pub async fn connected_to(&self, other: &str) -> Result<Option<bool>, Error> {
+    /// Whether the member has a connection to each of its peers, by their IDs (hex), so that
+    /// it can send to them: the metric `etcd_network_active_peers`. Empty where it does not tell.
+    pub async fn connections(&self) -> Result<HashMap<String, bool>, Error> {
         let request = self.client()?.get(format!("{}/metrics", self.url));
         let text = self.fetch(request, self.timeout).await?;
-        let remote = format!("Remote=\"{other}\"");
-        let of_peer =
-            |line: &&str| line.starts_with("etcd_network_active_peers{") && line.contains(&remote);
-        let text = String::from_utf8_lossy(&text);
-        Ok(text.lines().find(of_peer).map(|line| !line.ends_with(" 0")))
+        let peer = |line: &str| {
+            let of_peer = line.strip_prefix("etcd_network_active_peers{")?;
+            let (_, remote) = of_peer.split_once("Remote=\"")?;
+            Some((remote.split_once('"')?.0.to_owned(), !line.ends_with(" 0")))
+        };
+        Ok(String::from_utf8_lossy(&text).lines().filter_map(peer).collect())
     }
 
     pub(crate) async fn call<T: DeserializeOwned>(

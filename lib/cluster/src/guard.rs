@@ -15,12 +15,11 @@ use pipeline::document::{Document, Endpoint, Member, Node};
 use pipeline::{Code, ToolResult};
 use remote::{Fleet, fan_out};
 
-use crate::connection::dialled_by;
 use crate::route::{Route, Via};
 use crate::units::{ETCD, NodeState, UnitState, WantedUnit};
 
 /// How long one probe of a member may take.
-const PROBE: Duration = Duration::from_secs(5);
+pub(crate) const PROBE: Duration = Duration::from_secs(5);
 
 /// Says what systemd has of the unit `$1`, or that an etcd runs all the same, in another unit
 /// and under whatever name: it has its database open.
@@ -36,7 +35,7 @@ echo "${state#ActiveState=}""#;
 /// A running cluster, seen from the nodes of a document.
 pub struct Cluster<'a> {
     document: &'a Document,
-    fleet: &'a Fleet,
+    pub(crate) fleet: &'a Fleet,
     access: Access,
     via: Via,
     route: Route<'a>,
@@ -77,6 +76,9 @@ pub struct Voter {
     pub is_leader: bool,
     /// How many entries it is behind.
     pub lag: Option<u64>,
+    /// Whether it has a connection to each of the other members, by ID, as far as it or their
+    /// hosts tell; only of who is [`Standing::Up`].
+    pub connections: HashMap<String, bool>,
 }
 
 /// The cluster at one moment.
@@ -216,7 +218,9 @@ impl<'a> Cluster<'a> {
     /// Asks all members, those outside of the document among them.
     pub async fn view(&self) -> Result<View, client::Error> {
         let probe = self.probe().await?;
-        Ok(self.view_of(probe).await)
+        let mut view = self.view_of(probe).await;
+        self.look_at_hosts(&mut view).await;
+        Ok(view)
     }
 
     /// To which version the cluster of `view` is being downgraded, and what to do; absent when
@@ -316,6 +320,13 @@ impl<'a> Cluster<'a> {
         })
     }
 
+    /// The name of the unit that runs the member of `node`.
+    pub(crate) fn unit_of(&self, node: &Node) -> String {
+        let units = || WantedUnit::of(node, None).into_iter();
+        let own = || units().find(WantedUnit::runs_etcd).map(|unit| unit.name);
+        self.units.get(&node.name).cloned().or_else(own).unwrap_or_else(|| ETCD.into())
+    }
+
     async fn voters(&self, probe: &ClusterProbe) -> Vec<Voter> {
         let health = &probe.health;
         let of_node = |name: &str| {
@@ -350,6 +361,7 @@ impl<'a> Cluster<'a> {
             standing: self.standing(&id, node, endpoint).await,
             is_leader: endpoint.is_some_and(|endpoint| endpoint.is_leader),
             lag: endpoint.and_then(|endpoint| endpoint.raft_lag),
+            connections: HashMap::new(),
             node: node.map(|node| node.name.clone()),
             id,
             name,
@@ -383,7 +395,7 @@ impl<'a> Cluster<'a> {
         let Some(node) = node.filter(|_| told.is_none() && why.starts_with("connecting: ")) else {
             return Standing::Unknown(why);
         };
-        let unit = self.units.get(&node.name).cloned().unwrap_or_else(|| etcd_unit(node));
+        let unit = self.unit_of(node);
         let active = self
             .fleet
             .on(node, async |_, host| host.run(ACTIVE_STATE, &[unit.as_str()], &[]).await)
@@ -431,7 +443,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The endpoint of `voter`: that of its node, else the URL that it tells clients.
-    fn endpoint_to(&self, voter: &Voter, view: &View) -> Option<client::Endpoint> {
+    pub(crate) fn endpoint_to(&self, voter: &Voter, view: &View) -> Option<client::Endpoint> {
         let of_node = voter.node.as_deref().and_then(|node| self.endpoint_of(node));
         let told = || {
             let member = view.members.iter().find(|member| member.id == voter.id)?;
@@ -439,55 +451,6 @@ impl<'a> Cluster<'a> {
         };
         of_node.or_else(told)
     }
-
-    /// Who among the healthy voters of `view` has no connection to the member `id`, which is
-    /// the node `name`; a node that does not tell is left out.
-    pub(crate) async fn cannot_reach(
-        &self,
-        id: &str,
-        name: Option<&str>,
-        view: &View,
-    ) -> Option<String> {
-        let others = view.voters.iter().filter(|v| v.id != id && v.standing == Standing::Up);
-        let mut connected = Vec::new();
-        for voter in others {
-            let endpoint = voter.node.as_ref().and_then(|node| self.endpoint_of(node));
-            let Some(endpoint) = endpoint else { continue };
-            match endpoint.connected_to(id).await {
-                Ok(Some(false)) => return Some(voter.name.clone()),
-                Ok(Some(true)) => connected.push(voter),
-                _ => {}
-            }
-        }
-        // They say so as well from when they are dialled until they fail to dial themselves:
-        // its host knows who got through.
-        let node = self.document.nodes.iter().find(|n| Some(n.name.as_str()) == name)?;
-        let member = view.members.iter().find(|member| member.id == id)?;
-        let dialled_by =
-            self.fleet.on(node, async |_, host| dialled_by(&host, &member.peer_urls).await);
-        let dialled_by = dialled_by.await.ok()??;
-        let ips = |member: &Member| -> Vec<IpAddr> {
-            let hosts = member.peer_urls.iter().filter_map(|url| etcd::url::parts(url));
-            hosts.filter_map(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok()).collect()
-        };
-        // An address that is no member's may be of any of them, or of a proxy between.
-        let known: Vec<_> = view.members.iter().flat_map(ips).collect();
-        if dialled_by.iter().any(|ip| !known.contains(ip)) {
-            return None;
-        }
-        let is_seen = |voter: &&&Voter| {
-            let mut members = view.members.iter().filter(|member| member.id == voter.id);
-            members.any(|member| ips(member).iter().any(|ip| dialled_by.contains(ip)))
-        };
-        let unseen = connected.iter().find(|voter| !is_seen(voter))?;
-        Some(unseen.name.clone())
-    }
-}
-
-/// The name of the unit that runs the member of `node`.
-fn etcd_unit(node: &Node) -> String {
-    let units = WantedUnit::of(node, None);
-    units.into_iter().find(WantedUnit::runs_etcd).map_or_else(|| ETCD.into(), |unit| unit.name)
 }
 
 /// The unit of a node that runs etcd.
@@ -540,11 +503,7 @@ impl View {
             return Err(Refusal::Unknown(why.clone(), *may_pass));
         }
         let needed = quorum(self.voters.len());
-        let healthy: Vec<_> = staying
-            .iter()
-            .filter(|v| v.standing == Standing::Up)
-            .map(|v| v.name.as_str())
-            .collect();
+        let healthy = connected(&staying);
         if healthy.len() >= needed {
             return Ok(());
         }
@@ -557,16 +516,19 @@ impl View {
             1 => "1 voter".to_owned(),
             count => format!("{count} voters"),
         };
-        let others: Vec<_> = staying.iter().filter_map(|voter| voter.complaint()).collect();
+        let cut_off = self.cut_off(&staying);
+        let others = staying.iter().filter_map(|voter| voter.complaint());
+        let others: Vec<_> = others.chain(cut_off.iter().map(|(_, why)| why.clone())).collect();
         let others = match others.is_empty() {
             true => String::new(),
             false => format!(" ({})", others.join("; ")),
         };
-        let may_pass = staying.iter().any(|voter| voter.may_recover());
+        let may_pass = !cut_off.is_empty() || staying.iter().any(|voter| voter.may_recover());
         // One that nobody can tell of may only be slow.
         let sick = |voter: &&&Voter| !voter.may_serve();
         let unknown = |voter: &&&Voter| voter.standing != Standing::Up;
         let first = staying.iter().find(sick).or_else(|| staying.iter().find(unknown));
+        let first = first.copied().or_else(|| cut_off.first().map(|(voter, _)| *voter));
         let advice = match first {
             Some(voter) => format!("repair {} first, or", voter.name),
             None => String::new(),
@@ -597,14 +559,16 @@ impl View {
         self.has_quorum()?;
         let Some(voter) = self.voters.iter().find(|voter| voter.id == id) else { return Ok(()) };
         let (up, count) = (self.up(), self.voters.len() - 1);
-        let remain = up - usize::from(voter.standing == Standing::Up);
+        let others: Vec<_> = self.voters.iter().filter(|voter| voter.id != id).collect();
+        let remain = connected(&others).len();
         if count == 0 || remain < quorum(count) {
             let needed = quorum(count);
             let message = match count {
                 0 => "no voter would be left".to_owned(),
                 _ => format!("{remain} of {count} voters would be healthy, quorum is {needed}"),
             };
-            return Err(Refusal::Quorum(self.with_complaints(message, id) + ":", false));
+            let may_pass = !self.cut_off(&others).is_empty();
+            return Err(Refusal::Quorum(self.with_complaints(message, id) + ":", may_pass));
         }
         let could_bear_one = up > quorum(count + 1) || count == 1;
         if voter.standing == Standing::Up && could_bear_one && remain == quorum(count) {
@@ -630,12 +594,33 @@ impl View {
 
     /// `message`, and what is wrong with the voters but for that with the ID `except`.
     fn with_complaints(&self, message: String, except: &str) -> String {
-        let others = self.voters.iter().filter(|voter| voter.id != except);
-        let complaints: Vec<_> = others.filter_map(Voter::complaint).collect();
+        let others: Vec<_> = self.voters.iter().filter(|voter| voter.id != except).collect();
+        let cut_off = self.cut_off(&others).into_iter().map(|(_, why)| why);
+        let complaints = others.iter().filter_map(|voter| voter.complaint());
+        let complaints: Vec<_> = complaints.chain(cut_off).collect();
         match complaints.is_empty() {
             true => message,
             false => format!("{message} ({})", complaints.join("; ")),
         }
+    }
+
+    /// Those of `voters` to whom another healthy one of them has no connection, and the complaint.
+    fn cut_off<'a>(&self, voters: &[&'a Voter]) -> Vec<(&'a Voter, String)> {
+        let healthy = || voters.iter().filter(|voter| voter.standing == Standing::Up);
+        let pairs = healthy().flat_map(|from| healthy().map(move |to| (from, to)));
+        let cut = pairs.filter(|(from, to)| from.misses(&to.id));
+        cut.map(|(from, to)| {
+            let member = self.members.iter().find(|member| member.id == to.id);
+            let urls = member.map(|member| member.peer_urls.join(",")).unwrap_or_default();
+            let why = format!("{}: {} has no connection to {urls}", to.name, from.name);
+            (*to, why)
+        })
+        .collect()
+    }
+
+    /// Who of the healthy voters has no connection to the member `id`.
+    pub(crate) fn misses(&self, id: &str) -> Option<&Voter> {
+        self.voters.iter().find(|voter| voter.standing == Standing::Up && voter.misses(id))
     }
 
     /// How many voters are known to be healthy.
@@ -671,13 +656,16 @@ impl View {
 
     /// Why the cluster is not healthy, the node `except` aside.
     pub(crate) fn unhealthy(&self, except: &str) -> Result<(), Refusal> {
-        let sick: Vec<_> = self
-            .voters
-            .iter()
-            .filter(|voter| voter.node.as_deref() != Some(except))
-            .filter_map(|voter| Some((voter, voter.complaint()?)))
-            .collect();
-        let Some((_, why)) = sick.first() else { return Ok(()) };
+        let others = self.voters.iter().filter(|voter| voter.node.as_deref() != Some(except));
+        let others: Vec<_> = others.collect();
+        let sick = others.iter().filter_map(|voter| Some((voter, voter.complaint()?)));
+        let sick: Vec<_> = sick.collect();
+        let Some((_, why)) = sick.first() else {
+            return match self.cut_off(&others).into_iter().next() {
+                Some((_, why)) => Err(Refusal::Unhealthy(why, true)),
+                None => Ok(()),
+            };
+        };
         let may_pass = sick.iter().any(|(voter, _)| voter.may_recover());
         Err(Refusal::Unhealthy(format!("{}{why}", self.lost()), may_pass))
     }
@@ -697,10 +685,28 @@ impl View {
     }
 }
 
+/// The most healthy ones of `voters` that one of them is connected to, and itself: so many
+/// follow it where it leads. Of several such groups, that of one whom the others reach.
+fn connected<'a>(voters: &[&'a Voter]) -> Vec<&'a str> {
+    let healthy = || voters.iter().filter(|voter| voter.standing == Standing::Up);
+    let around = |leader: &&'a Voter| {
+        let follow = healthy().filter(|v| !leader.misses(&v.id) && !v.misses(&leader.id));
+        let names: Vec<_> = follow.map(|voter| voter.name.as_str()).collect();
+        (names.len(), healthy().all(|voter| !voter.misses(&leader.id)), names)
+    };
+    let largest = healthy().rev().map(around).max_by_key(|(count, reached, _)| (*count, *reached));
+    largest.map(|(.., names)| names).unwrap_or_default()
+}
+
 impl Voter {
     /// Whether it serves as far as anybody knows.
     pub fn may_serve(&self) -> bool {
         matches!(self.standing, Standing::Up | Standing::Unknown(_))
+    }
+
+    /// Whether it has no connection to the member `id`.
+    fn misses(&self, id: &str) -> bool {
+        self.connections.get(id) == Some(&false)
     }
 
     /// Whether it may be healthy a moment later, by itself.
@@ -740,6 +746,7 @@ mod tests {
             },
             is_leader: false,
             lag: None,
+            connections: HashMap::new(),
         };
         let voters = standings.chars().enumerate().map(voter).collect();
         View {
@@ -867,6 +874,39 @@ mod tests {
             view("uu?").may_add().unwrap_err().to_string(),
             "2 of 3 voters are healthy, no other may fail (n2: ssh): pass --lose-margin to proceed"
         );
+    }
+
+    #[test]
+    fn who_is_not_connected_is_no_quorum_together() {
+        let mut three = view("uuu");
+        let peer_urls = vec!["https://192.168.1.102:2380".into()];
+        three.members.push(Member { id: "2".into(), peer_urls, ..Member::default() });
+        three.voters[0].connections.insert("2".into(), false);
+        assert_eq!(
+            three.may_go(&["n1"]).unwrap_err().to_string(),
+            "only n0 would be left of 3 voters, quorum is 2 (n2: n0 has no connection to \
+             https://192.168.1.102:2380): repair n2 first, or pass --lose-quorum to proceed"
+        );
+        assert!(matches!(three.member_may_go("1"), Err(Refusal::Quorum(_, true))));
+        assert_eq!(three.may_go(&["n2"]), Ok(()));
+        let why = "n2: n0 has no connection to https://192.168.1.102:2380";
+        assert_eq!(three.unhealthy("n2"), Ok(()));
+        assert_eq!(three.unhealthy("n1"), Err(Refusal::Unhealthy(why.into(), true)));
+        assert!(three.misses("2").is_some() && three.misses("0").is_none());
+        assert!(matches!(three.may_remove("1"), Err(Refusal::Quorum(_, true))));
+        // The others have a leader that reaches enough of them.
+        let mut five = view("uuuuu");
+        five.voters[0].connections.insert("1".into(), false);
+        assert_eq!(five.may_go(&["n4"]), Ok(()));
+        five.voters[2].connections.insert("3".into(), false);
+        assert_eq!(five.may_go(&["n4"]), Ok(()));
+        five.voters[0].connections.insert("2".into(), false);
+        five.voters[1].connections.insert("3".into(), false);
+        assert!(matches!(five.may_go(&["n4"]), Err(Refusal::Quorum(_, true))));
+        // Of who does not serve anyway nothing is said twice.
+        let mut sick = view("uus");
+        sick.voters[0].connections.insert("2".into(), false);
+        assert!(!sick.unhealthy("n0").unwrap_err().to_string().contains("connection"));
     }
 
     #[test]

@@ -85,12 +85,11 @@ impl Cluster<'_> {
         let deadline = Instant::now() + policy.limit;
         loop {
             let view = self.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
-            let node = member(&view, id).and_then(|member| self.document().node_of(member));
-            let name = node.map(|node| node.name.as_str());
-            let Some(other) = self.cannot_reach(id, name, &view).await else { return Ok(()) };
+            let Some(other) = view.misses(id) else { return Ok(()) };
             if Instant::now() >= deadline {
                 let urls = member(&view, id).map(|member| member.peer_urls.join(","));
                 let urls = urls.unwrap_or_default();
+                let other = &other.name;
                 let why = format!("{other} has no connection to it ({urls}): open its peer port");
                 return Err(Refusal::Failed(why));
             }

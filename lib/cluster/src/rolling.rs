@@ -65,8 +65,8 @@ impl<T> Interrupted<T> {
 /// Does `job` to the members on the nodes that `node` names for each of `targets`,
 /// one after the other: those that are not healthy first, the leader last, after
 /// leadership has moved off it. Before each, [`View::may_go`] has to allow it, and before
-/// one that is to come back all other voters have to be healthy; after each, it has to be back as `policy` says,
-/// and all to be healthy that were before; then `done` is called. Stops at the first
+/// one that is to come back all other voters have to be healthy and connected; after each, it
+/// has to be back as `policy` says, and all to be healthy that were before; then `done` is called. Stops at the first
 /// that fails.
 ///
 /// With `--check` nothing is done: whether the first one may go is all that can be known, and
@@ -152,10 +152,11 @@ async fn gate<T>(
         let view = cluster.view().await.map_err(failed)?;
         let standing = |target: &T| view.of_node(&node(target)).map(|voter| &voter.standing);
         let serves = |target: &T| standing(target) == Some(&Standing::Up);
-        // What is sick, or is no voter, costs nothing; the leader goes last.
+        // What is sick, cut off or no voter costs nothing; the leader goes last.
         let rank = |at: &usize| {
             let voter = view.of_node(&node(&targets[*at]));
-            (serves(&targets[*at]), voter.is_some_and(|voter| voter.is_leader))
+            let is_reached = voter.is_some_and(|voter| view.misses(&voter.id).is_none());
+            (serves(&targets[*at]) && is_reached, voter.is_some_and(|voter| voter.is_leader))
         };
         let first = (0..targets.len()).min_by_key(rank).unwrap_or_default();
         let name = node(&targets[first]);
@@ -192,7 +193,7 @@ async fn after(
     let wait = Wait::new(run, policy);
     loop {
         let now = cluster.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
-        let Some(why) = not_well(cluster, policy, before, &now, taken, alarms).await else {
+        let Some(why) = not_well(cluster, policy, before, &now, taken, alarms) else {
             return Ok(());
         };
         if Instant::now() >= deadline {
@@ -230,7 +231,7 @@ fn named(problem: &Problem) -> String {
     node + &problem.message
 }
 
-async fn not_well(
+fn not_well(
     cluster: &Cluster<'_>,
     policy: Policy,
     before: &View,
@@ -256,12 +257,11 @@ async fn not_well(
         }
         if is_taken
             && policy.then == Then::Back
-            && !voter.id.is_empty()
-            && let Some(other) = cluster.cannot_reach(&voter.id, Some(name), now).await
+            && let Some(other) = now.misses(&voter.id)
         {
             let url = cluster.document().nodes.iter().find(|node| node.name == name);
             let url = url.map(|node| cluster.document().peer_url(node)).unwrap_or_default();
-            return Some(format!("{other} has no connection to {} ({url})", voter.name));
+            return Some(format!("{} has no connection to {} ({url})", other.name, voter.name));
         }
     }
     None

@@ -157,6 +157,17 @@ impl<'a> NodeState<'a> {
     }
 }
 
+impl NodeState<'_> {
+    /// [Keeps](Changes::keep) what is to run of the units of the node.
+    pub fn keep(&self) -> Changes {
+        let mut changes = Changes::default();
+        for (wanted, _) in self.units.iter().filter(|(wanted, state)| !wanted.may_be_down(state)) {
+            changes.keep(&wanted.name);
+        }
+        changes
+    }
+}
+
 /// Asks a node for the states of `units`.
 pub fn query(units: &[WantedUnit]) -> Query {
     let names: String = units.iter().map(|unit| format!("{}\n", unit.name)).collect();
@@ -285,12 +296,6 @@ impl UnitState {
     /// A property as `systemctl show` has it; empty where systemd does not know it.
     pub fn show(&self, key: &str) -> &str {
         self.show.get(key).map_or("", String::as_str)
-    }
-
-    /// The units that systemd stops when this one starts, as it has loaded it.
-    pub fn conflicts(&self) -> impl Iterator<Item = &str> {
-        let of = |key| self.show(key).split_whitespace();
-        of("Conflicts").chain(of("ConflictedBy"))
     }
 
     /// systemd's `ActiveState`; empty for a template.

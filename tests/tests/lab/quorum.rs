@@ -197,6 +197,40 @@ fn what_is_sick_can_be_cured() {
     lab.on("etcd-02", &lose.replace("add", "del"));
     wait_healthy(&lab);
 
+    // Two that are healthy by the third alone are no quorum without it.
+    let health = lab.bash("etcd-health --wait < document.json").ok().document().health.unwrap();
+    let leader = health.endpoints.iter().find(|endpoint| endpoint.is_leader).unwrap();
+    let second = health.endpoints.iter().find(|e| e.node.as_deref() == Some("etcd-02")).unwrap();
+    if leader.node != second.node {
+        let id = second.member_id.as_ref().unwrap();
+        let at = [leader.endpoint.clone()];
+        lab.bash(&lab.etcdctl(&at, &format!("move-leader {id}"))).ok();
+    }
+    let cut = "ip rule add pref 2 to ADDRESS ipproto 6 unreachable";
+    let between = [("etcd-01", "192.168.1.102"), ("etcd-03", "192.168.1.100")];
+    for (host, address) in between {
+        lab.on(host, &cut.replace("ADDRESS", address));
+    }
+    wait_until("they miss each other", MINUTE, || {
+        unit(&lab, "restart --only etcd-02 --check --timeout 1").code == 3
+    });
+    wait_healthy(&lab);
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    for command in ["restart", "stop"] {
+        let ran = unit(&lab, &format!("{command} --only etcd-02 --timeout 2")).exits(3);
+        let line = lines(&ran).into_iter().find(|line| line.starts_with("etcd-02: ")).unwrap();
+        let why = ": only etcd-01 would be left of 3 voters, quorum is 2 (etcd-03: etcd-01 has no \
+                   connection to https://192.168.1.102:2380; etcd-01: etcd-03 has no connection to \
+                   https://192.168.1.100:2380): repair etcd-03 first, or pass --lose-quorum to \
+                   proceed";
+        assert!(line.ends_with(why), "{line}");
+    }
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    for (host, address) in between {
+        lab.on(host, &cut.replace("add", "del").replace("ADDRESS", address));
+    }
+    wait_healthy(&lab);
+
     // Those that are started are a quorum: who is outdated is restarted in its turn.
     lab.on_all(&HOSTS[1..3], "systemctl stop etcd");
     let ran =
@@ -266,16 +300,100 @@ fn what_is_sick_can_be_cured() {
         "etcd-unit: etcd-01: not stopped: only etcd-03 would be left of 3 voters, quorum is 2: \
          pass --lose-quorum to proceed",
     );
-    own("conf", "Conflicts=etcd.service").exits(3).says(
-        "etcd-unit: etcd-01: conf.service not started: it conflicts with etcd.service, which \
-         systemd would stop, and with it the member: take that out of its Conflicts=",
-    );
+    let conflicts = "conflicts with etcd.service, which is to run and which systemd would stop: take \
+                     that out of Conflicts=";
+    let refused = |name: &str, who: &str| {
+        format!("etcd-unit: etcd-01: {name}.service not started: {who} {conflicts}")
+    };
+    own("conf", "Conflicts=etcd.service").exits(3).says(&refused("conf", "it"));
+    // So is one that needs such a one; --check says so of what systemd has read.
+    let wants = own("wants", "Wants=conf.service");
+    wants.exits(3).says(&refused("wants", "it needs conf.service, which"));
+    unit(&lab, "start --check --unit wants.service")
+        .exits(3)
+        .says(&refused("wants", "it needs conf.service, which"));
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = unit(&lab, "restart --unit vpn.service").ok();
     let asked = "restarted vpn.service: as asked";
     assert_eq!(lines(&ran).iter().filter(|line| line.ends_with(asked)).count(), 3);
     assert!(lines(&ran).iter().any(|line| line.contains("leadership moved to")), "{}", ran.stderr);
     wait_healthy(&lab);
+}
+
+/// What a unit takes down is judged by what systemd has read of it, which may have come with the
+/// same document.
+#[test]
+fn what_comes_with_a_document_takes_no_two_members_down() {
+    let Some(version) = release("3.5") else { return };
+    let lab = cluster(3, &version, "{}");
+    let text = |unit: &str, seconds: &str| {
+        format!("[Unit]\n{unit}\n[Service]\nExecStart=/bin/sleep {seconds}\n")
+    };
+    // Documents whose nodes have `agent.service` and what else `more` adds.
+    let start = |agent: &str, more: &str| {
+        lab.write("agent", agent);
+        let add = format!(
+            "jq --rawfile agent agent '.nodes[] |= (.units += [{{name: \"agent.service\", \
+             content: $agent}}] | {more})' document.json"
+        );
+        lab.bash(&format!("{add} | etcd-push | etcd-unit start"))
+    };
+    let drop_in = |unit: &str, line: &str| {
+        format!(
+            ".files += [{{path: \"/etc/systemd/system/{unit}.service.d/more.conf\", content: \
+             \"[Unit]\\n{line}\\n\"}}]"
+        )
+    };
+    // When the member of each host was last down: from when, until when. They have one clock.
+    let down = || -> Vec<Vec<u64>> {
+        let times = "systemctl show etcd -p InactiveEnterTimestampMonotonic,\
+                     ActiveEnterTimestampMonotonic --value | sort -n";
+        let of = |said: &String| said.split_whitespace().map(|t| t.parse().unwrap()).collect();
+        let mut down: Vec<_> = lab.on_all(&HOSTS[..3], times).iter().map(of).collect();
+        down.sort();
+        down
+    };
+    let one_by_one = |ran: &Ran| {
+        let agent = "restarted agent.service: its unit had changed";
+        let count = lines(ran).iter().filter(|line| line.ends_with(agent)).count();
+        assert_eq!(count, 3, "{}", ran.stderr);
+        let down = down();
+        let is_disjoint = |two: &[Vec<u64>]| two[0][1] < two[1][0];
+        assert!(down.windows(2).all(is_disjoint), "{down:?}\n{}", ran.stderr);
+        wait_healthy(&lab);
+    };
+    start(&text("", "1000"), ".").ok();
+    one_by_one(&start(&text("PropagatesStopTo=etcd.service", "1001"), ".").ok());
+    one_by_one(&start(&text("", "1002"), &drop_in("agent", "PropagatesStopTo=etcd.service")).ok());
+    lab.on_all(&HOSTS[..3], "rm -r /etc/systemd/system/agent.service.d; systemctl daemon-reload");
+    let part = "(.units[] | select(.name == \"etcd.service\").content) |= \
+                sub(\"\\\\[Unit\\\\]\"; \"[Unit]\\nPartOf=agent.service\")";
+    one_by_one(&start(&text("", "1003"), part).ok());
+
+    // Neither of two that conflict is stopped for the other.
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    let ran = start(
+        &text("", "1003"),
+        &format!("{part} | {}", drop_in("etcd", "Conflicts=agent.service")),
+    );
+    let ran = ran.exits(3);
+    let why = ": etcd.service not restarted: it conflicts with agent.service, which is to run and \
+               which systemd would stop: take that out of Conflicts=";
+    assert!(lines(&ran).iter().any(|line| line.ends_with(why)), "{}", ran.stderr);
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    lab.on_all(
+        &HOSTS[..3],
+        "rm /etc/systemd/system/etcd.service.d/more.conf; systemctl stop agent",
+    );
+    lab.on_all(&HOSTS[..3], "systemctl daemon-reload; systemctl start etcd");
+    wait_healthy(&lab);
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    let ran = start(&text("", "1004"), &drop_in("agent", "Conflicts=etcd.service")).exits(3);
+    ran.says(
+        "etcd-unit: etcd-01: agent.service not started: it conflicts with etcd.service, which is to \
+         run and which systemd would stop: take that out of Conflicts=",
+    );
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
 }
 
 /// With authentication on, who the voters are is told to those who may know it.

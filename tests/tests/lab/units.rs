@@ -423,6 +423,30 @@ fn any_units_converge() {
     assert_eq!(lab.bash(start).ok().stderr, as_it_is);
     assert_eq!(lab.on(HOST, pid), before);
 
+    // What systemd stops with a unit, and does not start again, runs as well in the end; of two
+    // that conflict one runs, and stays.
+    let pair = |sleep: &str, relation: &str| {
+        let own = format!("[Unit]\n{relation}=two.service\n{}", service("", sleep));
+        let one = json!({"name": "one.service", "content": own});
+        let two = json!({"name": "two.service", "content": service("", "/bin/sleep 1000")});
+        lab.write("pair.json", &document(&[one, two]));
+        lab.bash("etcd-unit start < pair.json")
+    };
+    pair("/bin/sleep 1000", "PropagatesStopTo").ok();
+    pair("/bin/sleep 1001", "PropagatesStopTo")
+        .ok()
+        .says("etcd-unit: web: installed and restarted one.service");
+    assert_eq!(lab.on(HOST, "systemctl is-active one two | uniq"), "active\n");
+    lab.on(HOST, "systemctl stop one two");
+    for _ in 0..2 {
+        pair("/bin/sleep 1001", "Conflicts").exits(3).says(
+            "etcd-unit: web: two.service not started: it conflicts with one.service, which is to \
+             run and which systemd would stop: take that out of Conflicts=",
+        );
+        assert_eq!(lab.on(HOST, "systemctl is-active one two || :"), "active\ninactive\n");
+    }
+    lab.bash("etcd-unit uninstall < pair.json").ok();
+
     // What is stopped is stopped, an instance without a file of its own, too.
     lab.on(HOST, "systemctl start nap@7");
     lab.bash("etcd-unit stop --unit nap@7.service < document.json")

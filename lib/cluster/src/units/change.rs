@@ -13,6 +13,8 @@ const SCRIPT: &str = concat!(include_str!("common.sh"), include_str!("change.sh"
 const TIME_OVER: i32 = 124;
 /// A process that was started and is gone already.
 const GONE: i32 = -1;
+/// It would have stopped what is to stay.
+const LEFT_ALONE: i32 = -2;
 /// How long everything but the jobs may take.
 const BESIDE_JOBS: Duration = Duration::from_secs(120);
 /// How many lines of a journal are for people.
@@ -36,8 +38,12 @@ pub struct JobResult {
     /// The unit.
     pub unit: String,
     /// Of `systemctl`; 124 when the time was over, -1 when the process was started and
-    /// is gone already.
+    /// is gone already, -2 when the unit was left alone.
     pub code: i32,
+    /// The unit of etcd that systemd would have stopped with it, for which it was left alone.
+    pub takes: Option<String>,
+    /// What it, or what it needs, conflicts with, for which it was left alone.
+    conflict: Option<Conflict>,
     /// systemd's `ActiveState` after it.
     pub active: String,
     /// systemd's `SubState` after it.
@@ -54,6 +60,17 @@ pub struct JobResult {
     said: Option<String>,
     /// Why it failed, as far as its journal tells.
     reason: Option<String>,
+}
+
+/// A unit that systemd would have stopped for another one.
+#[derive(Debug)]
+struct Conflict {
+    /// What was to be done to that one: `start` or `restart`.
+    verb: String,
+    /// The unit that has the conflict: that one, or one that it needs.
+    by: String,
+    /// What would have been stopped.
+    stopped: String,
 }
 
 impl Changes {
@@ -80,10 +97,23 @@ impl Changes {
         self.line(&["reload"]);
     }
 
-    /// One of `start`, `restart`, `stop`; waits for its end, `seconds` at most.
+    /// One of `start`, `restart`, `stop`; waits for its end, `seconds` at most. A start or a
+    /// restart for which systemd would stop an etcd is left alone, as is one that conflicts with
+    /// a unit to [keep](Self::keep). What a restart stops besides is started again.
     pub fn job(&mut self, verb: &str, unit: &str, seconds: u32) {
         self.seconds += u64::from(seconds);
         self.line(&[verb, unit, &seconds.to_string()]);
+    }
+
+    /// A restart as by [`Changes::job`] with which an etcd may go down, and comes up again.
+    pub fn restart_with_etcd(&mut self, unit: &str, seconds: u32) {
+        self.seconds += u64::from(seconds);
+        self.line(&["restart", unit, &seconds.to_string(), "with-etcd"]);
+    }
+
+    /// Of a unit that is to run: none of the jobs after this stops it for good.
+    pub fn keep(&mut self, unit: &str) {
+        self.line(&["keep", unit]);
     }
 
     /// These changes, and after them `more`.
@@ -104,37 +134,64 @@ impl Changes {
             return Ok(Vec::new());
         }
         self.line(&["end"]);
-        let mut results: Vec<JobResult> = Vec::new();
         let input = [Input::Bytes(self.lines)];
         let silence = BESIDE_JOBS + Duration::from_secs(self.seconds);
-        for line in host.change(SCRIPT, &[], &input, silence).await? {
-            let parts: Vec<_> = line.split('\t').collect();
-            match (&parts[..], results.last_mut()) {
-                (["ended", unit, code, active, sub, restarts, status], _) => {
-                    results.push(JobResult {
-                        unit: (*unit).into(),
-                        code: code.parse().unwrap_or(GONE),
-                        active: (*active).into(),
-                        sub: (*sub).into(),
-                        restarts: (*restarts).into(),
-                        status: (*status).into(),
-                        ..JobResult::default()
-                    })
-                }
-                (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
-                (["last", ..], Some(last)) => last.last = Some(line["last\t".len()..].to_owned()),
-                (["journal", ..], Some(last)) => {
-                    last.journal.push(line["journal\t".len()..].to_owned());
-                }
-                _ => return Err(Error::CommandFailed(format!("not understood: {line:?}"))),
-            }
-        }
-        results.iter_mut().for_each(JobResult::extract_reason);
-        Ok(results)
+        read(host.change(SCRIPT, &[], &input, silence).await?)
+    }
+
+    /// Which of the jobs, and of nothing else, `host` would leave alone.
+    pub async fn foresee(mut self, host: &Host) -> Result<Vec<JobResult>, Error> {
+        self.line(&["end"]);
+        let input = [Input::Bytes([b"check\n", &self.lines[..]].concat())];
+        read(host.run(SCRIPT, &[], &input).await?)
     }
 }
 
+/// How each job ended, as the script says.
+fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
+    let mut results: Vec<JobResult> = Vec::new();
+    for line in lines {
+        let parts: Vec<_> = line.split('\t').collect();
+        match (&parts[..], results.last_mut()) {
+            (["ended", unit, code, active, sub, restarts, status], _) => results.push(JobResult {
+                unit: (*unit).into(),
+                code: code.parse().unwrap_or(GONE),
+                active: (*active).into(),
+                sub: (*sub).into(),
+                restarts: (*restarts).into(),
+                status: (*status).into(),
+                ..JobResult::default()
+            }),
+            (["along", unit, etcd], _) => results.push(JobResult {
+                unit: (*unit).into(),
+                code: LEFT_ALONE,
+                takes: Some((*etcd).into()),
+                ..JobResult::default()
+            }),
+            (["conflict", verb, unit, by, stopped], _) => {
+                results.push(JobResult::of_conflict(verb, unit, by, stopped));
+            }
+            (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
+            (["last", ..], Some(last)) => last.last = Some(line["last\t".len()..].to_owned()),
+            (["journal", ..], Some(last)) => {
+                last.journal.push(line["journal\t".len()..].to_owned());
+            }
+            _ => return Err(Error::CommandFailed(format!("not understood: {line:?}"))),
+        }
+    }
+    results.iter_mut().for_each(JobResult::extract_reason);
+    Ok(results)
+}
+
 impl JobResult {
+    /// Of a `verb` (start, restart) of `unit` that was left alone: `by`, which is it or what it
+    /// needs, conflicts with `stopped`.
+    pub fn of_conflict(verb: &str, unit: &str, by: &str, stopped: &str) -> Self {
+        let conflict = Conflict { verb: verb.into(), by: by.into(), stopped: stopped.into() };
+        let conflict = Some(conflict);
+        Self { unit: unit.into(), code: LEFT_ALONE, conflict, ..Self::default() }
+    }
+
     /// Takes the reason from the journal, and leaves the lines for people in it. What
     /// ended etcd goes first, then what systemd says of the unit, then what etcd
     /// complained of last, then the last line of a process that does not log as etcd does.
@@ -170,6 +227,16 @@ impl JobResult {
     /// Why the unit did not start, on one line; nothing when it did.
     pub fn not_started(&self, seconds: u32) -> Option<String> {
         let Self { unit, active, sub, .. } = self;
+        if let Some(etcd) = &self.takes {
+            return Some(format!("{unit} not restarted: systemd would stop {etcd} with it"));
+        }
+        if let Some(Conflict { verb, by, stopped }) = &self.conflict {
+            let needs = if by == unit { "it" } else { &format!("it needs {by}, which") };
+            return Some(format!(
+                "{unit} not {verb}ed: {needs} conflicts with {stopped}, which is to run and which \
+                 systemd would stop: take that out of Conflicts="
+            ));
+        }
         let what = match self.code {
             0 => return None,
             TIME_OVER => format!("{unit} is not ready after {seconds} s"),

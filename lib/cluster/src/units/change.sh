@@ -24,11 +24,114 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
     journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 "$from" --no-pager -o cat 2>/dev/null | tail -n 100 | sed "s/^/journal$tab/"
     journalctl _SYSTEMD_UNIT="$1" "$from" --no-pager -q -o cat 2>/dev/null | tail -n 1 | sed "s/^/last$tab/"
 }
+# What to stop of it means to systemd to stop as well.
+stopping=RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo
+# Sets $down to the running units that systemd stops when it stops $1, and itself among them.
+stopped_with() {
+    down='' seen=' ' next=$1
+    while [ "$next" ]; do
+        # shellcheck disable=SC2086
+        shown=$(systemctl show -p Id,ActiveState,$stopping -- $next)
+        for name in $next; do seen="$seen$name "; done
+        next=
+        while IFS= read -r line; do
+            case $line in
+            Id=*) id=${line#*=} ;;
+            ActiveState=active | ActiveState=activating | ActiveState=reloading) down="$down$id " ;;
+            ActiveState=*) ;;
+            *) add ${line#*=} ;;
+            esac
+        done <<END
+$shown
+END
+    done
+}
+# Adds to $next what has not been seen.
+add() {
+    for name; do
+        case "$seen $next " in *" $name "*) ;; *) next="$next $name" ;; esac
+    done
+}
+# Sets $conflicts to the units that are in the way of $1, and of what systemd would start with
+# it: on each line the one that says so, and the other.
+conflicts_of() {
+    conflicts='' seen=' ' next=$1
+    while [ "$next" ]; do
+        # shellcheck disable=SC2086
+        shown=$(systemctl show -p Id,ActiveState,Requires,BindsTo,Wants,Upholds,Conflicts,ConflictedBy -- $next)
+        for name in $next; do seen="$seen$name "; done
+        next=
+        # What runs is not started again, nor do its conflicts count.
+        while IFS= read -r line; do
+            case $line in
+            Id=*) id=${line#*=} needs='' others='' state='' ;;
+            ActiveState=*) state=${line#*=} ;;
+            Conflicts=* | ConflictedBy=*) others="$others ${line#*=}" ;;
+            *=*) needs="$needs ${line#*=}" ;;
+            '') ;;
+            esac
+            case $line.$state in
+            .active | .activating) [ "$id" = "$1" ] || continue ;;
+            .?*) ;;
+            *) continue ;;
+            esac
+            state=
+            for name in $needs; do
+                case $name in *.slice | *.mount | sysinit.target | basic.target) ;; *) add "$name" ;; esac
+            done
+            for name in $others; do
+                # Every unit is in the way of these.
+                case $name in shutdown.target | umount.target) ;; *) conflicts="$conflicts$id $name$newline" ;; esac
+            done
+        done <<END
+$shown
+
+END
+    done
+}
+# Says what to $1 (start, restart) the unit $2 would take down that is to stay up; with $3 the
+# etcd that systemd stops along may go. Sets $taken to what it would take down besides.
+foresee() {
+    taken=
+    conflicts_of "$2"
+    pairs=$conflicts
+    while read -r by other; do
+        [ "$other" ] || continue
+        stopped_with "$other"
+        for name in $down; do
+            case $keep in
+            *" $name "*) ;;
+            *) is_etcd "$name" || continue ;;
+            esac
+            [ "$name" = "$2" ] || { echo "conflict$tab$1$tab$2$tab$by$tab$name"; return 1; }
+        done
+    done <<END
+$pairs
+END
+    [ "$1" = restart ] || return 0
+    stopped_with "$2"
+    for name in $down; do
+        [ "$name" != "$2" ] || continue
+        taken="$taken$name "
+        if [ ! "$3" ] && is_etcd "$name"; then echo "along$tab$2$tab$name"; return 1; fi
+    done
+}
+is_etcd() {
+    pid=$(systemctl show "$1" -p MainPID)
+    runs_etcd "$1" "${pid#MainPID=}"
+}
+find_etcds
+# The units that are to run.
+keep=' '
+# With --check all that is done is to foresee.
+check=
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
 # it was started here, its process, and how often systemd has restarted it.
 forked=
 while IFS=$tab read -r kind a b c; do
     case $kind in
+    check) check=1 ;;
+    keep) keep="$keep$a " ;; # UNIT
     write) # UNIT SIZE SHA256
         staged=$units/.$a.etcd-tools
         rm -f -- "$staged"
@@ -56,7 +159,14 @@ while IFS=$tab read -r kind a b c; do
         # A reload runs all of systemd's generators: one, after this, is enough.
         said=$(systemctl --quiet --no-reload "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
         ;;
-    start | restart | stop) # UNIT SECONDS
+    start | restart | stop) # UNIT SECONDS [WITH-ETCD]
+        taken=
+        if [ "$kind" != stop ]; then
+            set -f
+            foresee "$kind" "$a" "$c" || { set +f; continue; }
+            set +f
+        fi
+        [ ! "$check" ] || continue
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles,MainPID)
@@ -87,6 +197,16 @@ while IFS=$tab read -r kind a b c; do
         *.0.oneshot.* | *.0.*.active) ;;
         *.0.*) code=gone ;;
         esac
+        # Not all that systemd stops with it does it start again.
+        if [ "$code" = 0 ]; then
+            for other in $taken; do
+                again=$(timeout "$b" systemctl start "$other" 2>&1 8>&-) && continue
+                failed=$?
+                look "$other"
+                ended "$other" $failed "$since" "$again"
+            done
+            look "$a"
+        fi
         get NRestarts
         case $kind.$code.$type in
         stop.*) ended "$a" $code "$since" "$said" ;;

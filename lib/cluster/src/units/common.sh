@@ -79,3 +79,20 @@ process() {
     set -- "$1" ${value##*) }
     value="$1 ${21:-}"
 }
+# Sets $etcds to where in systemd's tree an etcd runs: it may be the child of a script. One in a
+# container with a network of its own is none of the node's.
+find_etcds() {
+    etcds=
+    for process in /proc/[0-9]*; do
+        { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
+        [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
+        while IFS=: read -r _ _ path; do etcds="$etcds$path/$newline"; done 2>/dev/null < "$process/cgroup"
+    done
+}
+# Whether the unit $1 with the process $2 runs an etcd.
+runs_etcd() {
+    case $etcds in */"$1"/*) return 0 ;; esac
+    # Whatever it is called.
+    case $(readlink "/proc/$2"/fd/* 2>/dev/null) in */member/snap/db*) return 0 ;; esac
+    return 1
+}

@@ -14,16 +14,9 @@ variables() {
     IFS=$blanks
     set +f
 }
-# Where in systemd's tree an etcd runs: it may be the child of a script. One in a container with
-# a network of its own is none of the node's.
-etcds=
-for process in /proc/[0-9]*; do
-    { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
-    [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
-    while IFS=: read -r _ _ path; do etcds="$etcds$path/$newline"; done 2>/dev/null < "$process/cgroup"
-done
+find_etcds
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo,Conflicts,ConflictedBy
+full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit
@@ -101,11 +94,7 @@ while IFS= read -r unit && [ "$unit" ]; do
         fi
         continue
     fi
-    case $etcds in
-    */"$unit"/*) echo etcd ;;
-    # Whatever it is called.
-    *) case $(readlink "/proc/$pid"/fd/*) in */member/snap/db*) echo etcd ;; esac ;;
-    esac
+    if runs_etcd "$unit" "$pid"; then echo etcd; fi
     # What the running process was started with, and what is there now.
     get ExecStart
     binary=${value#"{ path="} binary=${binary%%" "*}
