@@ -515,6 +515,11 @@ fn faults_of_tls() {
         lines(with(&url).env_remove("ETCD_TOOLS_KEY")),
         (2, "etcd-health: --cert: no key: set --key too".into())
     );
+    // What never ends is not read.
+    for (variable, file) in [("ETCD_TOOLS_KEY", "/dev/zero"), ("ETCD_TOOLS_CERT", "/dev/zero")] {
+        let (code, said) = lines(with(&url).env(variable, file));
+        assert_eq!((code, &*said), (66, "etcd-health: /dev/zero: not a regular file"));
+    }
 }
 
 #[test]

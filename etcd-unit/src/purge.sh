@@ -16,6 +16,12 @@ printf '%s\n' "$folders" | while IFS= read -r folder; do
     owner=$(stat -c %U "$folder")
     # Folders of the system are root's.
     [ "$owner" = "$user" ] && [ "$owner" != root ] || die "$folder: not a folder of the user $user: nothing is removed"
+    # What is mounted in it is of others, but for another folder of the data.
+    cut -d ' ' -f 5 /proc/self/mountinfo | while IFS= read -r mount; do
+        case $mount in "$folder"/*) ;; *) continue ;; esac
+        printf '%s\n' "$folders" | grep -qxF -- "$mount" ||
+            die "$folder: $mount is mounted in it: unmount that first: nothing is removed"
+    done || exit 1
     open=$(find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname "$folder/*" 2>/dev/null | head -n 1)
     if [ "$open" ] && [ ! "$check" ]; then
         pid=${open#/proc/}
@@ -27,7 +33,11 @@ printf '%s\n' "$folders" | while IFS= read -r folder; do
     [ -d "$folder" ] || continue
     echo "$folder"
     [ "$check" ] && continue
-    find "$folder/" -xdev -mindepth 1 -delete || die "$folder: removing what is in it failed"
+    set -- -xdev -mindepth 1
+    while IFS= read -r other; do set -- "$@" ! -path "$folder/${other#"$folder"/}"; done <<END
+$folders
+END
+    find "$folder/" "$@" -delete || die "$folder: removing what is in it failed"
     # A mount point stays, empty.
     rmdir "$folder" 2>/dev/null
     true

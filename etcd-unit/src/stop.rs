@@ -6,7 +6,7 @@ use anyhow::Result;
 use cluster::fit::{self, Facts};
 use cluster::guard::Refusal;
 use cluster::rolling::{Interrupted, Then, one_by_one};
-use cluster::units::{Changes, NodeState, WantedUnit, is_member};
+use cluster::units::{Changes, JobResult, NodeState, WantedUnit, is_member};
 use cluster::{Held, Lease};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
@@ -260,8 +260,7 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
                 return false;
             }
         };
-        if let Some(ended) = ended.iter().find(|ended| ended.code != 0) {
-            let message = format!("{} did not stop: it is {}", ended.unit, ended.active);
+        if let Some(message) = ended.iter().find_map(JobResult::not_stopped) {
             run.report(ToolResult::error(Code::NotStopped, message).on(node));
             return false;
         }

@@ -85,7 +85,6 @@ impl Error {
     pub(crate) fn pem(path: &Path, why: rustls::pki_types::pem::Error) -> Self {
         use rustls::pki_types::pem::Error as Pem;
         match why {
-            Pem::Io(why) => Self::file(path, plain(&why)),
             Pem::NoItemsFound => Self::file(path, "no private key in it"),
             // Its other messages may quote the file.
             _ => Self::file(path, "not PEM"),
@@ -232,7 +231,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// An error of the system without its number.
-fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use pipeline::disk;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -16,6 +17,10 @@ use rustls::{
 };
 
 use crate::Error;
+use crate::error::plain;
+
+/// How large a file of certificates or of a key may be: the CAs of a system fit.
+const PEM_BYTES: u64 = 4 << 20;
 
 const NOT_OF_SYSTEM: &str = "the server's certificate is not signed by a CA that this machine \
                              trusts: run this in the folder that has pki/, or pass --cacert";
@@ -58,7 +63,8 @@ impl Tls {
             return Ok(Self { config: builder.with_no_client_auth(), verifier, is_system });
         };
         let chain = certificates(cert)?;
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|why| Error::pem(key, why))?;
+        let private = PrivateKeyDer::from_pem_slice(&read(key)?);
+        let private = private.map_err(|why| Error::pem(key, why))?;
         let config = builder.with_client_auth_cert(chain, private).map_err(|why| match why {
             rustls::Error::InconsistentKeys(_) => {
                 Error::file(key, format!("not the key of {}", cert.display()))
@@ -256,9 +262,14 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    disk::read(path, PEM_BYTES).map_err(|why| Error::file(path, plain(&why)))
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let found: Vec<_> = read.map_err(|why| Error::pem(path, why))?;
+    let text = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|why| Error::pem(path, why))?;
     if found.is_empty() {
         return Err(Error::file(path, "no certificate in it"));
     }

@@ -231,6 +231,23 @@ fn what_is_sick_can_be_cured() {
     }
     wait_healthy(&lab);
 
+    // Nor is one that is being stopped counted on, though it serves to the end.
+    let dir = "/etc/systemd/system/etcd.service.d";
+    let slow =
+        format!("mkdir {dir}; printf '[Service]\\nExecStop=/bin/sleep 1000\\n' > {dir}/x.conf");
+    lab.on("etcd-02", &format!("{slow}; systemctl daemon-reload; systemctl stop --no-block etcd"));
+    let would_be = "only etcd-01 would be left of 3 voters, quorum is 2 (etcd-02: etcd.service is \
+                    stopping): repair etcd-02 first, or pass --lose-quorum to proceed";
+    unit(&lab, "stop --only etcd-03")
+        .exits(3)
+        .says(&format!("etcd-unit: etcd-03: not stopped: {would_be}"));
+    unit(&lab, "restart --only etcd-03 --timeout 2")
+        .exits(3)
+        .says(&format!("etcd-unit: etcd-03: etcd.service not restarted: {would_be}"));
+    let end = format!("rm -r {dir}; systemctl daemon-reload; pkill -x sleep");
+    lab.on("etcd-02", &format!("{end}; systemctl stop etcd; systemctl start etcd"));
+    wait_healthy(&lab);
+
     // Those that are started are a quorum: who is outdated is restarted in its turn.
     lab.on_all(&HOSTS[1..3], "systemctl stop etcd");
     let ran =

@@ -72,6 +72,38 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
     );
     lab.bash("etcd-push < document.json | etcd-unit start --lose-quorum | etcd-health --wait").ok();
 
+    // So is what systemd runs beside it, and that systemd does not even try.
+    lab.on(
+        HOST,
+        &format!("{}; systemctl daemon-reload", drop_in("post", "ExecStartPost=/bin/false")),
+    );
+    lab.bash("etcd-unit restart --lose-quorum --timeout 10 < document.json").exits(3).says(
+        "etcd-unit: etcd-01: etcd.service did not start: it is activating (auto-restart): \
+         ExecStartPost=/bin/false: exited, status 1",
+    );
+    lab.on(HOST, &format!("rm {dir}/post.conf; systemctl daemon-reload"));
+    lab.bash("etcd-unit start --lose-quorum < document.json | etcd-health --wait").ok();
+    lab.on(HOST, "systemctl freeze etcd");
+    for command in ["stop", "restart"] {
+        let ran =
+            lab.bash(&format!("etcd-unit {command} --lose-quorum --timeout 10 < document.json"));
+        let advice = "Cannot perform operation on frozen unit etcd.service: run systemctl thaw \
+                      etcd.service on the node\n";
+        let ran = ran.exits(3);
+        assert!(ran.stderr.ends_with(advice), "{}", ran.stderr);
+    }
+    lab.on(HOST, "systemctl thaw etcd");
+    // One that hangs while it stops is not blamed for what others do.
+    let stop = "ExecStop=/bin/sleep 1000\\nTimeoutStopSec=900";
+    lab.on(HOST, &format!("{}; systemctl daemon-reload", drop_in("stop", stop)));
+    lab.bash("etcd-unit restart --lose-quorum --timeout 2 < document.json").exits(3).says(
+        "etcd-unit: etcd-01: etcd.service is not ready after 2 s: it is deactivating (stop): it has \
+         not stopped yet, for which systemd waits as long as TimeoutStopSec= of the unit says: see \
+         systemctl status etcd.service on the node",
+    );
+    lab.on(HOST, &format!("rm {dir}/stop.conf; systemctl daemon-reload; pkill -x sleep"));
+    lab.bash("etcd-unit start --lose-quorum < document.json | etcd-health --wait").ok();
+
     // A process that systemd has started anew is judged by the times of the files.
     lab.on(HOST, "systemctl kill -s KILL etcd");
     lab.bash("etcd-health --wait < document.json").ok();
@@ -102,6 +134,18 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
     assert!(ran.stderr.contains("etcd-unit: etcd-01: /var/lib/etcd: process "), "{}", ran.stderr);
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
     lab.on(HOST, "test -f /var/lib/etcd/member/snap/db; systemctl stop reader");
+
+    // Nor does what is mounted there.
+    lab.on(HOST, "mkdir /var/lib/etcd/of-others; mount -t tmpfs tmpfs /var/lib/etcd/of-others");
+    for check in ["--check", ""] {
+        let purge = format!("etcd-unit uninstall --purge --lose-quorum {check} < document.json");
+        lab.bash(&purge).exits(3).says(
+            "etcd-unit: etcd-01: /var/lib/etcd: /var/lib/etcd/of-others is mounted in it: unmount \
+             that first: nothing is removed",
+        );
+    }
+    let unmount = "umount /var/lib/etcd/of-others; rmdir /var/lib/etcd/of-others";
+    lab.on(HOST, &format!("test -f /var/lib/etcd/member/snap/db; {unmount}"));
 
     // A masked unit is left as it is.
     lab.on(HOST, "systemctl mask etcd");

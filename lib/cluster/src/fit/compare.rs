@@ -1090,7 +1090,7 @@ impl<'a> NodeFit<'a> {
             (Some(content), _) => content.clone().into_bytes(),
             // A new one, of which nothing is known but that it is new.
             (None, Some(_)) if file.pending => Vec::new(),
-            (None, Some(local)) => std::fs::read(local).ok()?,
+            (None, Some(local)) => disk::read(local.as_ref(), super::CA_BYTES).ok()?,
             (None, None) => Vec::new(),
         };
         if let Some(credential) = self.facts.credential.as_ref().filter(|_| self.is_strange()) {

@@ -58,6 +58,8 @@ pub struct JobResult {
     pub journal: Vec<String>,
     /// What `systemctl` said of it.
     said: Option<String>,
+    /// What systemd runs before and after the process, where that failed.
+    control: Option<String>,
     /// Why it failed, as far as its journal tells.
     reason: Option<String>,
 }
@@ -172,6 +174,9 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
                 results.push(JobResult::of_conflict(verb, unit, by, stopped));
             }
             (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
+            (["control", ..], Some(last)) => {
+                last.control = Some(line["control\t".len()..].to_owned());
+            }
             (["last", ..], Some(last)) => last.last = Some(line["last\t".len()..].to_owned()),
             (["journal", ..], Some(last)) => {
                 last.journal.push(line["journal\t".len()..].to_owned());
@@ -193,8 +198,9 @@ impl JobResult {
     }
 
     /// Takes the reason from the journal, and leaves the lines for people in it. What
-    /// ended etcd goes first, then what systemd says of the unit, then what etcd
-    /// complained of last, then the last line of a process that does not log as etcd does.
+    /// systemd refused goes first, then what ended etcd, then what systemd says of the unit,
+    /// then what etcd complained of last, then the last line of a process that does not log as
+    /// etcd does.
     fn extract_reason(&mut self) {
         let log: Vec<Value> =
             self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -208,20 +214,46 @@ impl JobResult {
             let waits = self.code == TIME_OVER && log.iter().any(votes);
             waits.then(|| NO_QUORUM.to_owned())
         };
-        self.reason = why_ended(&self.journal)
+        let stop_hangs = || {
+            let stops = self.code == TIME_OVER && self.active == "deactivating";
+            let what = "it has not stopped yet, for which systemd waits as long as TimeoutStopSec= \
+                        of the unit says: see systemctl status";
+            stops.then(|| format!("{what} {} on the node", self.unit))
+        };
+        self.reason = self
+            .refused()
+            .or_else(|| why_ended(&self.journal))
+            .or_else(stop_hangs)
+            .or_else(|| self.control.clone())
             .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
             .or_else(|| self.journal.iter().rfind(|line| is_skipped(line)).cloned())
             .or_else(no_quorum)
             .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
             .or_else(|| self.last.clone().filter(|line| !line.starts_with('{')))
-            .or_else(|| systemd(&[EXITED]).filter(|_| self.code != GONE))
-            .or_else(|| self.said.clone());
+            .or_else(|| systemd(&[EXITED]).filter(|_| self.code != GONE));
         if self.code == GONE
             && let Some(exited) = systemd(&[EXITED])
         {
             self.status = exited[EXITED.len()..].to_owned();
         }
         self.journal.drain(..self.journal.len().saturating_sub(JOURNAL_LINES));
+    }
+
+    /// Why systemd did not even try, and what to do.
+    fn refused(&self) -> Option<String> {
+        let said = self.said.as_ref()?;
+        let thaw = || format!(": run systemctl thaw {} on the node", self.unit);
+        Some(match said.contains("frozen unit") {
+            true => said.trim_end_matches('.').to_owned() + &thaw(),
+            false => said.clone(),
+        })
+    }
+
+    /// Why the unit did not stop, on one line; nothing when it did.
+    pub fn not_stopped(&self) -> Option<String> {
+        let Self { unit, active, .. } = self;
+        let why = self.refused().map(|why| format!(": {why}")).unwrap_or_default();
+        (self.code != 0).then(|| format!("{unit} did not stop: it is {active}{why}"))
     }
 
     /// Why the unit did not start, on one line; nothing when it did.
@@ -278,11 +310,15 @@ pub fn why_ended(journal: &[String]) -> Option<String> {
 }
 
 /// Whether etcd complains with `line` of something that goes wrong with itself. That
-/// somebody connected, and said nothing, is no such thing: etcd-preflight does so.
+/// somebody connected, and said nothing or went away, is no such thing: these tools do so.
 fn is_complaint(line: &Value) -> bool {
-    let looked_in = line["error"] == "EOF"
-        && line["msg"].as_str().is_some_and(|what| what.starts_with("rejected connection"));
-    line["error"].is_string() && !looked_in
+    let (Some(why), what) = (line["error"].as_str(), line["msg"].as_str()) else { return false };
+    let of_client = ["EOF", "connection reset by peer"].iter().any(|end| why.ends_with(end));
+    let looked_in = what.is_some_and(|what| {
+        what.starts_with("rejected connection") && (of_client || what.contains("client endpoint"))
+    });
+    // It says so of itself when it is told to end.
+    !looked_in && !why.ends_with("use of closed network connection")
 }
 
 /// What a line of etcd's log is about.
@@ -343,10 +379,12 @@ mod tests {
         let lost = r#"{"level":"fatal","msg":"discovery failed","error":"member 1a has already been bootstrapped"}"#;
         let votes = r#"{"level":"info","msg":"1a is starting a new election at term 1"}"#;
         let probe = r#"{"level":"warn","msg":"prober","error":"dial tcp"}"#;
+        let client = r#"{"level":"warn","msg":"rejected connection on client endpoint","error":"read tcp: connection reset by peer"}"#;
+        let closed = r#"{"level":"error","msg":"setting up serving failed","error":"accept tcp: use of closed network connection"}"#;
         let panic = r#"{"level":"panic","msg":"tocommit(9) is out of range"}"#;
         let exec = "etcd.service: Failed to execute /usr/local/bin/etcd: Permission denied";
         let failed = "etcd.service: Failed with result 'exit-code'.";
-        let cases: [(i32, &[&str], &str); 9] = [
+        let cases: [(i32, &[&str], &str); 10] = [
             (
                 1,
                 &[panic, probe, failed],
@@ -387,6 +425,11 @@ mod tests {
             (
                 124,
                 &[probe],
+                "etcd.service is not ready after 5 s: it is activating (start): prober: dial tcp",
+            ),
+            (
+                124,
+                &[probe, client, closed],
                 "etcd.service is not ready after 5 s: it is activating (start): prober: dial tcp",
             ),
         ];

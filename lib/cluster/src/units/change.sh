@@ -18,7 +18,9 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
         cursor=$(journalctl MESSAGE_ID=9d1aaa27d60140bd96365438aad20286 UNIT="$1" "$from" --no-pager -q -o export 2>/dev/null | sed -n '/^__CURSOR=/{s///p;q}')
         if [ "$cursor" ]; then from=--after-cursor=$cursor; fi
     fi
-    printf '%s\n' "$4" | sed -n "s/^Failed to \(re\)\{0,1\}start .*: \|^A dependency job .*/said$tab&/p"
+    printf '%s\n' "$4" | sed -n "s/^Failed to \(start\|restart\|stop\) .*: \|^A dependency job .*\|^Cannot .*/said$tab&/p"
+    systemctl show "$1" -p ExecCondition,ExecStartPre,ExecStartPost |
+        sed -n "s/^\(Exec[A-Za-z]*\)={ path=[^ ]* ; argv\[\]=\(.*\) ; ignore_errors=no ; .* ; code=\([a-z]*\) ; status=\([1-9][0-9]*\).*/control$tab\1=\2: \3, status \4/p"
     # -u misses what systemd's own child says where it is gone before it is looked up.
     # After a cursor, -n means the first lines.
     journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 "$from" --no-pager -o cat 2>/dev/null | tail -n 100 | sed "s/^/journal$tab/"
