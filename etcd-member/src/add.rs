@@ -213,7 +213,8 @@ pub(crate) async fn obstacles_of_all(
 ) -> Vec<ToolResult> {
     let mut obstacles = left_out_of_list(&change.run.document, members);
     obstacles.extend(change.cluster.downgrade(view).await.map(|downgrade| {
-        let why = format!("{downgrade}: nobody can join before");
+        let why =
+            format!("{downgrade}: nobody can join before: where a member is lost, take it back");
         ToolResult::error(Code::DowngradePending, why)
     }));
     obstacles

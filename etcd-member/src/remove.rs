@@ -75,7 +75,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
         }
     };
     let nothing = |why: &str| {
-        let message = format!("{}: {why}: nothing to replace", args.member);
+        let message = format!("{}: nothing to replace: {why}", args.member);
         run.report(ToolResult::unchanged(Code::UpToDate, message));
     };
     let Some(member) = find(document, &view.members, &args.member)? else {
@@ -106,6 +106,10 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
                     );
                     run.report(ToolResult::error(Code::Mismatch, why).on(&node.name));
                 }
+                None if !serves() => nothing(
+                    "its data is in place: where its etcd cannot start with it, rename the folder \
+                     member of its data to member.old on the node, and run this again",
+                ),
                 _ => nothing("its data is in place"),
             }
             return Ok(());

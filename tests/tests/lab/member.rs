@@ -224,7 +224,7 @@ fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
         assert_eq!(members(&lab, &[url(other)]), all_voters(3));
         assert_eq!(lab.on_all(&others, PID), before);
         // And once more.
-        let line = format!("etcd-member: {host}: its data is in place: nothing to replace");
+        let line = format!("etcd-member: {host}: nothing to replace: its data is in place");
         lab.bash(&format!("etcd-member replace {host} < nodes.txt")).ok().says(&line);
         converged(&lab, "nodes.txt", &version);
     }
@@ -486,10 +486,21 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
         "shrink: nothing is done: member etcd-03 is not a node in the document, and was not probed \
          (peer URLs https://192.168.1.102:2380): add it to the list",
     );
+    // With one that has more than the members, it would not go on after the change.
+    for change in [
+        "shrink --yes --lose-margin nodes-4.txt etcd-03",
+        "replace-member --yes nodes-4.txt etcd-03",
+    ] {
+        let name = change.split(' ').next().expect("a name");
+        lab.bash(&script(change)).exits(3).says(&format!(
+            "{name}: nothing is done: etcd-04 is in the list, and no member: take its line out, or \
+             have it added: scripts/grow"
+        ));
+    }
     // A part of a name is none.
     lab.bash(&make("replace-member", "nodes.txt", "ETCD_MEMBER=etcd-0"))
         .ok()
-        .says("etcd-member: etcd-0: not a member of the cluster: nothing to replace");
+        .says("etcd-member: etcd-0: nothing to replace: not a member of the cluster");
     assert_eq!((members(lab, &urls(1)), lab.on_all(&HOSTS[..3], PID)), before);
 }
 
@@ -750,9 +761,11 @@ fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
 
     // A member whose data is in place is not replaced, running or not.
     lab.on("etcd-03", "systemctl stop etcd");
-    lab.bash("etcd-member replace --via direct --lose-margin kv-2 taken.txt")
-        .ok()
-        .says("etcd-member: kv-2: its data is in place: nothing to replace");
+    lab.bash("etcd-member replace --via direct --lose-margin kv-2 taken.txt").ok().says(
+        "etcd-member: kv-2: nothing to replace: its data is in place: where its etcd \
+             cannot start with it, rename the folder member of its data to member.old on the \
+             node, and run this again",
+    );
     on_all("systemctl stop etcd");
     let stopped = on_all(traces);
     let ran = lab.bash(&deploy(guide()).replace("nodes.txt", "taken.txt")).exits(66);

@@ -324,12 +324,22 @@ fn is_complaint(line: &Value) -> bool {
 /// What a line of etcd's log is about.
 fn message(line: &Value) -> Option<String> {
     let what = line["msg"].as_str()?;
-    let Some(why) = line["error"].as_str() else { return Some(what.to_owned()) };
-    let advice = match why.ends_with("has already been bootstrapped") {
-        true => ": its data was lost: remove the member from the cluster, and add it again",
-        false => "",
+    let text = match line["error"].as_str() {
+        Some(why) => format!("{what}: {why}"),
+        None => what.to_owned(),
     };
-    Some(format!("{what}: {why}{advice}"))
+    let has = |words: &str| text.contains(words);
+    // The second is of a log that ends before what the member has acknowledged, as of an older
+    // copy of the disk; the others of one that is damaged.
+    let advice = if text.ends_with("has already been bootstrapped") {
+        ": its data was lost: remove the member from the cluster, and add it again"
+    } else if has("tocommit(") || has("walpb: ") || has("wal: crc") || has("snap: crc") {
+        ": its data is older than it should be, or damaged: rename the folder member in its data \
+         folder to member.old, then run scripts/replace-member"
+    } else {
+        ""
+    };
+    Some(text + advice)
 }
 
 /// Whether Go's runtime says with `line` why it ends the process.
@@ -388,7 +398,9 @@ mod tests {
             (
                 1,
                 &[panic, probe, failed],
-                "etcd.service did not start: it is activating (start): tocommit(9) is out of range",
+                "etcd.service did not start: it is activating (start): tocommit(9) is out of \
+                 range: its data is older than it should be, or damaged: rename the folder member \
+                 in its data folder to member.old, then run scripts/replace-member",
             ),
             (
                 1,
