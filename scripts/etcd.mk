@@ -51,7 +51,7 @@ etcd_pipeline = $(etcd_push) | etcd-unit start
 etcd-deploy: ## from the list of nodes to healthy members
 	$(etcd_run)$(etcd_pipeline) | etcd-health --wait --output table
 
-etcd-check: export ETCD_TOOLS_CHECK = 1
+etcd-check: override export ETCD_TOOLS_CHECK = 1
 etcd-check: ## what etcd-deploy would change; fails if anything
 	$(etcd_run)$(etcd_pipeline) >/dev/null
 

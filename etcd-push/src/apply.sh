@@ -135,7 +135,7 @@ stage() {
         shift
         said=$(printf '%s\n' "$@" | sha256sum -c --quiet - 2>&1) || {
             said=${said%%: FAILED*}
-            die "$inside/${said##*"$newline"}: what arrived does not have the SHA-256 of the document: run again"
+            die "$inside/${said##*"$newline"}: it was changed while it was sent, or damaged on the way: run again"
         }
         ;;
     own) # FOLDER MODE OWNER:GROUP NAME...

@@ -23,11 +23,12 @@ look() {
     # shellcheck disable=SC2086
     said=$(stat -c "stat$tab%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F$tab%n" -- $folders $files 2>/dev/null) && all=1 || all=''
     [ ! "$said" ] || say "$said"
+    said=$said$newline
     for _ in $folders; do said=${said#*"$newline"}; done
     case $all$said in
-    '' | *"${tab}directory$tab"* | *"${tab}symbolic link$tab"* | *"special file$tab"* | *"${tab}fifo$tab"* | *"${tab}socket$tab"*) all='' ;;
+    *"${tab}directory$tab"* | *"${tab}symbolic link$tab"* | *"special file$tab"* | *"${tab}fifo$tab"* | *"${tab}socket$tab"*) all='' ;;
     esac
-    if [ "$all" ]; then regular=$files; else regulars; fi
+    if [ ! "$said" ]; then regular=''; elif [ "$all" ]; then regular=$files; else regulars; fi
     if [ "$regular" ]; then
         # shellcheck disable=SC2086
         { sum=$(sha256sum -- $regular 2>&1 >&3) || die "reading: $(say "$sum" | sed -n '1s/^sha256sum: //p')"; } 3>&1

@@ -164,6 +164,8 @@ pub(crate) struct State {
     version: Option<Version>,
     /// What is staged.
     staged: Option<Stamp>,
+    /// The etcd that has staged it.
+    release: Option<Version>,
     /// The last restore that was completed.
     restored: Option<Stamp>,
     /// Whether the member has been ready since.
@@ -241,6 +243,7 @@ impl State {
         Self {
             version: of("version").next().and_then(|version| version.parse().ok()),
             staged: stamp("staged"),
+            release: of("release").next().and_then(|version| version.parse().ok()),
             restored: stamp("restored"),
             ready: of("mark").next() == Some(layout::MARK_READY),
             was_restored: of("mark").next() == Some(layout::MARK_RESTORED),
@@ -266,6 +269,13 @@ impl State {
         } else {
             Progressed::Restored
         }
+    }
+
+    /// Whether what is staged has the form of the data of the etcd that is there now, or of the
+    /// minor version before it, from which etcd goes up.
+    fn fits_release(&self) -> bool {
+        let (Some(staged), Some(now)) = (self.release, self.version) else { return true };
+        [staged.minor(), staged.minor().next()].contains(&now.minor())
     }
 
     /// The SHA-256 of the snapshot whose restore has begun to replace the data, if the
@@ -303,12 +313,25 @@ impl Target<'_> {
         self.state.of(&self.identity, attempt)
     }
 
+    /// The revision that it begins with, or will, where `attempt` was staged.
+    fn revision(&self, attempt: u32) -> Option<u64> {
+        let stamps = [&self.state.staged, &self.state.restored].into_iter().flatten();
+        let mut own = stamps.filter(|stamp| stamp.attempt == attempt);
+        own.find(|stamp| stamp.identity == self.identity)?.revision.parse().ok()
+    }
+
     /// Whether its data was swapped in `attempt`, or the swap has begun.
     fn has_begun(&self, attempt: u32) -> bool {
         match self.of(attempt) {
             Progressed::Staged => self.state.staged.as_ref().is_some_and(|staged| staged.begun),
             progressed => [Progressed::Restored, Progressed::HasRun].contains(&progressed),
         }
+    }
+
+    /// Why the restored member would be alone after its start.
+    fn makes_alone(&self, document: &Document) -> Option<String> {
+        let facts = Facts::read(self.held.answers.get(2).map_or(&[], Vec::as_slice)).ok()?;
+        fit::forces_new_cluster(document, self.held.node, &facts)
     }
 
     /// Why it is not restored where a process has its data open; etcd's unit does not run.
@@ -367,7 +390,7 @@ impl Job<'_> {
         progress.label(format!("{what} {} nodes", targets.len()));
         fan_out(fleet.jobs(), targets.iter().collect(), async |target: &Target| {
             let done = match self.args.stage {
-                true => self.stage(run, target, &targets, attempt, &revisions).await,
+                true => self.stage(run, target, attempt, &revisions).await,
                 false => self.swap(run, target, attempt).await,
             };
             if let Err(error) = done {
@@ -451,6 +474,9 @@ impl Job<'_> {
                 && let Some(why) = target.opened()
             {
                 refuse(Code::StillRunning, node, why);
+            }
+            if let Some(why) = target.makes_alone(&run.document) {
+                refuse(Code::Mismatch, node, why);
             }
             if lacks_unit(held) {
                 let facts = Facts::read(held.answers.get(2).map_or(&[], Vec::as_slice));
@@ -550,14 +576,9 @@ impl Job<'_> {
     /// reached since the last restore.
     fn revisions(&self, targets: &[Target], attempt: u32, reached: u64) -> Revisions {
         let first = self.summary.as_ref().map_or(0, |summary| summary.revision);
-        let of = |target: &Target| {
-            let stamps = [&target.state.staged, &target.state.restored].into_iter().flatten();
-            let mut own = stamps.filter(|stamp| stamp.attempt == attempt);
-            own.find(|stamp| stamp.identity == target.identity)?.revision.parse::<u64>().ok()
-        };
         // All nodes must begin with the same.
-        if let Some(begun) = targets.iter().filter(|target| target.has_begun(attempt)).find_map(of)
-        {
+        let mut begun = targets.iter().filter(|target| target.has_begun(attempt));
+        if let Some(begun) = begun.find_map(|target| target.revision(attempt)) {
             return Revisions { begin: begun, raise: begun.saturating_sub(first) };
         }
         let bumps = |target: &Target| target.state.version.is_some_and(|version| version >= BUMPS);
@@ -702,7 +723,31 @@ impl Job<'_> {
                     );
                     Some(ToolResult::error(Code::NotStaged, why))
                 }
-                Ok(None) => None,
+                // Members that begin with different revisions would be one cluster with
+                // different data.
+                Ok(None) if target.revision(attempt) != targets[0].revision(attempt) => {
+                    let why = format!(
+                        "not restored: what is staged here has other revisions than on {}: run \
+                         etcd-snapshot restore --stage {} again",
+                        targets[0].held.node.name,
+                        self.args.file.display()
+                    );
+                    Some(ToolResult::error(Code::NotStaged, why))
+                }
+                Ok(None) if !target.state.fits_release() => {
+                    let version = |of: Option<Version>| of.map(|v| v.to_string());
+                    let why = format!(
+                        "not restored: it was staged with etcd {}, and {} is there now: put that \
+                         release back, or run etcd-snapshot restore --stage {} again",
+                        version(target.state.release).unwrap_or_default(),
+                        version(target.state.version).unwrap_or_default(),
+                        self.args.file.display()
+                    );
+                    Some(ToolResult::error(Code::NotStaged, why))
+                }
+                Ok(None) => target
+                    .makes_alone(&run.document)
+                    .map(|why| ToolResult::error(Code::Mismatch, format!("not restored: {why}"))),
             };
             if let Some(result) = result {
                 allowed = false;
@@ -716,7 +761,6 @@ impl Job<'_> {
         &self,
         run: &Run,
         target: &Target<'_>,
-        targets: &[Target<'_>],
         attempt: u32,
         revisions: &Revisions,
     ) -> Result<(), Error> {
@@ -726,15 +770,17 @@ impl Job<'_> {
         let hash = if has_trailer { "" } else { "skip" };
         let file = self.args.file.display();
         let has_this_revision = state.staged.as_ref().is_some_and(|is| is.revision == revision);
-        // All nodes must have the same revision.
-        let begun = targets.iter().any(|target| target.has_begun(attempt));
         let unchanged = |what: &str| {
             let message = format!("{file} is {what} already");
             run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
             Ok(())
         };
         match target.of(attempt) {
-            Progressed::Staged if has_this_revision || begun => return unchanged("staged"),
+            Progressed::Staged
+                if target.has_begun(attempt) || (has_this_revision && state.fits_release()) =>
+            {
+                return unchanged("staged");
+            }
             Progressed::Restored | Progressed::HasRun => return unchanged("restored"),
             _ => {}
         }

@@ -10,6 +10,7 @@ lines() { # KIND FILE
     head -c 65536 -- "$2" | sed "s/^/$1$tab/"
 }
 lines staged "$data/etcd-restore/stamp"
+lines release "$data/etcd-restore/release"
 lines restored "$data/etcd-restored"
 if keeps_mark; then
     lines mark "$mark"

@@ -37,6 +37,7 @@ said=$(env -i PATH="$PATH" ETCDCTL_API=3 "$tool" "$@" 2>&1 < /dev/null) || die "
 [ -e "$stage/data/member/snap/db" ] || die "$tool: restoring: there is no database in $stage/data: $(last "$said")"
 rm -- "$stage/snapshot"
 { sync -f "$stage" ${wal:+"$wal_stage"} 2>/dev/null || sync; } || die "$stage: syncing failed"
+"$bin/etcd" --version 2>/dev/null < /dev/null | sed -n 's/^etcd Version: //p' > "$stage/release"
 said=$({ printf '%s\n' "$identity" "$revision" "$attempt" > "$stage/stamp.new"; } 2>&1) || die "$stage/stamp: writing: ${said##*: }"
 sync -f "$stage" 2>/dev/null || sync
 mv -T -- "$stage/stamp.new" "$stage/stamp" || die "$stage/stamp: renaming into place failed"

@@ -191,6 +191,12 @@ pub fn obstacles(document: &Document, node: &Node, facts: &Facts) -> Vec<ToolRes
     of_node.flat_map(|node| node.obstacles()).collect()
 }
 
+/// Why the member of `node`, which answered a [`query`] with `facts`, would be the only one of
+/// its cluster after its next start; in words.
+pub fn forces_new_cluster(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
+    compare::forces_new_cluster(&environment::next_start(document, node, facts))
+}
+
 /// Where the member on the host of `node`, which answered a [`query`] with `facts`, has its
 /// data or its certificates, if the document does not say so; in words.
 pub fn elsewhere(document: &Document, node: &Node, facts: &Facts) -> Option<String> {

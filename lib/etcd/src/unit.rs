@@ -261,13 +261,14 @@ fn flags(command: &[String]) -> Vec<(String, String)> {
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix('-') else { continue };
         let flag = flag.strip_prefix('-').unwrap_or(flag);
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => {
-                (flag, words.next_if(|next| !next.starts_with('-')).cloned().unwrap_or_default())
-            }
+        let (flag, value) = flag.split_once('=').map_or((flag, None), |(f, v)| (f, Some(v)));
+        let name = format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"));
+        // A boolean takes no word after it (flag in Go's library).
+        let value = match value {
+            Some(value) => value.to_owned(),
+            None if crate::value::is_boolean(&name) => "true".to_owned(),
+            None => words.next_if(|next| !next.starts_with('-')).cloned().unwrap_or_default(),
         };
-        let name = format!("ETCD_{}", name.to_ascii_uppercase().replace('-', "_"));
         found.push((name, value));
     }
     found
@@ -276,6 +277,22 @@ fn flags(command: &[String]) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_boolean_flag_alone_is_true() {
+        let line = "/opt/etcd -name a --force-new-cluster --pre-vote=false --data-dir /data";
+        let found = flags(&words(line));
+        let found: Vec<_> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            found,
+            [
+                "ETCD_NAME=a",
+                "ETCD_FORCE_NEW_CLUSTER=true",
+                "ETCD_PRE_VOTE=false",
+                "ETCD_DATA_DIR=/data"
+            ]
+        );
+    }
 
     fn text(path: &str, content: &str) -> Text {
         Text { path: path.into(), content: content.into() }
@@ -326,7 +343,7 @@ mod tests {
                 vec![
                     data,
                     "ETCD_NAME=c drop over /conf",
-                    "ETCD_PRE_VOTE= drop",
+                    "ETCD_PRE_VOTE=true drop",
                     "ETCD_WAL_DIR=/w drop",
                 ],
             ),

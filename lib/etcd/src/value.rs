@@ -270,6 +270,17 @@ pub fn expected(name: &str, value: &str, minors: &[Minor]) -> Option<String> {
     kinds.last().filter(|_| unfit).map(|kind| kind.expected())
 }
 
+/// Whether the variable `name` is a boolean to any etcd.
+pub fn is_boolean(name: &str) -> bool {
+    // Documents cannot set it, so that it has no kind.
+    if name == "ETCD_FORCE_NEW_CLUSTER" {
+        return true;
+    }
+    let rest = name.strip_prefix(EXPERIMENTAL).or_else(|| name.strip_prefix("ETCD_"));
+    let mut booleans = KINDS.iter().filter(|(_, _, kind, _)| matches!(kind, Kind::Boolean));
+    rest.is_some_and(|rest| booleans.any(|(.., names)| names.split(' ').any(|name| name == rest)))
+}
+
 fn one_of(all: &[&str]) -> String {
     match all {
         [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),

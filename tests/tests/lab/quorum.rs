@@ -325,10 +325,13 @@ fn what_is_sick_can_be_cured() {
     own("conf", "Conflicts=etcd.service").exits(3).says(&refused("conf", "it"));
     // So is one that needs such a one; --check says so of what systemd has read.
     let wants = own("wants", "Wants=conf.service");
-    wants.exits(3).says(&refused("wants", "it needs conf.service, which"));
+    wants.exits(3).says(&refused("wants", "it starts conf.service, which"));
+    own("fails", "OnFailure=conf.service")
+        .exits(3)
+        .says(&refused("fails", "it starts conf.service, which"));
     unit(&lab, "start --check --unit wants.service")
         .exits(3)
-        .says(&refused("wants", "it needs conf.service, which"));
+        .says(&refused("wants", "it starts conf.service, which"));
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = unit(&lab, "restart --unit vpn.service").ok();
     let asked = "restarted vpn.service: as asked";

@@ -221,6 +221,16 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     lab.bash(stage).ok().says(line);
     let stop = "etcd-unit stop --lose-quorum < staged.json > stopped.json";
     let leader = leader(&lab);
+    // A unit that would have the member be alone is found before anything stops.
+    let dir = "/etc/systemd/system/etcd.service.d";
+    let alone = "[Service]\\nExecStart=\\nExecStart=/srv/bin/etcd --force-new-cluster\\n";
+    lab.on("etcd-02", &format!("mkdir {dir}; printf '{alone}' > {dir}/x.conf"));
+    for command in ["etcd-snapshot restore --stage a.db", "etcd-unit restart"] {
+        let ran = lab.bash(&format!("{command} < document.json")).exits(3);
+        let why = "/x.conf sets ETCD_FORCE_NEW_CLUSTER to true, ";
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+    lab.on("etcd-02", &format!("rm -r {dir}"));
     lab.bash(stop).ok();
     // The leader last, or it would wait for one to take over that is stopped, too. The hosts
     // have one clock.
@@ -231,6 +241,23 @@ fn killed_at_every_step_and_with_the_power_cut_it_ends_restored() {
     assert_eq!(last, Some(&*leader), "{ended:?}");
     lab.on("etcd-03", "mv /var/lib/etcd/etcd-restore /root/");
     let swap = "etcd-snapshot restore a.db < stopped.json > swapped.json";
+    // Nor is what belongs to two runs, or to a later minor version.
+    let staged = "/var/lib/etcd/etcd-restore";
+    lab.on("etcd-03", &format!("mv /root/etcd-restore {staged}; cp -pr {staged} /root/"));
+    lab.on("etcd-02", &format!("sed -i '2s/.*/77/' {staged}/stamp"));
+    lab.bash(swap).exits(3).says(
+        "etcd-snapshot: etcd-02: not restored: what is staged here has other revisions than on \
+         etcd-01: run etcd-snapshot restore --stage a.db again",
+    );
+    lab.on("etcd-01", &format!("echo 3.6.16 > {staged}/release"));
+    lab.bash(stage).ok().says("etcd-snapshot: etcd-03: a.db is staged already");
+    lab.on("etcd-01", &format!("echo 3.6.16 > {staged}/release"));
+    lab.bash(swap).exits(3).says(
+        "etcd-snapshot: etcd-01: not restored: it was staged with etcd v3.6.16, and v3.5.16 is \
+         there now: put that release back, or run etcd-snapshot restore --stage a.db again",
+    );
+    lab.bash(stage).ok();
+    lab.on("etcd-03", &format!("rm -r {staged}"));
     lab.bash(swap).exits(3).says(
         "etcd-snapshot: etcd-03: not restored: a.db is not staged here for these nodes: run \
          etcd-snapshot restore --stage a.db first",

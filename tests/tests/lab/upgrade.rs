@@ -98,7 +98,7 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
         format!(
             "etcd-member: {what}: a downgrade to {minor} is enabled: complete it with \
              scripts/upgrade, or take it back: `etcd-maintain downgrade cancel`: nobody can join \
-             before"
+             before: where a member is lost, take it back"
         )
     };
     lab.bash(&replace).exits(66).says(&nobody("nothing replaced"));

@@ -517,19 +517,13 @@ impl<'a> NodeFit<'a> {
     /// What was put into the configuration on the node, which stays, and would have the member
     /// be alone, or another, or where no other reaches it, after its next start.
     fn edited(&self, next: &environment::Variables) -> Option<String> {
-        const FORCE: &str = "ETCD_FORCE_NEW_CLUSTER";
         const LISTEN: &str = "ETCD_LISTEN_PEER_URLS";
         const NAME: &str = "ETCD_NAME";
         if !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
-        let is_off = |value: &str| value.is_empty() || etcd::value::boolean(value) == Some(false);
-        let force = next.get(FORCE).filter(|set| !is_off(&set.value));
-        if let Some(Setting { source, value, .. }) = force {
-            return Some(format!(
-                "{source} sets {FORCE} to {value}, which removes all other members at the next \
-                 start: remove it there"
-            ));
+        if let Some(why) = forces_new_cluster(next) {
+            return Some(why);
         }
         let runs = |name: &str| self.facts.process()?.variables.get(name);
         let name = next.get(NAME).filter(|set| {
@@ -1210,4 +1204,15 @@ impl<'a> NodeFit<'a> {
 /// The SHA-256 of each certificate in `pem`, in lower-case hex.
 fn fingerprints(pem: &[u8]) -> BTreeSet<String> {
     CertificateDer::pem_slice_iter(pem).flatten().map(|der| disk::sha256(&der)).collect()
+}
+
+/// Why a member with the variables `next` at its next start would be alone after it.
+pub(super) fn forces_new_cluster(next: &environment::Variables) -> Option<String> {
+    const FORCE: &str = "ETCD_FORCE_NEW_CLUSTER";
+    let is_off = |value: &str| value.is_empty() || etcd::value::boolean(value) == Some(false);
+    let Setting { source, value, .. } = next.get(FORCE).filter(|set| !is_off(&set.value))?;
+    Some(format!(
+        "{source} sets {FORCE} to {value}, which removes all other members at the next start: \
+         remove it there"
+    ))
 }

@@ -263,9 +263,9 @@ impl JobResult {
             return Some(format!("{unit} not restarted: systemd would stop {etcd} with it"));
         }
         if let Some(Conflict { verb, by, stopped }) = &self.conflict {
-            let needs = if by == unit { "it" } else { &format!("it needs {by}, which") };
+            let who = if by == unit { "it" } else { &format!("it starts {by}, which") };
             return Some(format!(
-                "{unit} not {verb}ed: {needs} conflicts with {stopped}, which is to run and which \
+                "{unit} not {verb}ed: {who} conflicts with {stopped}, which is to run and which \
                  systemd would stop: take that out of Conflicts="
             ));
         }

@@ -55,12 +55,12 @@ add() {
     done
 }
 # Sets $conflicts to the units that are in the way of $1, and of what systemd would start with
-# it: on each line the one that says so, and the other.
+# it or after it: on each line the one that says so, and the other.
 conflicts_of() {
     conflicts='' seen=' ' next=$1
     while [ "$next" ]; do
         # shellcheck disable=SC2086
-        shown=$(systemctl show -p Id,ActiveState,Requires,BindsTo,Wants,Upholds,Conflicts,ConflictedBy -- $next)
+        shown=$(systemctl show -p Id,ActiveState,Requires,BindsTo,Wants,Upholds,OnFailure,OnSuccess,Triggers,Conflicts,ConflictedBy -- $next)
         for name in $next; do seen="$seen$name "; done
         next=
         # What runs is not started again, nor do its conflicts count.
