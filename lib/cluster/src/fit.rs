@@ -214,11 +214,7 @@ pub fn elsewhere(document: &Document, node: &Node, facts: &Facts) -> Option<Stri
         }
     });
     let (what, is, says) = data.into_iter().chain(certs).find(|(_, is, says)| is != says)?;
-    let named = if what == "write-ahead log" && !is.ends_with("/wal") {
-        " (these tools know only a folder called wal: rename it there, and in the unit)"
-    } else {
-        ""
-    };
+    let named = if what == "write-ahead log" { compare::wal_name(&is) } else { "" };
     Some(format!("its {what} is in {is}{named}, the document says {says}"))
 }
 

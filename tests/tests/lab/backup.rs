@@ -54,7 +54,15 @@ fn a_timer_takes_them_and_a_failure_is_loud() {
          folder that has pki/, or name the certificates in /etc/default/etcd-backup \
          (ETCD_TOOLS_CACERT, _CERT and _KEY)\n3\n"
     );
-    let install = "printf '%s\\n' ETCD_TOOLS_KEEP_LAST=1 ETCD_TOOLS_KEEP_DAILY= \
+    let refused = lab.on(
+        OPERATOR,
+        "echo ETCD_TOOLS_CHECK=1 > /etc/default/etcd-backup; cd /srv/etcd; \
+         /usr/local/lib/scripts/backup --install-timer nodes.txt /var/lib/backup 2>&1; echo $?",
+    );
+    let why = "backup: ETCD_TOOLS_CHECK is set, and a backup has to be written: unset it\n";
+    assert!(refused.starts_with(why) && refused.ends_with("\n2\n"), "{refused}");
+    // What is for other tools is no matter.
+    let install = "printf '%s\\n' ETCD_TOOLS_ONLY=etcd-77 ETCD_TOOLS_KEEP_LAST=1 ETCD_TOOLS_KEEP_DAILY= \
              ETCD_TOOLS_KEEP_WEEKLY= ETCD_TOOLS_KEEP_MONTHLY= > /etc/default/etcd-backup; \
          cd /srv/etcd; /usr/local/lib/scripts/backup --install-timer nodes.txt \
              ../../var/lib/backup 2>&1";
@@ -104,6 +112,15 @@ fn a_timer_takes_them_and_a_failure_is_loud() {
     let taken_at = metric(&lab, "etcd-snapshot.prom", "snapshot_timestamp_seconds");
     let backups = list();
     assert!(!backups.contains("part") && !backups.contains("prom."), "{backups}");
+
+    // Whatever keeps it from beginning, the metrics tell.
+    let failed = lab.on(
+        OPERATOR,
+        "cd /srv/etcd; ETCD_TOOLS_CHECK=1 /usr/local/lib/scripts/backup nodes.txt \
+         /var/lib/backup 2>&1; echo $?",
+    );
+    assert_eq!(failed, format!("{why}backup: FAILED at start with exit code 2\n2\n"));
+    assert_eq!(metric(&lab, "etcd-backup.prom", "backup_exit_code"), "2");
 
     // The cluster is down.
     lab.on("etcd-01", "systemctl stop etcd");

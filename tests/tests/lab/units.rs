@@ -92,7 +92,13 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
         let ran = ran.exits(3);
         assert!(ran.stderr.ends_with(advice), "{}", ran.stderr);
     }
+    // It stays one that has to be restarted.
+    lab.on(HOST, &drop_in("new", "LimitNOFILE=70001"));
+    for _ in 0..2 {
+        lab.bash("etcd-unit start --lose-quorum --timeout 10 < document.json").exits(3);
+    }
     lab.on(HOST, "systemctl thaw etcd");
+    lab.bash("etcd-unit start --lose-quorum < document.json | etcd-health --wait").ok();
     // One that hangs while it stops is not blamed for what others do.
     let stop = "ExecStop=/bin/sleep 1000\\nTimeoutStopSec=900";
     lab.on(HOST, &format!("{}; systemctl daemon-reload", drop_in("stop", stop)));
@@ -466,6 +472,16 @@ fn any_units_converge() {
     lab.bash(start).ok().says("etcd-unit: web: installed own.service");
     assert_eq!(lab.bash(start).ok().stderr, as_it_is);
     assert_eq!(lab.on(HOST, pid), before);
+
+    // What another unit holds up is not stopped.
+    let up = "[Unit]\nUpholds=own.service\n[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.write("up.service", up);
+    lab.bash("etcd-unit start --unit-file up.service < document.json").ok();
+    lab.bash("etcd-unit stop --unit own.service < document.json").exits(3).says(
+        "etcd-unit: web: own.service did not stop: it is active: systemd has started it again, for \
+         a unit in its UpheldBy= or TriggeredBy=",
+    );
+    lab.bash("etcd-unit uninstall --unit up.service < document.json").ok();
 
     // What systemd stops with a unit, and does not start again, runs as well in the end; of two
     // that conflict one runs, and stays.

@@ -742,9 +742,12 @@ impl<'a> NodeFit<'a> {
         let there = self.facts.folder(&told).is_some_and(Folder::has_data);
         (there && !same).then(|| {
             format!(
-                "its data is in {} and its write-ahead log in {}, the document says {} and {wal}: \
-                 take the document that it was deployed with, or set dataDir and walDir",
-                told.data, told.wal, settings.data_dir
+                "its data is in {} and its write-ahead log in {}{}, the document says {} and \
+                 {wal}: take the document that it was deployed with, or set dataDir and walDir",
+                told.data,
+                told.wal,
+                wal_name(&told.wal),
+                settings.data_dir
             )
         })
     }
@@ -1204,6 +1207,14 @@ impl<'a> NodeFit<'a> {
 /// The SHA-256 of each certificate in `pem`, in lower-case hex.
 fn fingerprints(pem: &[u8]) -> BTreeSet<String> {
     CertificateDer::pem_slice_iter(pem).flatten().map(|der| disk::sha256(&der)).collect()
+}
+
+/// What to do where the folder `wal` of a write-ahead log cannot be told in a document.
+pub(super) fn wal_name(wal: &str) -> &'static str {
+    match wal.ends_with("/wal") {
+        true => "",
+        false => " (these tools know only a folder called wal: rename it there, and in the unit)",
+    }
 }
 
 /// Why a member with the variables `next` at its next start would be alone after it.

@@ -252,7 +252,9 @@ impl JobResult {
     /// Why the unit did not stop, on one line; nothing when it did.
     pub fn not_stopped(&self) -> Option<String> {
         let Self { unit, active, .. } = self;
-        let why = self.refused().map(|why| format!(": {why}")).unwrap_or_default();
+        let again = "systemd has started it again, for a unit in its UpheldBy= or TriggeredBy=";
+        let again = (self.code == GONE).then(|| again.to_owned());
+        let why = self.refused().or(again).map(|why| format!(": {why}")).unwrap_or_default();
         (self.code != 0).then(|| format!("{unit} did not stop: it is {active}{why}"))
     }
 

@@ -190,11 +190,14 @@ while IFS=$tab read -r kind a b c; do
         elif [ "$type.$code" = oneshot.0 ]; then
             who=done
         fi
-        if [ "$kind" != stop ] && [ "$who" ]; then
+        # The old one, which could not be restarted, has the record that it was started with.
+        if [ "$kind" != stop ] && [ "$who" ] && { [ "$who" = done ] || [ "$pid" != "${old:-0}" ]; }; then
             mkdir -p $started && printf '%s\t%s\n' "$who" "$origin" > "$started/$a"
         fi
         get ActiveState
         case $kind.$code.$type.$value in
+        # Another unit may hold it up.
+        stop.0.*.active | stop.0.*.activating) code=again ;;
         stop.*) ;;
         *.0.oneshot.* | *.0.*.active) ;;
         *.0.*) code=gone ;;
