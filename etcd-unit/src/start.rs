@@ -390,6 +390,8 @@ struct Work {
     jobs: Changes,
     /// What is done to which unit, in the past tense and as it is said with `--check`.
     done: Vec<(&'static str, &'static str, String)>,
+    /// What must not be loaded.
+    bonds: Changes,
     /// What would be changed in the text of which unit.
     diffs: BTreeMap<String, String>,
     /// Why units are restarted, by their names.
@@ -428,6 +430,10 @@ impl Work {
         state: &UnitState,
     ) -> bool {
         let name = &wanted.name;
+        let bonds = state.new_bonds(wanted, &node.node.files);
+        if !bonds.is_empty() && state.is_active() && (wanted.runs_etcd() || state.runs_etcd()) {
+            self.bonds.bound(name, &bonds);
+        }
         if state.stale_temp {
             self.changes.unit("clean", name);
             self.note(
@@ -506,20 +512,16 @@ impl Work {
         nothing: Option<String>,
     ) -> Option<Vec<(String, String)>> {
         let name = node.node.name.as_str();
-        if self.done.is_empty() && self.changes.is_empty() {
+        if self.done.is_empty() && self.changes.is_empty() && self.bonds.is_empty() {
             if let Some(message) = nothing {
                 run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
             return Some(Vec::new());
         }
-        let jobs = match self.jobs.is_empty() {
-            true => self.jobs,
-            false => node.keep().then(self.jobs),
-        };
+        let before = node.keep().then(self.bonds);
         let ended = match run.check() {
-            true if jobs.is_empty() => Ok(Vec::new()),
-            true => jobs.foresee(node.host).await,
-            false => self.changes.then(jobs).apply(node.host).await,
+            true => before.then(self.jobs).foresee(node.host).await,
+            false => before.then(self.changes).then(self.jobs).apply(node.host).await,
         };
         let ended = ended.map_err(|error| run.report(error.on(name))).ok()?;
         let (with_etcd, ended): (Vec<_>, Vec<_>) =

@@ -298,6 +298,22 @@ impl UnitState {
         self.show.get(key).map_or("", String::as_str)
     }
 
+    /// The units to which the document binds it (`BindsTo=`) in its text or its drop-ins, and which
+    /// systemd does not have yet.
+    pub fn new_bonds<'a>(&self, wanted: &'a WantedUnit, files: &'a [File]) -> Vec<&'a str> {
+        let content = wanted.unit.iter().map(|unit| unit.content.as_str());
+        let drop_ins = files.iter().filter(|file| self.is_drop_in(&file.path));
+        let texts = content.chain(drop_ins.filter_map(|file| file.content.as_deref()));
+        let line = |line: &'a str| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == "BindsTo").then_some(value)
+        };
+        let bonds = texts.flat_map(without_comments).filter_map(line);
+        let bonds = bonds.flat_map(str::split_whitespace);
+        let known: Vec<_> = self.show("BindsTo").split_whitespace().collect();
+        bonds.filter(|unit| !known.contains(unit) && !unit.contains('%')).collect()
+    }
+
     /// systemd's `ActiveState`; empty for a template.
     pub fn active(&self) -> &str {
         self.show("ActiveState")

@@ -291,7 +291,7 @@ fn what_is_sick_can_be_cured() {
     lab.on_all(
         &HOSTS[..3],
         "printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n' \
-         > /etc/systemd/system/vpn.service; mkdir /etc/systemd/system/etcd.service.d; \
+         > /etc/systemd/system/vpn.service; systemctl daemon-reload; systemctl start vpn; mkdir /etc/systemd/system/etcd.service.d; \
          printf '[Unit]\\nBindsTo=vpn.service\\nAfter=vpn.service\\n' \
          > /etc/systemd/system/etcd.service.d/vpn.conf",
     );
@@ -389,6 +389,23 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
     let part = "(.units[] | select(.name == \"etcd.service\").content) |= \
                 sub(\"\\\\[Unit\\\\]\"; \"[Unit]\\nPartOf=agent.service\")";
     one_by_one(&start(&text("", "1003"), part).ok());
+
+    // systemd would stop one that is bound to what does not run as soon as it reads that.
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    let bonds = drop_in("etcd", "BindsTo=late.service");
+    let add = format!("jq '.nodes[] |= (.units = [] | {bonds})' document.json > bound.json");
+    lab.bash(&add).ok();
+    let why = "etcd-unit: etcd-01: etcd.service would be bound to late.service (BindsTo=), which \
+               does not run, and systemd would stop it as soon as it reads that: nothing is \
+               loaded: have late.service started first, without that line, or leave it out";
+    lab.bash("etcd-unit start --check < bound.json").exits(3).says(why);
+    lab.bash("etcd-push < bound.json | etcd-unit start").exits(3).says(why);
+    // Nor is it loaded with another unit.
+    lab.write("other.service", &text("", "1000"));
+    lab.bash("etcd-unit start --unit-file other.service < nodes.txt").exits(3).says(why);
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    lab.on_all(&HOSTS[..3], "rm /etc/systemd/system/etcd.service.d/more.conf");
+    lab.bash("etcd-unit start --unit-file other.service < nodes.txt").ok();
 
     // Neither of two that conflict is stopped for the other.
     let pids = lab.on_all(&HOSTS[..3], PID);

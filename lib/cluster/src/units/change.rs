@@ -42,6 +42,8 @@ pub struct JobResult {
     pub code: i32,
     /// The unit of etcd that systemd would have stopped with it, for which it was left alone.
     pub takes: Option<String>,
+    /// The unit that does not run, and to which it would be bound, for which it was left alone.
+    bound: Option<String>,
     /// What it, or what it needs, conflicts with, for which it was left alone.
     conflict: Option<Conflict>,
     /// systemd's `ActiveState` after it.
@@ -113,6 +115,12 @@ impl Changes {
         self.line(&["restart", unit, &seconds.to_string(), "with-etcd"]);
     }
 
+    /// Ends where the running etcd of `unit` would be bound to one of `others` that does not run:
+    /// systemd would stop it as soon as it reads that.
+    pub fn bound(&mut self, unit: &str, others: &[&str]) {
+        self.line(&["bound", unit, &others.join(" ")]);
+    }
+
     /// Of a unit that is to run: none of the jobs after this stops it for good.
     pub fn keep(&mut self, unit: &str) {
         self.line(&["keep", unit]);
@@ -168,6 +176,12 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
                 unit: (*unit).into(),
                 code: LEFT_ALONE,
                 takes: Some((*etcd).into()),
+                ..JobResult::default()
+            }),
+            (["unbound", unit, other], _) => results.push(JobResult {
+                unit: (*unit).into(),
+                code: LEFT_ALONE,
+                bound: Some((*other).into()),
                 ..JobResult::default()
             }),
             (["conflict", verb, unit, by, stopped], _) => {
@@ -263,6 +277,13 @@ impl JobResult {
         let Self { unit, active, sub, .. } = self;
         if let Some(etcd) = &self.takes {
             return Some(format!("{unit} not restarted: systemd would stop {etcd} with it"));
+        }
+        if let Some(other) = &self.bound {
+            return Some(format!(
+                "{unit} would be bound to {other} (BindsTo=), which does not run, and systemd \
+                 would stop it as soon as it reads that: nothing is loaded: have {other} started \
+                 first, without that line, or leave it out"
+            ));
         }
         if let Some(Conflict { verb, by, stopped }) = &self.conflict {
             let who = if by == unit { "it" } else { &format!("it starts {by}, which") };

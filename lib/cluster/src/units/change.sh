@@ -122,6 +122,25 @@ is_etcd() {
     pid=$(systemctl show "$1" -p MainPID)
     runs_etcd "$1" "${pid#MainPID=}"
 }
+# Says which of the units that follow the unit $1 does not run, where $1 runs an etcd: systemd
+# stops it as soon as it reads that it is bound to such a one.
+bound() {
+    unit=$1
+    shift
+    for name; do
+        systemctl is-active --quiet -- "$name" && continue
+        { systemctl is-active --quiet -- "$unit" && is_etcd "$unit"; } || return 0
+        echo "unbound$tab$unit$tab$name"
+        return 1
+    done
+}
+# The same of what is on the disk for the unit $1.
+bound_on_disk() {
+    others=$(cat "$units/$1" "$units/$1.d"/*.conf "/run/systemd/system/$1.d"/*.conf 2>/dev/null |
+        sed -n 's/%.*//; s/^[[:space:]]*BindsTo[[:space:]]*=//p')
+    # shellcheck disable=SC2086
+    bound "$1" $others
+}
 find_etcds
 # The units that are to run.
 keep=' '
@@ -134,6 +153,10 @@ while IFS=$tab read -r kind a b c; do
     case $kind in
     check) check=1 ;;
     keep) keep="$keep$a " ;; # UNIT
+    bound) # UNIT UNITS
+        # shellcheck disable=SC2086
+        bound "$a" $b || { complete=1; break; }
+        ;;
     write) # UNIT SIZE SHA256
         staged=$units/.$a.etcd-tools
         rm -f -- "$staged"
@@ -155,6 +178,7 @@ while IFS=$tab read -r kind a b c; do
         rm -f -- "$units/.$a.etcd-tools"
         ;;
     reload)
+        for unit in etcd.service $keep; do bound_on_disk "$unit" || { complete=1; break 2; }; done
         said=$(systemctl daemon-reload 2>&1) || die "systemctl daemon-reload: $(why "$said")"
         ;;
     enable | disable | reenable) # UNIT

@@ -16,7 +16,7 @@ variables() {
 }
 find_etcds
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo
+full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo,BindsTo
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit
