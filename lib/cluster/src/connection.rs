@@ -40,9 +40,9 @@ impl Cluster<'_> {
                 }
             }
             let connections = self.connections(view, &seen).await;
-            let complete = connections.iter().all(|of| of.values().all(|connected| *connected));
             view.voters.iter_mut().zip(connections).for_each(|(voter, of)| voter.connections = of);
-            if complete || look == LOOKS {
+            let mut up = view.voters.iter().filter(|voter| voter.standing == Standing::Up);
+            if look == LOOKS || up.all(|voter| view.misses(&voter.id).is_none()) {
                 break;
             }
             sleep(INTERVAL).await;

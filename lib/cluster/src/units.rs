@@ -202,8 +202,8 @@ pub struct UnitState {
     manager: BTreeMap<String, String>,
     /// Its environment files by their paths, in the order in which systemd reads them.
     environment: Vec<(String, Vec<String>)>,
-    /// The running units that stop or restart with this one, and what they run.
-    takes: Vec<(String, String)>,
+    /// The units of etcd that stop or restart with this one.
+    takes: Vec<String>,
     /// The hashes of the definition, the CA files and the environment: those that the process was
     /// started with, and those of now.
     record: Option<String>,
@@ -261,10 +261,7 @@ impl UnitState {
                 let (sum, path) = value.split_once('\t')?;
                 self.drop_ins.insert(path.into(), sum.into());
             }
-            "takes" => {
-                let (unit, binary) = value.split_once('\t')?;
-                self.takes.push((unit.into(), binary.into()));
-            }
+            "takes" => self.takes.push(value.into()),
             "process" => {
                 let (ticks, executable) = value.split_once('\t')?;
                 // Empty where the process ended in this moment.
@@ -469,8 +466,7 @@ impl UnitState {
     /// The running unit of etcd that systemd would stop or restart together with
     /// this one, which is not etcd's own.
     pub fn takes_etcd_along(&self) -> Option<&str> {
-        let etcd = self.takes.iter().find(|(unit, binary)| unit == ETCD || is_etcd(binary));
-        etcd.map(|(unit, _)| unit.as_str()).filter(|_| !self.runs_etcd())
+        self.takes.first().map(String::as_str).filter(|_| !self.runs_etcd())
     }
 
     /// The `ETCD_*` variables that the running process was started with.
@@ -515,13 +511,15 @@ impl UnitState {
     /// that a run that was killed between a change and its restart is made good.
     pub fn outdated(&self) -> Vec<String> {
         let mut reasons = BTreeSet::new();
-        if self.started_ticks.is_none() {
+        // What has done its job, and stays, has no process.
+        let stays = self.is_active() && self.show("RemainAfterExit") == "yes";
+        if self.started_ticks.is_none() && !stays {
             return Vec::new();
         }
         if self.other_binary {
             reasons.insert("binary");
         }
-        if self.configuration_differs() {
+        if self.started_ticks.is_some() && self.configuration_differs() {
             reasons.insert("configuration");
         }
         if self.needs_reload() {
@@ -655,6 +653,10 @@ mod tests {
         for (extra, reasons) in cases {
             assert_eq!(state(extra).outdated(), reasons, "{extra}");
         }
+        let job = "unit\ta.service\nshow\tActiveState\tactive\nrecord\ta\tb\tc\ndisk\tx\tb\tc\n";
+        let read = |text: &str| UnitState::read(&lines(text)).unwrap().remove(0);
+        assert_eq!(read(job).outdated(), Vec::<String>::new());
+        assert_eq!(read(&format!("{job}show\tRemainAfterExit\tyes")).outdated(), ["unit"]);
     }
 
     #[test]
@@ -671,7 +673,7 @@ mod tests {
         ));
         let read = |text: &str| UnitState::read(&lines(text)).unwrap().remove(0);
         assert!(read("unit\tkv.service\nprocess\t1\t/opt/etcd").runs_etcd());
-        let bound = read("unit\tvpn.service\ntakes\tkv.service\t/opt/etcd\ntakes\tx.service\t/x");
+        let bound = read("unit\tvpn.service\ntakes\tkv.service");
         assert!(!bound.runs_etcd());
         assert_eq!(bound.takes_etcd_along(), Some("kv.service"));
     }

@@ -288,8 +288,13 @@ fn one_connection_for_each_host_though_a_tool_was_killed_while_it_was_made() {
     let start = Instant::now();
     lab.bash(script).ok();
     let whole = start.elapsed();
-    let mut hits = 0;
-    for share in [0.2, 0.35, 0.5, 0.65] {
+    let (mut hits, mut tries) = (0, 0);
+    // How long it takes depends on what else the machine does.
+    for share in [0.2, 0.35, 0.5, 0.65].into_iter().cycle().take(40) {
+        if tries >= 4 && hits >= 2 {
+            break;
+        }
+        tries += 1;
         lab.bash(&format!(
             "for socket in etcd-tools/*; do \
                  [ -S $socket ] && ssh -S $socket -O exit none 2>/dev/null; \

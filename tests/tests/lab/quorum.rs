@@ -407,6 +407,29 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
     lab.on_all(&HOSTS[..3], "rm /etc/systemd/system/etcd.service.d/more.conf");
     lab.bash("etcd-unit start --unit-file other.service < nodes.txt").ok();
 
+    // Through a target, too, a unit takes it down.
+    lab.write("base.service", &text("", "1000"));
+    lab.bash("etcd-unit start --unit-file base.service < nodes.txt").ok();
+    let folder = "/etc/systemd/system";
+    lab.on_all(
+        &HOSTS[..3],
+        &format!(
+            "printf '[Unit]\\nBindsTo=base.service\\nAfter=base.service\\n' > {folder}/site.target; \
+             mkdir {folder}/etcd.service.requires; \
+             ln -s ../site.target {folder}/etcd.service.requires/; \
+             systemctl daemon-reload; systemctl start site.target"
+        ),
+    );
+    lab.bash("etcd-unit stop --unit base.service < nodes.txt").exits(3).says(
+        "etcd-unit: etcd-01: not stopped: no healthy voter would be left of 3 voters, quorum is 2: \
+         pass --lose-quorum to proceed",
+    );
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    lab.on_all(
+        &HOSTS[..3],
+        &format!("rm -r {folder}/etcd.service.requires; systemctl daemon-reload"),
+    );
+
     // Neither of two that conflict is stopped for the other.
     let pids = lab.on_all(&HOSTS[..3], PID);
     let ran = start(

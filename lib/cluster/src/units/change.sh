@@ -26,34 +26,6 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
     journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 "$from" --no-pager -o cat 2>/dev/null | tail -n 100 | sed "s/^/journal$tab/"
     journalctl _SYSTEMD_UNIT="$1" "$from" --no-pager -q -o cat 2>/dev/null | tail -n 1 | sed "s/^/last$tab/"
 }
-# What to stop of it means to systemd to stop as well.
-stopping=RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo
-# Sets $down to the running units that systemd stops when it stops $1, and itself among them.
-stopped_with() {
-    down='' seen=' ' next=$1
-    while [ "$next" ]; do
-        # shellcheck disable=SC2086
-        shown=$(systemctl show -p Id,ActiveState,$stopping -- $next)
-        for name in $next; do seen="$seen$name "; done
-        next=
-        while IFS= read -r line; do
-            case $line in
-            Id=*) id=${line#*=} ;;
-            ActiveState=active | ActiveState=activating | ActiveState=reloading) down="$down$id " ;;
-            ActiveState=*) ;;
-            *) add ${line#*=} ;;
-            esac
-        done <<END
-$shown
-END
-    done
-}
-# Adds to $next what has not been seen.
-add() {
-    for name; do
-        case "$seen $next " in *" $name "*) ;; *) next="$next $name" ;; esac
-    done
-}
 # Sets $conflicts to the units that are in the way of $1, and of what systemd would start with
 # it or after it: on each line the one that says so, and the other.
 conflicts_of() {
@@ -117,10 +89,6 @@ END
         taken="$taken$name "
         if [ ! "$3" ] && is_etcd "$name"; then echo "along$tab$2$tab$name"; return 1; fi
     done
-}
-is_etcd() {
-    pid=$(systemctl show "$1" -p MainPID)
-    runs_etcd "$1" "${pid#MainPID=}"
 }
 # Says which of the units that follow the unit $1 does not run, where $1 runs an etcd: systemd
 # stops it as soon as it reads that it is bound to such a one.

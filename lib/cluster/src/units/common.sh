@@ -96,3 +96,36 @@ runs_etcd() {
     case $(readlink "/proc/$2"/fd/* 2>/dev/null) in */member/snap/db*) return 0 ;; esac
     return 1
 }
+# The same, whatever its process.
+is_etcd() {
+    pid=$(systemctl show "$1" -p MainPID)
+    runs_etcd "$1" "${pid#MainPID=}"
+}
+# What to stop of it means to systemd to stop as well.
+stopping=RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo
+# Sets $down to the running units that systemd stops when it stops $1, and itself among them.
+stopped_with() {
+    down='' seen=' ' next=$1
+    while [ "$next" ]; do
+        # shellcheck disable=SC2086
+        shown=$(systemctl show -p Id,ActiveState,$stopping -- $next)
+        for name in $next; do seen="$seen$name "; done
+        next=
+        while IFS= read -r line; do
+            case $line in
+            Id=*) id=${line#*=} ;;
+            ActiveState=active | ActiveState=activating | ActiveState=reloading) down="$down$id " ;;
+            ActiveState=*) ;;
+            *) add ${line#*=} ;;
+            esac
+        done <<END
+$shown
+END
+    done
+}
+# Adds to $next what has not been seen.
+add() {
+    for name; do
+        case "$seen $next " in *" $name "*) ;; *) next="$next $name" ;; esac
+    done
+}

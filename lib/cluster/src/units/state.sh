@@ -16,7 +16,7 @@ variables() {
 }
 find_etcds
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo,BindsTo
+full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,$stopping,BindsTo
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit
@@ -57,30 +57,18 @@ while IFS= read -r unit && [ "$unit" ]; do
         sum=$(sha256sum < "$file") || die "$file: reading it failed"
         echo "drop-in$tab${sum%% *}$tab$file"
     done
-    # The running units that systemd would stop or restart with this one.
-    next=
+    # The units of etcd that systemd would stop or restart with this one.
+    with=
     for kind in RequiredBy RequisiteOf BoundBy ConsistsOf PropagatesStopTo; do
         get $kind
-        next="$next$value "
+        with=$with$value
     done
-    next=${next%"${next##*[! ]}"}
-    seen=" $unit "
-    while [ "$next" ]; do
-        new=
-        for other in $next; do
-            case $seen in *" $other "*) continue ;; esac
-            seen="$seen$other "
-            case $other in *.service) ;; *) continue ;; esac
-            theirs=$(systemctl show "$other" -p ActiveState,ExecStart,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo)
-            case $theirs in *ActiveState=active* | *ActiveState=activating*)
-                binary=$(printf '%s\n' "$theirs" | sed -n 's/^ExecStart={ path=\([^ ]*\) ;.*/\1/p')
-                echo "takes$tab$other$tab$binary"
-                ;;
-            esac
-            new="$new $(printf '%s\n' "$theirs" | sed -n 's/^\(RequiredBy\|RequisiteOf\|BoundBy\|ConsistsOf\|PropagatesStopTo\)=//p')"
+    if [ "$with" ]; then
+        stopped_with "$unit"
+        for other in $down; do
+            if [ "$other" != "$unit" ] && is_etcd "$other"; then echo "takes$tab$other"; fi
         done
-        next=$(echo $new)
-    done
+    fi
     record=
     { IFS= read -r record < "$started/$unit"; } 2>/dev/null
     get MainPID
