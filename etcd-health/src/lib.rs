@@ -8,6 +8,7 @@ mod prometheus;
 mod report;
 mod table;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -36,7 +37,7 @@ pub struct Health {
     /// Probe again until all is healthy, for at most this many seconds
     /// [without a value: 60]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60",
-          value_parser = positive)]
+          value_parser = positive_or_file)]
     wait: Option<Duration>,
     /// Give each endpoint this many seconds to answer [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
@@ -170,4 +171,12 @@ fn positive(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("expected at least 1 second".into()),
         duration => Ok(duration),
     }
+}
+
+/// The same as [`positive`], and what to do where the value is a file.
+fn positive_or_file(text: &str) -> Result<Duration, String> {
+    positive(text).map_err(|why| match Path::new(text).exists() {
+        true => format!("{why}: put the file before --wait"),
+        false => why,
+    })
 }

@@ -535,6 +535,11 @@ fn where_the_endpoints_come_from() {
         command.env("ETCDCTL_KEY", cluster.path("client.key"));
     };
 
+    // A file that would be taken for the duration.
+    let ca = cluster.path("ca.crt").display().to_string();
+    let output = tool(&["--wait", &ca]).output().unwrap();
+    assert!(stderr(&output)[0].contains(": put the file before --wait"), "{:?}", stderr(&output));
+
     let output = tool(&[]).output().unwrap();
     let why = "no endpoints: pipe in a document or a node list, or pass --endpoints";
     assert_eq!(stderr(&output), [format!("etcd-health: {why}")]);

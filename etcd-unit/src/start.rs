@@ -311,7 +311,7 @@ fn refuse_conflicting(
     let stopped = conflicts.find(|unit| facts.is_some_and(|facts| facts.runs_in(unit)));
     let is_started = !state.is_active() && !wanted.is_left_alone(state);
     let Some(etcd) = stopped.filter(|_| run.check() && is_started) else { return false };
-    let ended = JobResult::of_conflict("start", &wanted.name, &wanted.name, etcd);
+    let ended = JobResult::of_conflict(&wanted.name, etcd);
     let message = ended.not_started(0).unwrap_or_default();
     run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
     true

@@ -71,9 +71,11 @@ pub struct JobResult {
 struct Conflict {
     /// What was to be done to that one: `start` or `restart`.
     verb: String,
-    /// The unit that has the conflict: that one, or one that it needs.
+    /// The unit that has the conflict: that one, or one that it starts.
     by: String,
-    /// What would have been stopped.
+    /// What it conflicts with.
+    with: String,
+    /// What would have been stopped: that, or what goes down with it.
     stopped: String,
 }
 
@@ -184,8 +186,16 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
                 bound: Some((*other).into()),
                 ..JobResult::default()
             }),
-            (["conflict", verb, unit, by, stopped], _) => {
-                results.push(JobResult::of_conflict(verb, unit, by, stopped));
+            (["conflict", verb, unit, by, with, stopped], _) => {
+                let [verb, by, with, stopped] = [verb, by, with, stopped].map(|s| s.to_string());
+                let conflict = Some(Conflict { verb, by, with, stopped });
+                let unit = (*unit).to_owned();
+                results.push(JobResult {
+                    unit,
+                    code: LEFT_ALONE,
+                    conflict,
+                    ..JobResult::default()
+                });
             }
             (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
             (["control", ..], Some(last)) => {
@@ -203,11 +213,10 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
 }
 
 impl JobResult {
-    /// Of a `verb` (start, restart) of `unit` that was left alone: `by`, which is it or what it
-    /// needs, conflicts with `stopped`.
-    pub fn of_conflict(verb: &str, unit: &str, by: &str, stopped: &str) -> Self {
-        let conflict = Conflict { verb: verb.into(), by: by.into(), stopped: stopped.into() };
-        let conflict = Some(conflict);
+    /// Of a start of `unit` that was left alone, as `unit` conflicts with `other`.
+    pub fn of_conflict(unit: &str, other: &str) -> Self {
+        let (verb, [by, with, stopped]) = ("start".into(), [unit, other, other].map(str::to_owned));
+        let conflict = Some(Conflict { verb, by, with, stopped });
         Self { unit: unit.into(), code: LEFT_ALONE, conflict, ..Self::default() }
     }
 
@@ -285,11 +294,14 @@ impl JobResult {
                  first, without that line, or leave it out"
             ));
         }
-        if let Some(Conflict { verb, by, stopped }) = &self.conflict {
+        if let Some(Conflict { verb, by, with, stopped }) = &self.conflict {
             let who = if by == unit { "it" } else { &format!("it starts {by}, which") };
+            let what = match with == stopped {
+                true => format!("{stopped}, which is to run and which systemd would stop"),
+                false => format!("{with}, with which systemd would stop {stopped}"),
+            };
             return Some(format!(
-                "{unit} not {verb}ed: {who} conflicts with {stopped}, which is to run and which \
-                 systemd would stop: take that out of Conflicts="
+                "{unit} not {verb}ed: {who} conflicts with {what}: take that out of Conflicts="
             ));
         }
         let what = match self.code {

@@ -77,7 +77,7 @@ foresee() {
             *" $name "*) ;;
             *) is_etcd "$name" || continue ;;
             esac
-            [ "$name" = "$2" ] || { echo "conflict$tab$1$tab$2$tab$by$tab$name"; return 1; }
+            [ "$name" = "$2" ] || { echo "conflict$tab$1$tab$2$tab$by$tab$other$tab$name"; return 1; }
         done
     done <<END
 $pairs
