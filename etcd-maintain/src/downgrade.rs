@@ -66,9 +66,14 @@ pub(crate) async fn cancel(run: &Run, members: &Members<'_>) -> Result<ToolResul
         Some(_) => take_back(members).await?,
         None => end_on_3_5(members).await?,
     }
+    // Without one that does not answer, the cluster keeps the older version.
+    let absent = members.look().await?.missing.into_iter().next();
+    let absent = absent
+        .map(|absent| format!("; the data gets its newer form when all members answer ({absent})"));
     let message = format!(
         "downgrade to {target} cancelled: where etcd-push has put its release already, \
-         `scripts/upgrade NODES VERSION` with the version that runs takes it away again"
+         `scripts/upgrade NODES VERSION` with the version that runs takes it away again{}",
+        absent.unwrap_or_default()
     );
     Ok(ToolResult::changed(Code::DowngradeCancelled, message))
 }
@@ -133,9 +138,9 @@ async fn prepare(members: &Members<'_>, look: &Look, minor: Minor) -> Result<()>
         .map_err(|why| anyhow::anyhow!("{why}: {advice}"))
 }
 
-/// Cancels the downgrade, and waits until all that answer have their data in the form of the
-/// lowest version that runs. It takes a quorum, as any change of the cluster: a member that is
-/// down does not keep the others from their way back.
+/// Cancels the downgrade, and waits until all have their data in the form of the lowest version
+/// that runs. It takes a quorum, as any change of the cluster: where a member is down, it is not
+/// waited for, as the cluster keeps the older version until all answer.
 async fn take_back(members: &Members<'_>) -> Result<()> {
     let cancelled = members.endpoint().await?.downgrade(Downgrade::Cancel, None).await;
     cancelled.context("cancelling the downgrade")?;
@@ -143,15 +148,10 @@ async fn take_back(members: &Members<'_>) -> Result<()> {
         .wait("waiting for the members' data", |look| {
             let lowest = look.lowest();
             let late = look.seen.iter().find(|seen| {
-                seen.target.is_some() || seen.storage.is_some_and(|storage| Some(storage) != lowest)
+                let is_back = seen.storage.is_none_or(|storage| Some(storage) == lowest);
+                seen.target.is_some() || (look.missing.is_empty() && !is_back)
             })?;
-            // Without one that does not answer, the cluster keeps the older version.
-            let absent = look.missing.first().map(|absent| format!(" ({absent})"));
-            Some(format!(
-                "{}: its data is not back in its form{}",
-                late.name,
-                absent.unwrap_or_default()
-            ))
+            Some(format!("{}: its data is not back in its form", late.name))
         })
         .await
 }

@@ -195,9 +195,16 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
     if !facts.is_vacant(document, node) {
         let data = document.settings(node).data_dir;
         let member = layout::MEMBER;
-        let why = format!(
-            "it is no member, and there is data of one in {data}: move {data}/{member} away"
-        );
+        let url = document.peer_url(node);
+        let why = match members.iter().any(|member| member.peer_urls.contains(&url)) {
+            true => format!(
+                "its write-ahead log is missing or cannot be read, and there is other data of it: \
+                 rename {data}/{member} to {data}/{member}.old, and run this again"
+            ),
+            false => format!(
+                "it is no member, and there is data of one in {data}: move {data}/{member} away"
+            ),
+        };
         return no(Code::Mismatch, why);
     }
     fit::obstacles(document, node, facts)
