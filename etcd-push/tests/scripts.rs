@@ -302,7 +302,7 @@ fn what_arrives_damaged_or_truncated_changes_nothing() {
         let mut other = sent.clone();
         let at = other.windows(7).position(|part| part == b"new two").unwrap();
         other[at + 4..at + 7].copy_from_slice(b"TWO");
-        let damaged = "what arrived does not have the SHA-256 of the document: run again";
+        let damaged = "it was changed while it was sent, or damaged on the way: run again";
         refused(&plan, &other, &format!("{two}: {damaged}"));
         for size in 0..plan.len() {
             refused(&plan[..size], b"", "the plan was truncated in transit: run again");
