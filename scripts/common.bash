@@ -81,13 +81,12 @@ complete() {
   [[ ! $missing ]] || die 3 "nothing is done: ${missing%%$'\n'*}: add it to the list"
 }
 
-# members_only DOCUMENT NAME...: ends the script where a node of DOCUMENT, which is of $list, is no
-# member, but for those names. What follows the change would refuse it.
+# members_only DOCUMENT MEMBERS NAME...: ends the script where a node of DOCUMENT is none of
+# MEMBERS, a list of nodes, but for those names. What follows the change would refuse it.
 members_only() {
-  local known strange
-  known=$(etcd-member list -q -o nodes <<<"${list:?}")
-  strange=$(jq -r --arg known "$known" '($known | split("\n") | map(split(":") | last)) as $known
-    | first(.nodes[].name | select(IN($known[], $ARGS.positional[]) | not))' --args "${@:2}" <<<"$1")
+  local strange
+  strange=$(jq -r --arg known "$2" '($known | split("\n") | map(split(":") | last)) as $known
+    | first(.nodes[].name | select(IN($known[], $ARGS.positional[]) | not))' --args "${@:3}" <<<"$1")
   [[ ! $strange ]] || die 3 "nothing is done: $strange is in the list, and no member: take its line out, or have it added: scripts/grow"
 }
 

@@ -62,12 +62,17 @@ pub(crate) async fn cancel(run: &Run, members: &Members<'_>) -> Result<ToolResul
     if run.check() {
         return Ok(ToolResult::would_change(format!("would cancel the downgrade to {target}")));
     }
-    match look.target() {
-        Some(_) => take_back(members).await?,
-        None => end_on_3_5(members).await?,
-    }
-    // Without one that does not answer, the cluster keeps the older version.
-    let absent = members.look().await?.missing.into_iter().next();
+    let absent = match look.target() {
+        Some(_) => {
+            take_back(members).await?;
+            // Without one that does not answer, the cluster keeps the older version.
+            members.look().await?.missing.into_iter().next()
+        }
+        None => {
+            end_on_3_5(members).await?;
+            None
+        }
+    };
     let absent = absent
         .map(|absent| format!("; the data gets its newer form when all members answer ({absent})"));
     let message = format!(

@@ -22,8 +22,7 @@ look() {
     # What goes meanwhile is not there.
     # shellcheck disable=SC2086
     said=$(stat -c "stat$tab%s$tab%a$tab%U$tab%G$tab%u$tab%g$tab%F$tab%n" -- $folders $files 2>/dev/null) && all=1 || all=''
-    [ ! "$said" ] || say "$said"
-    said=$said$newline
+    [ ! "$said" ] || { say "$said"; said=$said$newline; }
     for _ in $folders; do said=${said#*"$newline"}; done
     case $all$said in
     *"${tab}directory$tab"* | *"${tab}symbolic link$tab"* | *"special file$tab"* | *"${tab}fifo$tab"* | *"${tab}socket$tab"*) all='' ;;

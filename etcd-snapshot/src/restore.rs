@@ -328,9 +328,14 @@ impl Target<'_> {
         }
     }
 
+    /// What the node says of its etcd.
+    fn facts(&self) -> Result<Facts, Error> {
+        Facts::read(self.held.answers.get(2).map_or(&[], Vec::as_slice))
+    }
+
     /// Why the restored member would be alone after its start.
     fn makes_alone(&self, document: &Document) -> Option<String> {
-        let facts = Facts::read(self.held.answers.get(2).map_or(&[], Vec::as_slice)).ok()?;
+        let facts = self.facts().ok()?;
         fit::forces_new_cluster(document, self.held.node, &facts)
     }
 
@@ -479,7 +484,7 @@ impl Job<'_> {
                 refuse(Code::Mismatch, node, why);
             }
             if lacks_unit(held) {
-                let facts = Facts::read(held.answers.get(2).map_or(&[], Vec::as_slice));
+                let facts = target.facts();
                 let why = match facts.as_ref().ok().and_then(Facts::unit_of_others) {
                     Some(unit) => format!(
                         "its etcd is run by {unit}, and a snapshot is restored only where that is \
@@ -599,8 +604,9 @@ impl Job<'_> {
     /// far as anybody tells.
     async fn may_replace(&self, run: &Run, targets: &[Target<'_>], attempt: u32) -> Option<u64> {
         let mut nodes = Vec::new();
-        for Target { held, .. } in targets {
-            match Facts::read(held.answers.get(2).map_or(&[], Vec::as_slice)) {
+        for target in targets {
+            let held = target.held;
+            match target.facts() {
                 Ok(facts) => nodes.push((held.node, &held.host, facts)),
                 Err(error) => run.report(error.on(&held.node.name)),
             }

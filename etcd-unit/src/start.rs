@@ -7,7 +7,7 @@ use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
 use cluster::units::{
     Changes, ETCD, JobResult, NodeState, UnitState, WantedUnit, has_install_section,
-    install_section, is_member, masked, without_comments,
+    install_section, is_member, masked, values, without_comments,
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
@@ -305,8 +305,7 @@ fn refuse_conflicting(
     state: &UnitState,
 ) -> bool {
     let content = wanted.unit.as_ref().map_or("", |unit| unit.content.as_str());
-    let lines = content.lines().filter_map(|line| line.trim().strip_prefix("Conflicts="));
-    let mut conflicts = lines.flat_map(str::split_whitespace);
+    let mut conflicts = values(content, "Conflicts").flat_map(str::split_whitespace);
     let facts = allowed.facts(&node.node.name);
     let stopped = conflicts.find(|unit| facts.is_some_and(|facts| facts.runs_in(unit)));
     let is_started = !state.is_active() && !wanted.is_left_alone(state);
@@ -518,14 +517,17 @@ impl Work {
             }
             return Some(Vec::new());
         }
-        let before = node.keep().then(self.bonds);
         let ended = match run.check() {
-            true => before.then(self.jobs).foresee(node.host).await,
-            false => before.then(self.changes).then(self.jobs).apply(node.host).await,
+            true if self.jobs.is_empty() && self.bonds.is_empty() => Ok(Vec::new()),
+            true => node.keep().then(self.bonds).then(self.jobs).foresee(node.host).await,
+            false => {
+                let changes = node.keep().then(self.bonds).then(self.changes);
+                changes.then(self.jobs).apply(node.host).await
+            }
         };
         let ended = ended.map_err(|error| run.report(error.on(name))).ok()?;
         let (with_etcd, ended): (Vec<_>, Vec<_>) =
-            ended.into_iter().partition(|ended| ended.takes.is_some());
+            ended.into_iter().partition(JobResult::takes_etcd_along);
         let is_left = |unit: &str| with_etcd.iter().any(|ended| ended.unit == unit);
         self.done.retain(|(_, verb, unit)| *verb != "restart" || !is_left(unit));
         let mut failed = BTreeSet::new();

@@ -199,7 +199,8 @@ async fn one_after_the_other(
 /// end, too.
 async fn leader(tool: &Unit, run: &Run, fleet: &Fleet, states: &[NodeState<'_>]) -> Option<String> {
     let cluster = tool.cluster(run, fleet, states).ok()?;
-    let view = tokio::time::timeout(AT_ONCE, cluster.view()).await.ok()?.ok()?;
+    let view = async { Ok::<_, client::Error>(cluster.view_of(cluster.probe().await?).await) };
+    let view = tokio::time::timeout(AT_ONCE, view).await.ok()?.ok()?;
     view.voters.into_iter().find(|voter| voter.is_leader)?.node
 }
 

@@ -29,8 +29,8 @@ impl Cluster<'_> {
     /// Sets which connections the healthy voters of `view` have, and that none is healthy whose
     /// unit is being stopped: it may end at any time.
     pub(crate) async fn look_at_hosts(&self, view: &mut View) {
+        let members = view.members.clone();
         for look in 1..=LOOKS {
-            let members = view.members.clone();
             let seen = self.seen_by_hosts(&members, view).await;
             for (member, seen) in &seen {
                 let mut voters = view.voters.iter_mut();

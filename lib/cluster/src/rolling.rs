@@ -66,8 +66,8 @@ impl<T> Interrupted<T> {
 /// one after the other: those that are not healthy first, the leader last, after
 /// leadership has moved off it. Before each, [`View::may_go`] has to allow it, and before
 /// one that is to come back all other voters have to be healthy and connected; after each, it
-/// has to be back as `policy` says, and all to be healthy that were before; then `done` is called. Stops at the first
-/// that fails.
+/// has to be back as `policy` says, and all to be healthy that were before; then `done` is
+/// called. Stops at the first that fails.
 ///
 /// With `--check` nothing is done: whether the first one may go is all that can be known, and
 /// then `done` is called for all.

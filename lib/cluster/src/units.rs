@@ -83,12 +83,16 @@ fn triggered(unit: &Unit) -> Option<String> {
         "socket" => "Service",
         _ => return None,
     };
-    let value = |line: &str| {
+    let named = values(&unit.content, key).rfind(|name| !name.is_empty());
+    Some(named.map_or_else(|| format!("{stem}.service"), str::to_owned))
+}
+
+/// What the lines of a unit's text set `key` to.
+pub fn values<'a>(content: &'a str, key: &str) -> impl DoubleEndedIterator<Item = &'a str> {
+    content.lines().filter_map(move |line| {
         let (name, value) = line.split_once('=')?;
-        (name.trim() == key).then(|| value.trim().to_owned())
-    };
-    let named = unit.content.lines().filter_map(value).rfind(|name| !name.is_empty());
-    Some(named.unwrap_or_else(|| format!("{stem}.service")))
+        (name.trim() == key).then_some(value.trim())
+    })
 }
 
 fn is_etcd(binary: &str) -> bool {
@@ -301,11 +305,7 @@ impl UnitState {
         let content = wanted.unit.iter().map(|unit| unit.content.as_str());
         let drop_ins = files.iter().filter(|file| self.is_drop_in(&file.path));
         let texts = content.chain(drop_ins.filter_map(|file| file.content.as_deref()));
-        let line = |line: &'a str| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == "BindsTo").then_some(value)
-        };
-        let bonds = texts.flat_map(without_comments).filter_map(line);
+        let bonds = texts.flat_map(|text| values(text, "BindsTo"));
         let bonds = bonds.flat_map(str::split_whitespace);
         let known: Vec<_> = self.show("BindsTo").split_whitespace().collect();
         bonds.filter(|unit| !known.contains(unit) && !unit.contains('%')).collect()

@@ -40,12 +40,8 @@ pub struct JobResult {
     /// Of `systemctl`; 124 when the time was over, -1 when the process was started and
     /// is gone already, -2 when the unit was left alone.
     pub code: i32,
-    /// The unit of etcd that systemd would have stopped with it, for which it was left alone.
-    pub takes: Option<String>,
-    /// The unit that does not run, and to which it would be bound, for which it was left alone.
-    bound: Option<String>,
-    /// What it, or what it needs, conflicts with, for which it was left alone.
-    conflict: Option<Conflict>,
+    /// Why it was left alone, where it was.
+    left_alone: Option<LeftAlone>,
     /// systemd's `ActiveState` after it.
     pub active: String,
     /// systemd's `SubState` after it.
@@ -66,17 +62,50 @@ pub struct JobResult {
     reason: Option<String>,
 }
 
-/// A unit that systemd would have stopped for another one.
+/// What a job would have stopped that is to stay.
 #[derive(Debug)]
-struct Conflict {
-    /// What was to be done to that one: `start` or `restart`.
-    verb: String,
-    /// The unit that has the conflict: that one, or one that it starts.
-    by: String,
-    /// What it conflicts with.
-    with: String,
-    /// What would have been stopped: that, or what goes down with it.
-    stopped: String,
+enum LeftAlone {
+    /// The unit of etcd that systemd stops with it.
+    WithEtcd(String),
+    /// It itself, an etcd: it would be bound to this unit, which does not run.
+    Bound(String),
+    /// A unit that systemd stops for it.
+    Conflict {
+        /// What was to be done: `start` or `restart`.
+        verb: String,
+        /// The unit that has the conflict: it, or one that it starts.
+        by: String,
+        /// What that conflicts with.
+        with: String,
+        /// What would have been stopped: that, or what goes down with it.
+        stopped: String,
+    },
+}
+
+impl LeftAlone {
+    /// The same of `unit`, in words.
+    fn of(&self, unit: &str) -> String {
+        match self {
+            Self::WithEtcd(etcd) => {
+                format!("{unit} not restarted: systemd would stop {etcd} with it")
+            }
+            Self::Bound(other) => format!(
+                "{unit} would be bound to {other} (BindsTo=), which does not run, and systemd \
+                 would stop it as soon as it reads that: nothing is loaded: have {other} started \
+                 first, without that line, or leave it out"
+            ),
+            Self::Conflict { verb, by, with, stopped } => {
+                let who = if by == unit { "it" } else { &format!("it starts {by}, which") };
+                let what = match with == stopped {
+                    true => format!("{stopped}, which is to run and which systemd would stop"),
+                    false => format!("{with}, with which systemd would stop {stopped}"),
+                };
+                format!(
+                    "{unit} not {verb}ed: {who} conflicts with {what}: take that out of Conflicts="
+                )
+            }
+        }
+    }
 }
 
 impl Changes {
@@ -174,28 +203,16 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
                 status: (*status).into(),
                 ..JobResult::default()
             }),
-            (["along", unit, etcd], _) => results.push(JobResult {
-                unit: (*unit).into(),
-                code: LEFT_ALONE,
-                takes: Some((*etcd).into()),
-                ..JobResult::default()
-            }),
-            (["unbound", unit, other], _) => results.push(JobResult {
-                unit: (*unit).into(),
-                code: LEFT_ALONE,
-                bound: Some((*other).into()),
-                ..JobResult::default()
-            }),
+            (["along", unit, etcd], _) => {
+                results.push(JobResult::left_alone(unit, LeftAlone::WithEtcd((*etcd).into())));
+            }
+            (["unbound", unit, other], _) => {
+                results.push(JobResult::left_alone(unit, LeftAlone::Bound((*other).into())));
+            }
             (["conflict", verb, unit, by, with, stopped], _) => {
                 let [verb, by, with, stopped] = [verb, by, with, stopped].map(|s| s.to_string());
-                let conflict = Some(Conflict { verb, by, with, stopped });
-                let unit = (*unit).to_owned();
-                results.push(JobResult {
-                    unit,
-                    code: LEFT_ALONE,
-                    conflict,
-                    ..JobResult::default()
-                });
+                let why = LeftAlone::Conflict { verb, by, with, stopped };
+                results.push(JobResult::left_alone(unit, why));
             }
             (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
             (["control", ..], Some(last)) => {
@@ -213,11 +230,20 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
 }
 
 impl JobResult {
+    fn left_alone(unit: &str, why: LeftAlone) -> Self {
+        let left_alone = Some(why);
+        Self { unit: unit.into(), code: LEFT_ALONE, left_alone, ..Self::default() }
+    }
+
     /// Of a start of `unit` that was left alone, as `unit` conflicts with `other`.
     pub fn of_conflict(unit: &str, other: &str) -> Self {
         let (verb, [by, with, stopped]) = ("start".into(), [unit, other, other].map(str::to_owned));
-        let conflict = Some(Conflict { verb, by, with, stopped });
-        Self { unit: unit.into(), code: LEFT_ALONE, conflict, ..Self::default() }
+        Self::left_alone(unit, LeftAlone::Conflict { verb, by, with, stopped })
+    }
+
+    /// Whether it was left alone as systemd would have stopped an etcd with it.
+    pub fn takes_etcd_along(&self) -> bool {
+        matches!(self.left_alone, Some(LeftAlone::WithEtcd(_)))
     }
 
     /// Takes the reason from the journal, and leaves the lines for people in it. What
@@ -284,25 +310,8 @@ impl JobResult {
     /// Why the unit did not start, on one line; nothing when it did.
     pub fn not_started(&self, seconds: u32) -> Option<String> {
         let Self { unit, active, sub, .. } = self;
-        if let Some(etcd) = &self.takes {
-            return Some(format!("{unit} not restarted: systemd would stop {etcd} with it"));
-        }
-        if let Some(other) = &self.bound {
-            return Some(format!(
-                "{unit} would be bound to {other} (BindsTo=), which does not run, and systemd \
-                 would stop it as soon as it reads that: nothing is loaded: have {other} started \
-                 first, without that line, or leave it out"
-            ));
-        }
-        if let Some(Conflict { verb, by, with, stopped }) = &self.conflict {
-            let who = if by == unit { "it" } else { &format!("it starts {by}, which") };
-            let what = match with == stopped {
-                true => format!("{stopped}, which is to run and which systemd would stop"),
-                false => format!("{with}, with which systemd would stop {stopped}"),
-            };
-            return Some(format!(
-                "{unit} not {verb}ed: {who} conflicts with {what}: take that out of Conflicts="
-            ));
+        if let Some(why) = &self.left_alone {
+            return Some(why.of(unit));
         }
         let what = match self.code {
             0 => return None,

@@ -101,7 +101,7 @@ is_etcd() {
     pid=$(systemctl show "$1" -p MainPID)
     runs_etcd "$1" "${pid#MainPID=}"
 }
-# What to stop of it means to systemd to stop as well.
+# The properties that name what systemd stops with a unit.
 stopping=RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo
 # Sets $down to the running units that systemd stops when it stops $1, and itself among them.
 stopped_with() {

@@ -59,10 +59,12 @@ while IFS= read -r unit && [ "$unit" ]; do
     done
     # The units of etcd that systemd would stop or restart with this one.
     with=
-    for kind in RequiredBy RequisiteOf BoundBy ConsistsOf PropagatesStopTo; do
+    IFS=,
+    for kind in $stopping; do
         get $kind
         with=$with$value
     done
+    IFS=$blanks
     if [ "$with" ]; then
         stopped_with "$unit"
         for other in $down; do
