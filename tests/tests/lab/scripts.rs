@@ -21,7 +21,8 @@ pub(crate) fn script(name: &str) -> String {
 /// What it says is in `stdout`.
 pub(crate) fn on_terminal(lab: &Lab, answers: &str, command: &str) -> Ran {
     lab.write("answers", answers);
-    let mut ran = lab.bash(&format!("script -qec '{command}' /dev/null < answers"));
+    // Without an echo, which would come before a question or after it.
+    let mut ran = lab.bash(&format!("script -E never -qec '{command}' /dev/null < answers"));
     // Without the progress that the tools draw, and wipe out again.
     let lines = ran.stdout.split("\r\n").map(|line| line.rsplit("\x1b[2K").next().unwrap_or(line));
     ran.stdout = lines.collect::<Vec<_>>().join("\n");
