@@ -57,7 +57,7 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let mut outcome = Outcome::default();
     let running = change.facts.values().any(Facts::runs_etcd);
     let limit = if running { PATIENCE.min(args.change.timeout) } else { Duration::ZERO };
-    let policy = Policy { accepted: Accepted::default(), limit };
+    let policy = Policy::new(Accepted::default(), limit);
     let view = match change.view(policy).await {
         Ok(view) => view,
         // Whether the nodes may be started all the same is for etcd-push and etcd-unit to say.
@@ -138,7 +138,7 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
         };
     }
     let accepted = Accepted { quorum: false, margin: args.lose_margin };
-    let policy = Policy { accepted, limit: args.change.timeout };
+    let policy = Policy::new(accepted, args.change.timeout);
     let url = document.peer_url(node);
     let done = if run.check() {
         change.cluster.view_when(policy, View::may_add).await.map(drop)
@@ -283,7 +283,7 @@ pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -
     // A cluster that a run without --check would make first has no learner.
     let idle = run.check() && !change.facts.values().any(Facts::runs_etcd);
     let limit = if idle { Duration::ZERO } else { args.timeout };
-    let policy = Policy { accepted: Accepted::default(), limit };
+    let policy = Policy::new(Accepted::default(), limit);
     match change.view(policy).await {
         Ok(view) => {
             progress.label("waiting until the learner has caught up");

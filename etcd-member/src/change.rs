@@ -85,6 +85,6 @@ impl<'a> Change<'a> {
 impl Risks {
     pub(crate) fn policy(self, change: ChangeArgs) -> Policy {
         let accepted = Accepted { quorum: self.lose_quorum, margin: self.lose_margin };
-        Policy { accepted, limit: change.timeout }
+        Policy::new(accepted, change.timeout)
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn update(tool: &crate::Member, run: &Run, args: &UpdateArgs) -
     };
     let access = tool.credentials.access(&run.document, Some(LIMIT))?;
     let accepted = Accepted { quorum: args.lose_quorum, margin: true };
-    let policy = Policy { accepted, limit: args.change.timeout };
+    let policy = Policy::new(accepted, args.change.timeout);
     match change.view(policy).await {
         Ok(view) => update_one(&change, policy, &view, &access).await,
         Err(why) => change.refuse(None, "nothing updated", &why),

@@ -142,7 +142,7 @@ fn absurd_values() {
         ),
         (
             r#""path": "/etc/../shadow", "mode": "0644", "content": """#,
-            "path: \"/etc/../shadow\": expected a path without '..', '.' and '//'",
+            "path: \"/etc/../shadow\": expected a path without '..', '.', '//' and a final '/'",
         ),
         (
             r#""path": "etc/shadow", "mode": "0644", "content": """#,

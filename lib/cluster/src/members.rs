@@ -30,11 +30,21 @@ pub struct Accepted {
 pub struct Policy {
     /// What was accepted in words.
     pub accepted: Accepted,
-    /// How long etcd may refuse for reasons that pass.
-    pub limit: Duration,
+    /// How long etcd may refuse for reasons that pass, all waits together.
+    limit: Duration,
+    begun: Instant,
 }
 
 impl Policy {
+    /// One whose `limit` begins now.
+    pub fn new(accepted: Accepted, limit: Duration) -> Self {
+        Self { accepted, limit, begun: Instant::now() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun.elapsed() >= self.limit
+    }
+
     /// Leaves of what the guard said what was not accepted.
     pub fn judge(&self, said: Result<(), Refusal>) -> Result<(), Refusal> {
         match said {
@@ -53,12 +63,11 @@ impl Cluster<'_> {
         policy: Policy,
         allowed: impl Fn(&View) -> Result<(), Refusal>,
     ) -> Result<View, Refusal> {
-        let deadline = Instant::now() + policy.limit;
         loop {
             let view = self.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
             match policy.judge(allowed(&view)) {
                 Ok(()) => return Ok(view),
-                Err(why) if !why.may_pass() || Instant::now() >= deadline => return Err(why),
+                Err(why) if !why.may_pass() || policy.is_over() => return Err(why),
                 Err(_) => sleep(INTERVAL).await,
             }
         }
@@ -82,11 +91,10 @@ impl Cluster<'_> {
 
     /// Waits until all healthy voters have a connection to the member `id`.
     async fn until_reached(&self, policy: Policy, id: &str) -> Result<(), Refusal> {
-        let deadline = Instant::now() + policy.limit;
         loop {
             let view = self.view().await.map_err(|error| Refusal::Failed(error.to_string()))?;
             let Some(other) = view.misses(id) else { return Ok(()) };
-            if Instant::now() >= deadline {
+            if policy.is_over() {
                 let urls = member(&view, id).map(|member| member.peer_urls.join(","));
                 let urls = urls.unwrap_or_default();
                 let other = &other.name;
@@ -136,7 +144,6 @@ impl Cluster<'_> {
         change: impl AsyncFn(Endpoint) -> Result<(), Error>,
         except: &str,
     ) -> Result<(), Refusal> {
-        let deadline = Instant::now() + policy.limit;
         let mut last: Option<String> = None;
         let mut refused = false;
         loop {
@@ -147,7 +154,7 @@ impl Cluster<'_> {
             if let Some(error) = last.take_if(|_| refused) {
                 return Err(Refusal::Failed(error));
             }
-            if Instant::now() >= deadline
+            if policy.is_over()
                 && let Some(error) = last
             {
                 let limit = policy.limit.as_secs();
@@ -155,7 +162,7 @@ impl Cluster<'_> {
             }
             match policy.judge(allowed(&view)) {
                 Ok(()) => {}
-                Err(why) if !why.may_pass() || Instant::now() >= deadline => return Err(why),
+                Err(why) if !why.may_pass() || policy.is_over() => return Err(why),
                 Err(_) => {
                     sleep(INTERVAL).await;
                     continue;

@@ -430,7 +430,7 @@ impl Problems {
         if !place.starts_with('/') || place.len() < 2 {
             self.wrong(path, place, "expected an absolute path");
         } else if parts.any(|part| ["", ".", ".."].contains(&part)) {
-            self.wrong(path, place, "expected a path without '..', '.' and '//'");
+            self.wrong(path, place, "expected a path without '..', '.', '//' and a final '/'");
         } else if place.contains(|c| is_hidden(c) || c == '\t') {
             self.wrong(path, place, "expected a path without control characters");
         } else if place.split('/').any(|part| part == ".etcd-tools") {
@@ -590,11 +590,11 @@ mod tests {
             ),
             (
                 r#""path": "/a/../b", "mode": "0640", "content": """#.to_string(),
-                Some(".path: \"/a/../b\": expected a path without '..', '.' and '//'"),
+                Some(".path: \"/a/../b\": expected a path without '..', '.', '//' and a final '/'"),
             ),
             (
                 r#""path": "/a/", "mode": "0640", "content": """#.to_string(),
-                Some(".path: \"/a/\": expected a path without '..', '.' and '//'"),
+                Some(".path: \"/a/\": expected a path without '..', '.', '//' and a final '/'"),
             ),
             (
                 r#""path": "/a\nb", "mode": "0640", "content": """#.to_string(),

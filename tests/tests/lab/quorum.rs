@@ -448,11 +448,34 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
     lab.on_all(&HOSTS[..3], "systemctl daemon-reload; systemctl start etcd");
     wait_healthy(&lab);
     let pids = lab.on_all(&HOSTS[..3], PID);
+    let conflicts = |unit: &str, it: &str| {
+        format!(
+            "etcd-unit: etcd-01: {unit} not started: {it} conflicts with etcd.service, which is to \
+             run and which systemd would stop: take that out of Conflicts="
+        )
+    };
     let ran = start(&text("", "1004"), &drop_in("agent", "Conflicts=etcd.service")).exits(3);
-    ran.says(
-        "etcd-unit: etcd-01: agent.service not started: it conflicts with etcd.service, which is to \
-         run and which systemd would stop: take that out of Conflicts=",
-    );
+    ran.says(&conflicts("agent.service", "it"));
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    lab.on_all(&HOSTS[..3], "rm -r /etc/systemd/system/agent.service.d; systemctl daemon-reload");
+    // Nor for what a target of one of them would start, or a timer.
+    for (name, text) in [
+        ("all.target", "[Unit]\nConflicts=etcd.service\n"),
+        ("job.service", "[Unit]\nConflicts=etcd.service\n[Service]\nExecStart=/bin/true\n"),
+        ("job.timer", "[Timer]\nOnActiveSec=1\n"),
+    ] {
+        lab.write(name, text);
+    }
+    lab.bash("etcd-push --file all.target:/etc/systemd/system/all.target nodes.txt").ok();
+    start(&text("Wants=all.target", "1005"), part)
+        .exits(3)
+        .says(&conflicts("agent.service", "it starts all.target, which"));
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+    lab.on_all(&HOSTS[..3], "rm /etc/systemd/system/agent.service; systemctl daemon-reload");
+    lab.bash("etcd-push --file job.service:/etc/systemd/system/job.service nodes.txt").ok();
+    lab.bash("etcd-unit start --unit-file job.timer nodes.txt")
+        .exits(3)
+        .says(&conflicts("job.timer", "it starts job.service, which"));
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
 }
 
