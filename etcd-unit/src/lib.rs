@@ -4,6 +4,7 @@
 //! that changes it (`change.sh`); a restart one by one is one more per member.
 
 mod logs;
+mod pilot;
 mod rolling;
 mod start;
 mod status;

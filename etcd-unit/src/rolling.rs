@@ -53,7 +53,7 @@ pub(crate) async fn restart(
         progress.label(format!("restarting {}", name(target)));
         let mut changes = target.state.keep();
         for (unit, _) in &target.units {
-            changes.restart_with_etcd(unit, tool.timeout);
+            changes.job_with_etcd("restart", unit, tool.timeout);
         }
         let done = changes.apply(target.state.host).await;
         let done = done.map_err(|error| Refusal::Failed(error.to_string()))?;

@@ -11,8 +11,9 @@ use cluster::units::{
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
-use remote::{Fleet, fan_out};
+use remote::Fleet;
 
+use crate::pilot::{self, Hit, one_first};
 use crate::turn::Turns;
 use crate::{Unit, rolling};
 
@@ -34,7 +35,7 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         return Ok(());
     }
     let states = tool.states(run, &lease);
-    fan_out(fleet.jobs(), states.iter().collect(), async |node: &NodeState| {
+    let work = states.iter().map(|node| {
         let mut work = Work::default();
         let mut well = true;
         for (wanted, state) in &node.units {
@@ -45,9 +46,16 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
         let names: Vec<_> = node.units.iter().map(|(wanted, _)| &*wanted.name).collect();
         let nothing = well.then(|| format!("{} already installed", names.join(", ")));
-        work.finish(tool, run, node, nothing).await;
-    })
-    .await;
+        (node, work, nothing)
+    });
+    let work: Vec<_> = work.collect();
+    let may_be_hit = |(node, work, _): &(&NodeState, Work, _)| work.may_hit(run, node);
+    let finish = async |(node, work, nothing)| {
+        let work: Work = work;
+        work.finish(tool, run, node, nothing).await
+    };
+    let taken = one_first(fleet.jobs(), work, may_be_hit, finish, Finished::is_hit).await;
+    leave(run, &taken.done, taken.left.iter().map(|(node, ..)| *node));
     lease.release().await;
     Ok(())
 }
@@ -91,21 +99,25 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         |plan: &Plan| plan.starts_member && allowed.has_data(&run.document, plan.state.node);
     let access = tool.credentials.access(&run.document, None).ok();
     let turns = access.filter(|_| !run.check()).map(Turns::new);
-    let outdated = fan_out(jobs, plans, async |plan: Plan| {
+    let finish = async |plan| {
         let turns = turns.as_ref().filter(|_| has_data(&plan));
         let Plan { state, work, outdated, well, .. } = plan;
         let nothing = (outdated.is_empty() && well).then(|| as_configured(state));
         let job = work.finish(tool, run, state, nothing);
-        let with_etcd = match turns {
+        let mut finished = match turns {
             Some(turns) => turns.take(&run.document, state, job).await,
             None => job.await,
         };
-        let units = with_etcd.map(|more| [outdated, more].concat()).unwrap_or_default();
-        Some(rolling::Target { state, units }).filter(|target| !target.units.is_empty())
-    })
-    .await;
+        if finished.well {
+            finished.restarts.splice(..0, outdated);
+        }
+        finished
+    };
+    let may_be_hit = |plan: &Plan| plan.work.may_hit(run, plan.state);
+    let taken = one_first(jobs, plans, may_be_hit, finish, Finished::is_hit).await;
     drop(progress);
-    let targets = come_back(tool, run, &allowed, outdated.into_iter().flatten().collect());
+    leave(run, &taken.done, taken.left.iter().map(|plan| plan.state));
+    let targets = come_back(tool, run, &allowed, targets(taken.done));
     if !targets.is_empty() {
         let cluster = cluster.map_or_else(|| tool.cluster(run, fleet, &states), Ok)?;
         rolling::restart(tool, run, &cluster, targets).await;
@@ -367,13 +379,19 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         });
         others.push((state, work, left, units));
     }
-    let members = fan_out(fleet.jobs(), others, async |(state, work, left, units)| {
+    type Item<'a> = (&'a NodeState<'a>, Work, Option<String>, Vec<(String, String)>);
+    let may_be_hit = |(state, work, ..): &Item| work.may_hit(run, state);
+    let finish = async |(state, work, left, units)| {
         let work: Work = work;
-        let more = work.finish(tool, run, state, left).await.unwrap_or_default();
-        rolling::Target { state, units: [units, more].concat() }
-    });
-    let members = members.await.into_iter().filter(|member| !member.units.is_empty());
-    let members = come_back(tool, run, &allowed, members.collect());
+        let mut finished = work.finish(tool, run, state, left).await;
+        if finished.hit.is_none() {
+            finished.restarts.splice(..0, units);
+        }
+        finished
+    };
+    let taken = one_first(fleet.jobs(), others, may_be_hit, finish, Finished::is_hit).await;
+    leave(run, &taken.done, taken.left.iter().map(|(state, ..)| *state));
+    let members = come_back(tool, run, &allowed, targets(taken.done));
     if !members.is_empty() {
         let cluster = tool.cluster(run, fleet, &states)?;
         rolling::restart(tool, run, &cluster, members).await;
@@ -412,7 +430,7 @@ impl Work {
 
     /// Restarts the unit of a member that does not serve.
     fn restart_with_etcd(&mut self, tool: &Unit, unit: &str) {
-        self.jobs.restart_with_etcd(unit, tool.timeout);
+        self.jobs.job_with_etcd("restart", unit, tool.timeout);
         self.note("restarted", "restart", unit);
     }
 
@@ -500,22 +518,30 @@ impl Work {
         is_other
     }
 
-    /// Does it, and reports it. `nothing` is said when there is nothing to do. Gives the units
-    /// that it left alone, as systemd would stop an etcd with them, and why they are to be
-    /// restarted; `None` where something failed.
-    async fn finish(
+    fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.changes.is_empty() && self.bonds.is_empty()
+    }
+
+    /// Whether it might take down an etcd that runs on `node`.
+    fn may_hit(&self, run: &Run, node: &NodeState) -> bool {
+        node.runs_etcd && !self.is_empty() && !run.check()
+    }
+
+    /// Does it, and reports it. `nothing` is said when there is nothing to do.
+    async fn finish<'a>(
         mut self,
         tool: &Unit,
         run: &Run,
-        node: &NodeState<'_>,
+        node: &'a NodeState<'a>,
         nothing: Option<String>,
-    ) -> Option<Vec<(String, String)>> {
+    ) -> Finished<'a> {
         let name = node.node.name.as_str();
-        if self.done.is_empty() && self.changes.is_empty() && self.bonds.is_empty() {
+        let finished = Finished { state: node, restarts: Vec::new(), well: true, hit: None };
+        if self.is_empty() {
             if let Some(message) = nothing {
                 run.report(ToolResult::unchanged(Code::UpToDate, message).on(name));
             }
-            return Some(Vec::new());
+            return finished;
         }
         let ended = match run.check() {
             true if self.jobs.is_empty() && self.bonds.is_empty() => Ok(Vec::new()),
@@ -525,7 +551,14 @@ impl Work {
                 changes.then(self.jobs).apply(node.host).await
             }
         };
-        let ended = ended.map_err(|error| run.report(error.on(name))).ok()?;
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                run.report(error.on(name));
+                return Finished { well: false, hit: Some(Hit::Untold), ..finished };
+            }
+        };
+        let hit = Hit::of(&ended);
         let (with_etcd, ended): (Vec<_>, Vec<_>) =
             ended.into_iter().partition(JobResult::takes_etcd_along);
         let is_left = |unit: &str| with_etcd.iter().any(|ended| ended.unit == unit);
@@ -552,7 +585,43 @@ impl Work {
             let why = self.reasons.remove(&ended.unit).unwrap_or_else(|| "as asked".into());
             (ended.unit, why)
         };
-        failed.is_empty().then(|| with_etcd.into_iter().map(reason).collect())
+        let well = failed.is_empty();
+        let restarts = with_etcd.into_iter().filter(|_| well).map(reason).collect();
+        Finished { restarts, well, hit, ..finished }
+    }
+}
+
+/// How the work on a node ended.
+struct Finished<'a> {
+    state: &'a NodeState<'a>,
+    /// What is still to be restarted, with the member, and why. Of the work itself: what it left
+    /// alone, as systemd would stop an etcd with it, if nothing failed.
+    restarts: Vec<(String, String)>,
+    /// Whether nothing failed.
+    well: bool,
+    /// Whether its etcd went down.
+    hit: Option<Hit>,
+}
+
+impl Finished<'_> {
+    fn is_hit(&self) -> bool {
+        self.hit.is_some()
+    }
+}
+
+/// The nodes on which something is still to be restarted.
+fn targets(finished: Vec<Finished<'_>>) -> Vec<rolling::Target<'_>> {
+    let targets = finished.into_iter().filter(|finished| !finished.restarts.is_empty());
+    targets
+        .map(|Finished { state, restarts, .. }| rolling::Target { state, units: restarts })
+        .collect()
+}
+
+/// Reports the nodes that are `left` as they are for what happened to the one that is `done`.
+fn leave<'a>(run: &Run, done: &[Finished<'_>], left: impl Iterator<Item = &'a NodeState<'a>>) {
+    let hit = done.iter().find_map(|done| Some((done.state.node.name.as_str(), done.hit?)));
+    if let Some(hit) = hit {
+        pilot::leave(run, Code::NotStarted, hit, left);
     }
 }
 

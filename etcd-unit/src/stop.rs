@@ -13,6 +13,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
 use remote::{Fleet, Input, fan_out};
 
+use crate::pilot::{self, Hit, one_first};
 use crate::{Command, Unit};
 
 /// Removes the data, and what these tools put on the host.
@@ -68,7 +69,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     let (members, others): (Vec<_>, Vec<_>) = states.iter().partition(takes_member);
     let job = async |state: &NodeState<'_>| {
         let stopped = stop_one(tool, run, state, removal >= Removal::Uninstall).await;
-        if stopped && removal == Removal::Purge {
+        if stopped.well && removal == Removal::Purge {
             purge(run, state).await;
         }
         stopped
@@ -78,7 +79,8 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         Command::Stop { quorum_is_lost: true, gone_for_good } => Some(gone_for_good),
         _ => None,
     };
-    let at_once = tool.lose_quorum || members.is_empty() || gone_for_good.is_some();
+    let in_words = tool.lose_quorum || gone_for_good.is_some();
+    let at_once = in_words || members.is_empty();
     let refused = if let Some(gone_for_good) = gone_for_good {
         lost(tool, run, fleet, &lease, &states, gone_for_good).await?
     } else if at_once {
@@ -103,7 +105,13 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
             let leads = |state: &&NodeState| leader.as_ref() == Some(&state.node.name);
             let (last, first): (Vec<_>, Vec<_>) = rest.into_iter().partition(leads);
             for part in [first, last] {
-                fan_out(fleet.jobs(), part, async |state: &NodeState<'_>| job(state).await).await;
+                let may_be_hit = |state: &&NodeState| state.runs_etcd && !in_words && !run.check();
+                let is_hit = |stopped: &Stopped| stopped.hit.is_some();
+                let taken = one_first(fleet.jobs(), part, may_be_hit, &job, is_hit).await;
+                let hit = taken.done.iter().find_map(|done| Some((done.node.as_str(), done.hit?)));
+                if let Some(hit) = hit {
+                    pilot::leave(run, Code::NotStopped, hit, taken.left.into_iter());
+                }
             }
         }
     }
@@ -158,7 +166,7 @@ async fn one_after_the_other(
     fleet: &Fleet,
     states: &[NodeState<'_>],
     members: Vec<&NodeState<'_>>,
-    job: impl AsyncFn(&NodeState<'_>) -> bool,
+    job: impl AsyncFn(&NodeState<'_>) -> Stopped,
 ) -> Result<Result<(), Refusal>> {
     let cluster = tool.cluster(run, fleet, states)?;
     let going: Vec<_> = members.iter().map(|state| state.node.name.as_str()).collect();
@@ -177,7 +185,7 @@ async fn one_after_the_other(
     let name = |state: &&NodeState| state.node.name.clone();
     // What went wrong has been reported by the job itself.
     let failed = || Refusal::Failed("it did not stop".into());
-    let one = async |state: &&NodeState<'_>| job(state).await.then_some(()).ok_or_else(failed);
+    let one = async |state: &&NodeState<'_>| job(state).await.well.then_some(()).ok_or_else(failed);
     let policy = tool.policy(Then::Gone);
     let taken = one_by_one(run, &cluster, policy, members, name, one, |_| ()).await;
     let Err(interrupted) = taken else { return Ok(Ok(())) };
@@ -208,8 +216,19 @@ fn has_etcd(tool: &Unit, node: &Node) -> bool {
     tool.wanted(node).iter().any(WantedUnit::runs_etcd)
 }
 
-/// Stops the units of one node; says whether that went well.
-async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool) -> bool {
+/// How stopping the units of a node went.
+struct Stopped {
+    /// The node's name.
+    node: String,
+    /// Whether nothing failed.
+    well: bool,
+    /// Whether an etcd went down that was to stay.
+    hit: Option<Hit>,
+}
+
+/// Stops the units of one node.
+async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool) -> Stopped {
+    let stopped = |well, hit| Stopped { node: state.node.name.clone(), well, hit };
     let node = state.node.name.as_str();
     let mut changes = Changes::default();
     let (mut done, mut would) = (Vec::new(), Vec::new());
@@ -220,7 +239,10 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
     for (wanted, unit) in &state.units {
         let name = wanted.name.as_str();
         if !unit.is_down() {
-            changes.job("stop", name, tool.timeout);
+            match is_member(wanted, unit) {
+                true => changes.job_with_etcd("stop", name, tool.timeout),
+                false => changes.job("stop", name, tool.timeout),
+            }
             note("stopped", "stop", name);
         }
         let has_file = unit.file.is_some() || unit.stale_temp;
@@ -258,16 +280,16 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
             Ok(ended) => ended,
             Err(error) => {
                 run.report(error.on(node));
-                return false;
+                return stopped(false, Some(Hit::Untold));
             }
         };
         if let Some(message) = ended.iter().find_map(JobResult::not_stopped) {
             run.report(ToolResult::error(Code::NotStopped, message).on(node));
-            return false;
+            return stopped(false, Hit::of(&ended));
         }
         run.report(ToolResult::changed(Code::Stopped, done.join(", ")).on(node));
     }
-    true
+    stopped(true, None)
 }
 
 /// Reports a unit of etcd that these tools did not write: its data is not theirs to delete. Says

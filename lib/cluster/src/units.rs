@@ -17,6 +17,9 @@ pub use etcd::layout::UNIT as ETCD;
 /// line ends the list.
 const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
 
+/// The line with which a node says that an etcd runs there.
+const RUNS_ETCD: &str = "runs-etcd";
+
 /// Where systemd looks for units and their drop-ins, as far as anybody puts them there.
 const SYSTEMD_ROOTS: [&str; 3] = [UNIT_DIR, "/run/systemd/system", "/usr/local/lib/systemd/system"];
 
@@ -140,6 +143,8 @@ pub struct NodeState<'a> {
     pub host: &'a Host,
     /// The units in the order in which they were asked for.
     pub units: Vec<(WantedUnit, UnitState)>,
+    /// Whether an etcd runs there, of one of these or not.
+    pub runs_etcd: bool,
 }
 
 impl<'a> NodeState<'a> {
@@ -157,7 +162,8 @@ impl<'a> NodeState<'a> {
                 node.units.iter().filter(|unit| triggered(unit).as_ref() == Some(&state.name));
             state.triggers.extend(triggers.map(|unit| unit.name.clone()));
         }
-        Ok(Self { node, host, units: wanted.into_iter().zip(states).collect() })
+        let runs_etcd = answer.iter().any(|line| line == RUNS_ETCD);
+        Ok(Self { node, host, units: wanted.into_iter().zip(states).collect(), runs_etcd })
     }
 }
 
@@ -235,6 +241,7 @@ impl UnitState {
         for line in lines {
             let understood = match (line.split_once('\t').unwrap_or((line, "")), states.last_mut())
             {
+                ((RUNS_ETCD, _), None) => Some(()),
                 (("clock", times), _) => Clock::read(times).map(|read| clock = read),
                 (("unit", name), _) => {
                     states.push(Self { name: name.into(), clock, ..Self::default() });

@@ -477,6 +477,38 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
         .exits(3)
         .says(&conflicts("job.timer", "it starts job.service, which"));
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
+
+    // What nobody can foresee takes one down, and none besides.
+    lab.on_all(&HOSTS[..3], "rm /etc/systemd/system/job.*; systemctl daemon-reload");
+    let left = "nothing done: the same has taken down the etcd of etcd-01";
+    let hit = |ran: Ran, kept: &[String]| {
+        let mut ran = ran.says(
+            "etcd-unit: etcd-01: etcd.service went down with what was done, and is up again: see \
+             journalctl -u etcd.service on the node",
+        );
+        for node in ["etcd-02", "etcd-03"] {
+            ran = ran.says(&format!("etcd-unit: {node}: {left}"));
+        }
+        assert_eq!(lab.on_all(&HOSTS[1..3], PID), kept[1..]);
+        assert_ne!(lab.on(HOSTS[0], PID), kept[0]);
+        wait_healthy(&lab);
+    };
+    let kills = "[Service]\nExecStartPre=/bin/systemctl stop etcd\nExecStart=/bin/sleep 1000\n";
+    lab.write("rogue.service", kills);
+    let run = |args: &str| lab.bash(&format!("etcd-unit {args} rogue.service nodes.txt"));
+    hit(run("start --unit-file").exits(3), &pids);
+    let kept = lab.on_all(&HOSTS[..3], PID);
+    hit(run("restart --unit-file").exits(3), &kept);
+    let kept = lab.on_all(&HOSTS[..3], PID);
+    let stops = "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/usr/bin/pkill -9 -x etcd\n";
+    lab.write("rogue.service", stops);
+    lab.on_all(
+        &HOSTS[..3],
+        "systemctl stop rogue; rm -f /etc/systemd/system/rogue.service; systemctl daemon-reload",
+    );
+    run("start --unit-file").ok();
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), kept);
+    hit(run("stop --unit").exits(3), &kept);
 }
 
 /// With authentication on, who the voters are is told to those who may know it.

@@ -15,6 +15,8 @@ const TIME_OVER: i32 = 124;
 const GONE: i32 = -1;
 /// It would have stopped what is to stay.
 const LEFT_ALONE: i32 = -2;
+/// An etcd that went down while something else was done.
+const DOWN: i32 = -3;
 /// How long everything but the jobs may take.
 const BESIDE_JOBS: Duration = Duration::from_secs(120);
 /// How many lines of a journal are for people.
@@ -38,7 +40,8 @@ pub struct JobResult {
     /// The unit.
     pub unit: String,
     /// Of `systemctl`; 124 when the time was over, -1 when the process was started and
-    /// is gone already, -2 when the unit was left alone.
+    /// is gone already, -2 when the unit was left alone, -3 when it is that of an etcd that went
+    /// down while something else was done.
     pub code: i32,
     /// Why it was left alone, where it was.
     left_alone: Option<LeftAlone>,
@@ -134,16 +137,17 @@ impl Changes {
 
     /// One of `start`, `restart`, `stop`; waits for its end, `seconds` at most. A start or a
     /// restart for which systemd would stop an etcd is left alone, as is one that conflicts with
-    /// a unit to [keep](Self::keep). What a restart stops besides is started again.
+    /// a unit to [keep](Self::keep). What a restart stops besides is started again, and so is an
+    /// etcd that goes down all the same.
     pub fn job(&mut self, verb: &str, unit: &str, seconds: u32) {
         self.seconds += u64::from(seconds);
         self.line(&[verb, unit, &seconds.to_string()]);
     }
 
-    /// A restart as by [`Changes::job`] with which an etcd may go down, and comes up again.
-    pub fn restart_with_etcd(&mut self, unit: &str, seconds: u32) {
+    /// The same, and an etcd may go down with it; after a restart it comes up again.
+    pub fn job_with_etcd(&mut self, verb: &str, unit: &str, seconds: u32) {
         self.seconds += u64::from(seconds);
-        self.line(&["restart", unit, &seconds.to_string(), "with-etcd"]);
+        self.line(&[verb, unit, &seconds.to_string(), "with-etcd"]);
     }
 
     /// Ends where the running etcd of `unit` would be bound to one of `others` that does not run:
@@ -214,6 +218,12 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
                 let why = LeftAlone::Conflict { verb, by, with, stopped };
                 results.push(JobResult::left_alone(unit, why));
             }
+            (["down", unit, active], _) => results.push(JobResult {
+                unit: (*unit).into(),
+                code: DOWN,
+                active: (*active).into(),
+                ..JobResult::default()
+            }),
             (["said", ..], Some(last)) => last.said = Some(line["said\t".len()..].to_owned()),
             (["control", ..], Some(last)) => {
                 last.control = Some(line["control\t".len()..].to_owned());
@@ -244,6 +254,22 @@ impl JobResult {
     /// Whether it was left alone as systemd would have stopped an etcd with it.
     pub fn takes_etcd_along(&self) -> bool {
         matches!(self.left_alone, Some(LeftAlone::WithEtcd(_)))
+    }
+
+    /// Whether this is no job, but an etcd that went down with one, or while systemd read its
+    /// units, and nobody had foreseen it.
+    pub fn is_etcd_down(&self) -> bool {
+        self.code == DOWN
+    }
+
+    /// What is said of that.
+    fn etcd_down(&self) -> Option<String> {
+        let Self { unit, active, .. } = self;
+        let now = if active == "active" { "is up again" } else { &format!("is {active}") };
+        let message = format!(
+            "{unit} went down with what was done, and {now}: see journalctl -u {unit} on the node"
+        );
+        self.is_etcd_down().then_some(message)
     }
 
     /// Takes the reason from the journal, and leaves the lines for people in it. What
@@ -300,6 +326,9 @@ impl JobResult {
 
     /// Why the unit did not stop, on one line; nothing when it did.
     pub fn not_stopped(&self) -> Option<String> {
+        if self.is_etcd_down() {
+            return self.etcd_down();
+        }
         let Self { unit, active, .. } = self;
         let again = "systemd has started it again, for a unit in its UpheldBy= or TriggeredBy=";
         let again = (self.code == GONE).then(|| again.to_owned());
@@ -312,6 +341,9 @@ impl JobResult {
         let Self { unit, active, sub, .. } = self;
         if let Some(why) = &self.left_alone {
             return Some(why.of(unit));
+        }
+        if self.is_etcd_down() {
+            return self.etcd_down();
         }
         let what = match self.code {
             0 => return None,

@@ -110,8 +110,9 @@ bound_on_disk() {
     bound "$1" $others
 }
 find_etcds
-# The units that are to run.
-keep=' '
+# The units that are to run, those that have a job of their own, and whether an etcd may go down
+# with one of these.
+keep=' ' asked=' ' along=
 # With --check all that is done is to foresee.
 check=
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
@@ -154,7 +155,7 @@ while IFS=$tab read -r kind a b c; do
         said=$(systemctl --quiet --no-reload "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
         ;;
     start | restart | stop) # UNIT SECONDS [WITH-ETCD]
-        taken=
+        taken='' asked="$asked$a " along=$along$c
         if [ "$kind" != stop ]; then
             set -f
             foresee "$kind" "$a" "$c" || { set +f; continue; }
@@ -237,4 +238,22 @@ printf '%s' "$forked" | while read -r a since pid restarts; do
     esac
     ended "$a" $code "$since" ""
 done
+# No line says so, but an etcd that ran is gone, or going: for what a unit runs, or in a way that
+# systemd does not tell. It comes up again, where it can.
+if [ ! "$check$along" ]; then
+    printf '%s' "$standing" | while read -r unit pid since; do
+        case $asked in *" $unit "*) continue ;; esac
+        show=$(systemctl show "$unit" -p ActiveState)
+        get ActiveState
+        state=$value
+        process "$pid"
+        case $state.$value in
+        "active.$pid $since" | "activating.$pid $since" | "reloading.$pid $since") continue ;;
+        esac
+        timeout 60 systemctl start "$unit" >/dev/null 2>&1
+        show=$(systemctl show "$unit" -p ActiveState)
+        get ActiveState
+        echo "down$tab$unit$tab$value"
+    done
+fi
 [ "${complete:-}" ] || die "the plan was truncated in transit"

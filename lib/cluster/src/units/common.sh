@@ -80,13 +80,20 @@ process() {
     value="$1 ${21:-}"
 }
 # Sets $etcds to where in systemd's tree an etcd runs: it may be the child of a script. One in a
-# container with a network of its own is none of the node's.
+# container with a network of its own is none of the node's. Sets $standing to the services among
+# them, each with what tells its process from any other.
 find_etcds() {
-    etcds=
+    etcds='' standing=''
     for process in /proc/[0-9]*; do
         { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
         [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
-        while IFS=: read -r _ _ path; do etcds="$etcds$path/$newline"; done 2>/dev/null < "$process/cgroup"
+        service=
+        while IFS=: read -r _ _ path; do
+            etcds="$etcds$path/$newline"
+            case $path in *.service) service=${path##*/} ;; esac
+        done 2>/dev/null < "$process/cgroup"
+        process "${process#/proc/}"
+        if [ "$service" ]; then standing="$standing$service $value$newline"; fi
     done
 }
 # Whether the unit $1 with the process $2 runs an etcd.

@@ -15,6 +15,7 @@ variables() {
     set +f
 }
 find_etcds
+[ ! "$etcds" ] || echo runs-etcd
 basic=ActiveState,SubState,UnitFileState
 full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,$stopping,BindsTo
 while IFS= read -r unit && [ "$unit" ]; do
