@@ -90,6 +90,15 @@ members_only() {
   [[ ! $strange ]] || die 3 "nothing is done: $strange is in the list, and no member: take its line out, or have it added: scripts/grow"
 }
 
+# one_release: ends the script in the middle of an upgrade: what follows would finish it, for
+# without a version etcd-fetch takes the highest that runs.
+one_release() {
+  local versions
+  versions=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null |
+    jq -r '[.health.endpoints[].version // empty | "v" + .] | unique | join(", ")') || true
+  [[ $versions != *,* ]] || die 3 "nothing is done: members run $versions: bring all of them to one of these first: scripts/upgrade NODES VERSION"
+}
+
 # fitting: ends the script where a healthy member of $list could not get its files in the end:
 # others have put its etcd there, or it has another CA than those that join would get.
 fitting() {

@@ -196,12 +196,17 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
         let data = document.settings(node).data_dir;
         let member = layout::MEMBER;
         let url = document.peer_url(node);
-        let why = match members.iter().any(|member| member.peer_urls.contains(&url)) {
-            true => format!(
+        let is_member = members.iter().any(|member| member.peer_urls.contains(&url));
+        let why = match data_of.filter(|_| is_member) {
+            Some(other) => format!(
+                "its data is of member {other}, which the cluster has removed: rename \
+                 {data}/{member} to {data}/{member}.old, and run this again"
+            ),
+            None if is_member => format!(
                 "its write-ahead log is missing or cannot be read, and there is other data of it: \
                  rename {data}/{member} to {data}/{member}.old, and run this again"
             ),
-            false => format!(
+            None => format!(
                 "it is no member, and there is data of one in {data}: move {data}/{member} away"
             ),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use client::Access;
-use cluster::fit::Facts;
+use cluster::fit::{self, Facts};
 use cluster::guard::{Standing, View};
 use cluster::members::{Accepted, Policy};
 use cluster::route::endpoint_from;
@@ -14,7 +14,7 @@ use pipeline::{Code, Run, ToolResult};
 use remote::Fleet;
 
 use crate::UpdateArgs;
-use crate::add::left_out_of_list;
+use crate::add::{is_member, left_out_of_list};
 use crate::change::{Change, Look};
 
 /// How long a member is given to answer where it was before.
@@ -50,8 +50,7 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     let nodes = run.nodes();
     let mut moved = nodes.iter().filter_map(|node| Some((*node, moved(node)?)));
     let Some((node, (member, url))) = moved.next() else {
-        let message = "the cluster knows the address of every node: nothing to update";
-        run.report(ToolResult::unchanged(Code::UpToDate, message));
+        report_nothing(run, &nodes, members);
         return;
     };
     let what = format!("peer URL {} → {url}", member.peer_urls.join(","));
@@ -114,6 +113,23 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
         }
         Err(why) => change.refuse(Some(node), &format!("{what} not updated"), &why),
     }
+}
+
+/// Reports that no node has another address than its member, and the nodes and the members of
+/// which there is nothing to compare.
+fn report_nothing(run: &Run, nodes: &[&Node], members: &[Member]) {
+    let document = &run.document;
+    let strange = |node: &&&Node| !members.iter().any(|member| is_member(document, node, member));
+    for node in nodes.iter().filter(strange) {
+        let url = document.peer_url(node);
+        let message = format!("there is no member of this name at {url}: nothing to update");
+        run.report(ToolResult::warning(Code::Mismatch, message).on(&node.name));
+    }
+    for why in fit::extra_members(document, members) {
+        run.report(ToolResult::warning(Code::UnknownMember, why));
+    }
+    let message = "the cluster knows the address of every node that is a member: nothing to update";
+    run.report(ToolResult::unchanged(Code::UpToDate, message));
 }
 
 /// Where `member` answers its clients, as seen from the host of `node`, if no etcd runs there.

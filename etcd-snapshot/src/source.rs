@@ -1,6 +1,7 @@
 //! Which member a snapshot is taken from.
 
 use client::{ClusterProbe, Target};
+use cluster::guard::RECOVER;
 use pipeline::document::Endpoint;
 use pipeline::{Code, Error, Run, ToolResult};
 
@@ -64,8 +65,16 @@ pub(crate) fn report_none(run: &Run, probe: &ClusterProbe) {
         });
     }
     if !probe.unreachable {
-        let message = "no healthy voting member to save from: to save what one member has, \
-                       pass --from NODE";
+        let no_leader = client::Error::NoLeader.to_string();
+        let mut endpoints = probe.health.endpoints.iter();
+        let or_recover = match endpoints.any(|e| e.error.as_ref() == Some(&no_leader)) {
+            true => format!(", or, where most members are lost for good, {RECOVER}"),
+            false => String::new(),
+        };
+        let message = format!(
+            "no healthy voting member to save from: to save what one member has, pass --from \
+             NODE{or_recover}"
+        );
         run.report(ToolResult::error(code, message));
     }
 }

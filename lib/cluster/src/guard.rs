@@ -97,6 +97,9 @@ pub struct View {
     downgrade: Option<String>,
 }
 
+/// The way on where most members are lost for good.
+pub const RECOVER: &str = "have what a survivor has put on all nodes: `scripts/recover NODES FILE`";
+
 /// Why a member may not go down, or is not back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -124,7 +127,7 @@ pub enum Refusal {
     /// There is no quorum, without which the members cannot be changed. Says whether
     /// waiting may help.
     #[error(
-        "{0}: the members can be changed only with quorum: start those that are stopped, or restore a snapshot"
+        "{0}: the members can be changed only with quorum: start those that are stopped, or, where most of them are lost for good, {RECOVER}"
     )]
     NoQuorum(String, bool),
     /// No endpoint gives the member list. Says whether waiting may help.
@@ -848,8 +851,9 @@ mod tests {
             (
                 "sdu",
                 "quorum is lost, 1 of 3 voters healthy: n0: no leader; n1: not running: the members \
-                 can be changed only with quorum: start those that are stopped, or restore a \
-                 snapshot",
+                 can be changed only with quorum: start those that are stopped, or, where most of \
+                 them are lost for good, have what a survivor has put on all nodes: \
+                 `scripts/recover NODES FILE`",
             ),
         ] {
             let why = view(standings).may_remove("0").err().map(|why| why.to_string());

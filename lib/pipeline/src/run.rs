@@ -391,7 +391,8 @@ fn usage_line(error: &clap::Error, name: &str) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
     let said = lines.collect::<Vec<_>>().join(" ");
-    format!("{}: see {name} --help", said.trim_start_matches("error: "))
+    let said = said.trim_start_matches("error: ").replace(" tip: ", ": ");
+    format!("{said}: see {name} --help")
 }
 
 fn one_line(text: &str) -> String {

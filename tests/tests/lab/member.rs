@@ -164,7 +164,12 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
     lab.bash(&lab.etcdctl(&urls(5), &format!("move-leader {id}"))).ok();
     lab.bash("etcd-member remove etcd-04 < nodes-5.txt > rest.json").ok();
     assert_eq!(lab.bash("jq -r '.nodes | length' rest.json").stdout, "4\n");
-    let ran = lab.bash(&make("shrink", "nodes-5.txt", "ETCD_MEMBER='etcd-04 etcd-05'")).ok();
+    lab.bash(&script("shrink --yes nodes-5.txt etcd-09"))
+        .exits(2)
+        .says("shrink: etcd-09: neither a member of the cluster nor a node in nodes-5.txt");
+    // The second is told by its ID, the first is a member no more.
+    let leave = format!("ETCD_MEMBER='etcd-04 {id}'");
+    let ran = lab.bash(&make("shrink", "nodes-5.txt", &leave)).ok();
     let ran = ran
         .says("etcd-member: etcd-04: not a member of the cluster: nothing to remove")
         .says("etcd-member: etcd-05: removed member etcd-05 (https://192.168.1.104:2380)")
@@ -496,6 +501,23 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
     );
     lab.on("etcd-03", &format!("mv {log}.x {log}; systemctl start etcd"));
     lab.bash("etcd-health --wait < nodes.txt").ok();
+    // One host is not two nodes.
+    lab.write("doubled.txt", &(lab.read("nodes.txt") + "k8s-x:k8s-master-02:etcd-05\n"));
+    lab.bash(&script("grow --yes doubled.txt")).exits(3).says(
+        "grow: nothing is done: etcd-03: it is the same host as etcd-05 in the document: take one \
+         of the two out",
+    );
+    // Of what is no member there is nothing to update, which is said.
+    lab.bash("sed s/etcd-03/etcd-3x/ nodes.txt | etcd-member update")
+        .ok()
+        .says(
+            "etcd-member: etcd-3x: warning: there is no member of this name at \
+             https://192.168.1.102:2380: nothing to update",
+        )
+        .says(
+            "etcd-member: the cluster knows the address of every node that is a member: nothing to \
+             update",
+        );
     // With one that has more than the members, it would not go on after the change.
     for change in [
         "shrink --yes --lose-margin nodes-4.txt etcd-03",

@@ -620,6 +620,16 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     lab.command(&["reset", "etcd-01"]);
     lab.command(&["reset", "etcd-02"]);
 
+    // Whichever way is tried names this one.
+    let way = "have what a survivor has put on all nodes: `scripts/recover NODES FILE`";
+    for tried in [
+        "etcd-unit start nodes.txt",
+        "etcd-member replace --timeout 1 etcd-01 nodes.txt",
+        "etcd-snapshot save --to late.db nodes.txt",
+    ] {
+        let ran = lab.bash(tried);
+        assert!(ran.code != 0 && ran.stderr.contains(way), "{tried}: {}", ran.stderr);
+    }
     lab.bash("etcd-unit stop --quorum-is-lost --check nodes.txt")
         .exits(1)
         .says("etcd-unit: etcd-03: would stop etcd.service");

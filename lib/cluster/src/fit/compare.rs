@@ -16,6 +16,7 @@ use super::environment::{self, Place, values};
 use super::facts::{Facts, Folder, Process, SAYS_VERSION, is_heard};
 use super::identity::Identity;
 use super::{Purpose, concerns};
+use crate::guard::RECOVER;
 use crate::units;
 
 /// All that is compared.
@@ -50,6 +51,15 @@ pub fn extra_members(document: &Document, members: &[Member]) -> Vec<String> {
 }
 
 impl Fit<'_> {
+    /// Whether so many nodes have no data that the others are no quorum, and some have.
+    fn is_majority_lost(&self) -> bool {
+        let has_log = |&&(node, facts): &&(&Node, &Facts)| facts.has_log(&self.place(node, facts));
+        let kept = self.facts.iter().filter(has_log).count();
+        let lost = self.facts.len() - kept;
+        let voters = self.document.nodes.len();
+        kept > 0 && voters - lost < etcd::quorum::quorum(voters)
+    }
+
     /// What must not become true on the nodes that `selected` says: an error
     /// each, with the node, what is, what is wanted and the way out. When there
     /// is one, nothing may be written on any node. Warnings are for what is
@@ -797,6 +807,11 @@ impl<'a> NodeFit<'a> {
         }
     }
 
+    /// The same, where too few members have theirs.
+    fn majority_lost(&self) -> String {
+        format!("{} as most members have lost theirs, {RECOVER}", self.lost())
+    }
+
     /// Data of another cluster than the one that runs, or than another node's.
     fn other_cluster(&self, own: &Identity) -> Option<String> {
         let fit = self.fit;
@@ -831,6 +846,14 @@ impl<'a> NodeFit<'a> {
                 ));
             }
             if other.member == own.member {
+                let same = |(named, facts): &&(&Node, &Facts)| {
+                    named.name == node && !facts.boot.is_empty() && facts.boot == self.facts.boot
+                };
+                if fit.facts.iter().any(|named| same(&named)) {
+                    return Some(format!(
+                        "it is the same host as {node} in the document: take one of the two out"
+                    ));
+                }
                 return Some(format!(
                     "its data is of member {}, and so is that of {node}: {advice}",
                     own.member
@@ -894,7 +917,10 @@ impl<'a> NodeFit<'a> {
             Err(why) => return Some(why),
         };
         if !member.client_urls.is_empty() {
-            return Some(format!("{} replace the member: {}", self.lost(), self.replace()));
+            return Some(match self.fit.is_majority_lost() {
+                true => self.majority_lost(),
+                false => format!("{} replace the member: {}", self.lost(), self.replace()),
+            });
         }
         let added = member.name.is_empty();
         (added && self.settings.initial_cluster_state != ClusterState::Existing).then(|| {
@@ -954,6 +980,9 @@ impl<'a> NodeFit<'a> {
                 self.place.wal
             ));
         }
+        if self.facts.was_ready() && fit.is_majority_lost() {
+            return Some(self.majority_lost());
+        }
         if self.facts.was_ready() {
             return Some(format!(
                 "{} start the others (--only), then replace the member: {}",
@@ -978,14 +1007,21 @@ impl<'a> NodeFit<'a> {
                 ));
             }
         }
-        let (other, _) = fit.facts.iter().find(|(node, facts)| {
+        let has_data = |&&(node, facts): &&(&Node, &Facts)| {
             // One whose first start was cut off is no cluster yet.
             let began = facts.mark.as_ref().is_some_and(|_| !facts.was_ready());
-            facts.was_ready() || (facts.has_data(&fit.place(node, facts)) && !began)
-        })?;
+            facts.has_data(&fit.place(node, facts)) && !began
+        };
+        let has = fit.facts.iter().find(has_data).map(|other| (other, "has data"));
+        let had = || fit.facts.iter().find(|(_, facts)| facts.was_ready());
+        let ((other, _), has) = has.or_else(|| had().map(|other| (other, "has had data")))?;
+        let or_recover = match fit.is_majority_lost() {
+            true => format!(", or, where most members have lost theirs for good, {RECOVER}"),
+            false => String::new(),
+        };
         Some(format!(
-            "{data} is empty, and {} has data: a new cluster is made only when no node has any: \
-             start the others first (--only), so that the cluster can be asked",
+            "{data} is empty, and {} {has}: a new cluster is made only when no node has any: start \
+             the others first (--only), so that the cluster can be asked{or_recover}",
             other.name
         ))
     }

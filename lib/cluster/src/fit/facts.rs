@@ -59,6 +59,8 @@ pub struct Facts {
     /// The addresses of the host; empty where they are not known, or where a process may
     /// listen at others.
     pub(super) addresses: Vec<IpAddr>,
+    /// What tells the boot of its system from any other; empty where it does not say.
+    pub(super) boot: String,
     /// What a binary says to `--version`, by its path; of those that are there.
     pub(super) binaries: BTreeMap<String, String>,
 }
@@ -150,6 +152,7 @@ impl Facts {
                 }
             }
             "listens" => self.processes.last_mut()?.listens = value.into(),
+            "boot" => self.boot = value.into(),
             "config" => self.config += &format!("{value}\n"),
             "part" => self.definition.push(Text { path: value.into(), ..Text::default() }),
             "line" => self.definition.last_mut()?.content += &format!("{value}\n"),

@@ -21,6 +21,9 @@ while IFS=$tab read -r kind value; do
 done
 exec </dev/null
 
+# Of each system and each boot one of its own, unlike the machine id of a copy.
+{ read -r boot < /proc/sys/kernel/random/boot_id && say "boot$tab$boot"; } 2>/dev/null
+
 # Sets $value to what stands behind the last $2 in the text $1, up to the end of the line.
 # Every process costs the host a millisecond or two: hence no sed for this.
 last() {

@@ -600,6 +600,18 @@ fn data_of_others_are_not_used() {
             ),
         ],
     );
+    // It stands in the document twice.
+    let same = |other: &str| {
+        format!("it is the same host as {other} in the document: take one of the two out")
+    };
+    found(
+        |w| {
+            stopped(w);
+            w.facts(0).folders[0].identity = identity(&id(1), "c");
+            (0..2).for_each(|at| w.facts(at).boot = "b".into());
+        },
+        &[&format!("etcd-01: {}", same("etcd-02")), &format!("etcd-02: {}", same("etcd-01"))],
+    );
     found(
         |w| {
             stopped(w);
@@ -652,6 +664,21 @@ fn nobody_starts_empty_beside_a_cluster() {
              knows it as a member that has run: etcd was removed from this host, or the host was \
              installed again: {replace}"
         )],
+    );
+    let gone = |node: &str| {
+        format!(
+            "{node}: there is no write-ahead log in /var/lib/etcd/member/wal, and the cluster \
+             knows it as a member that has run: etcd was removed from this host, or the host was \
+             installed again: as most members have lost theirs, have what a survivor has put on \
+             all nodes: `scripts/recover NODES FILE`"
+        )
+    };
+    found(
+        |w| {
+            w.wipe(0);
+            w.wipe(1);
+        },
+        &[&gone("etcd-01"), &gone("etcd-02")],
     );
     found(
         |w| {
@@ -720,14 +747,33 @@ fn a_new_cluster_is_made_only_where_there_has_never_been_one() {
              asked"
         )
     };
-    found(wiped(&[1, 2]), &[&beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")]);
+    let recover = |said: String| {
+        said + ", or, where most members have lost theirs for good, have what a survivor has put \
+                on all nodes: `scripts/recover NODES FILE`"
+    };
+    found(wiped(&[1]), &[&beside("etcd-02", "etcd-01")]);
+    let both = ["etcd-02", "etcd-03"].map(|node| recover(beside(node, "etcd-01")));
+    let both = both.each_ref().map(|said| said.as_str());
+    found(wiped(&[1, 2]), &both);
+    found(
+        |w| {
+            wiped(&[0, 1])(w);
+            w.facts(0).mark = Some(layout::MARK_READY.into());
+        },
+        &[
+            "etcd-01: its data is lost: there is no write-ahead log in /var/lib/etcd/member/wal, \
+             and it has run with one: mount the disk that holds it, or as most members have lost \
+             theirs, have what a survivor has put on all nodes: `scripts/recover NODES FILE`",
+            &recover(beside("etcd-02", "etcd-03")),
+        ],
+    );
     // That was deployed before there were marks.
     found(
         |w| {
             wiped(&[1, 2])(w);
             w.facts(0).mark = None;
         },
-        &[&beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")],
+        &both,
     );
     let silent = |node: &str| {
         format!(
@@ -752,7 +798,11 @@ fn a_new_cluster_is_made_only_where_there_has_never_been_one() {
             wiped(&[0, 1, 2])(w);
             w.facts(0).mark = Some(layout::MARK_READY.into());
         },
-        &[lost, &beside("etcd-02", "etcd-01"), &beside("etcd-03", "etcd-01")],
+        &[
+            lost,
+            &beside("etcd-02", "etcd-01").replace("has data", "has had data"),
+            &beside("etcd-03", "etcd-01").replace("has data", "has had data"),
+        ],
     );
     // A restore was cut off between two of its moves.
     let interrupted = "a restore was interrupted: finish it, with the same file: `etcd-snapshot \
