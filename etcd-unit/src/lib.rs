@@ -3,8 +3,8 @@
 //! Per node there is one exchange that learns the state (`state.sh`) and one
 //! that changes it (`change.sh`); a restart one by one is one more per member.
 
+mod beside;
 mod logs;
-mod pilot;
 mod rolling;
 mod start;
 mod status;

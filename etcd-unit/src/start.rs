@@ -13,7 +13,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::Fleet;
 
-use crate::pilot::{self, Hit, one_first};
+use crate::beside::{Hit, Task, affordable, in_turn};
 use crate::turn::Turns;
 use crate::{Unit, rolling};
 
@@ -35,27 +35,23 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         return Ok(());
     }
     let states = tool.states(run, &lease);
-    let work = states.iter().map(|node| {
-        let mut work = Work::default();
-        let mut well = true;
-        for (wanted, state) in &node.units {
-            match refuse_masked(run, node, state) {
-                true => well = false,
-                false => drop(work.install(run, node, wanted, state)),
+    let tasks = states.iter().map(|state| {
+        let mut plan = Plan::idle(run, state);
+        for (wanted, unit) in &state.units {
+            match refuse_masked(run, state, unit) {
+                true => plan.well = false,
+                false => drop(plan.work.install(run, state, wanted, unit)),
             }
         }
-        let names: Vec<_> = node.units.iter().map(|(wanted, _)| &*wanted.name).collect();
-        let nothing = well.then(|| format!("{} already installed", names.join(", ")));
-        (node, work, nothing)
+        plan
     });
-    let work: Vec<_> = work.collect();
-    let may_be_hit = |(node, work, _): &(&NodeState, Work, _)| work.may_hit(run, node);
-    let finish = async |(node, work, nothing)| {
-        let work: Work = work;
-        work.finish(tool, run, node, nothing).await
+    let tasks: Vec<_> = tasks.collect();
+    let finish = async |plan: Plan<'_>| {
+        let names: Vec<_> = plan.state.units.iter().map(|(wanted, _)| &*wanted.name).collect();
+        let nothing = plan.well.then(|| format!("{} already installed", names.join(", ")));
+        plan.work.finish(tool, run, plan.state, nothing).await.hit
     };
-    let taken = one_first(fleet.jobs(), work, may_be_hit, finish, Finished::is_hit).await;
-    leave(run, &taken.done, taken.left.iter().map(|(node, ..)| *node));
+    in_turn(run, fleet.jobs(), Code::NotStarted, tasks, finish, |hit| *hit).await;
     lease.release().await;
     Ok(())
 }
@@ -99,6 +95,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         |plan: &Plan| plan.starts_member && allowed.has_data(&run.document, plan.state.node);
     let access = tool.credentials.access(&run.document, None).ok();
     let turns = access.filter(|_| !run.check()).map(Turns::new);
+    let plans = affordable(tool, run, fleet, &states, plans).await;
     let finish = async |plan| {
         let turns = turns.as_ref().filter(|_| has_data(&plan));
         let Plan { state, work, outdated, well, .. } = plan;
@@ -113,11 +110,9 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         }
         finished
     };
-    let may_be_hit = |plan: &Plan| plan.work.may_hit(run, plan.state);
-    let taken = one_first(jobs, plans, may_be_hit, finish, Finished::is_hit).await;
+    let done = in_turn(run, jobs, Code::NotStarted, plans, finish, Finished::hit).await;
     drop(progress);
-    leave(run, &taken.done, taken.left.iter().map(|plan| plan.state));
-    let targets = come_back(tool, run, &allowed, targets(taken.done));
+    let targets = come_back(tool, run, &allowed, targets(done));
     if !targets.is_empty() {
         let cluster = cluster.map_or_else(|| tool.cluster(run, fleet, &states), Ok)?;
         rolling::restart(tool, run, &cluster, targets).await;
@@ -126,13 +121,16 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// What `start` has to do on a node.
+/// What is to be done on a node.
 struct Plan<'a> {
+    run: &'a Run,
     state: &'a NodeState<'a>,
     /// What costs nobody anything.
     work: Work,
     /// The units of the running member that are outdated, and why.
     outdated: Vec<(String, String)>,
+    /// What is not restarted, as something else starts it.
+    left: Vec<&'a str>,
     /// Whether a member is among what is started.
     starts_member: bool,
     /// Whether nothing was refused.
@@ -140,10 +138,21 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(tool: &Unit, run: &Run, allowed: &Allowed, node: &'a NodeState<'a>) -> Self {
+    fn idle(run: &'a Run, state: &'a NodeState<'a>) -> Self {
         let work = Work::default();
-        let mut plan =
-            Self { state: node, work, outdated: Vec::new(), starts_member: false, well: true };
+        Self {
+            run,
+            state,
+            work,
+            outdated: Vec::new(),
+            left: Vec::new(),
+            starts_member: false,
+            well: true,
+        }
+    }
+
+    fn new(tool: &Unit, run: &'a Run, allowed: &Allowed, node: &'a NodeState<'a>) -> Self {
+        let mut plan = Self::idle(run, node);
         let is_pushed = would_change(run, node);
         for (wanted, state) in &node.units {
             if refuse_masked(run, node, state)
@@ -217,6 +226,21 @@ impl<'a> Plan<'a> {
                 self.work.restart_with_etcd(tool, &unit);
             }
         }
+    }
+}
+
+impl<'a> Task<'a> for Plan<'a> {
+    fn state(&self) -> &'a NodeState<'a> {
+        self.state
+    }
+
+    fn may_hit(&self) -> bool {
+        let stays = self.state.runs_etcd && !self.starts_member;
+        stays && !self.work.is_empty() && !self.run.check()
+    }
+
+    fn has_jobs(&self) -> bool {
+        !self.work.jobs.is_empty() && !self.starts_member
     }
 }
 
@@ -307,6 +331,29 @@ fn refuse_missing(run: &Run, node: &NodeState, wanted: &WantedUnit, state: &Unit
     is_missing
 }
 
+/// Reports a unit of --unit-file that is not on the node as it is there: a restart installs
+/// nothing. Says whether it is one.
+fn refuse_uninstalled(
+    tool: &Unit,
+    run: &Run,
+    node: &NodeState,
+    wanted: &WantedUnit,
+    state: &UnitState,
+) -> bool {
+    let (Some(path), Some(unit)) = (&tool.unit_file, &wanted.unit) else { return false };
+    if state.text() == unit.content {
+        return false;
+    }
+    let message = format!(
+        "{} is not the one of --unit-file on the node: to install it, and restart what runs, \
+         run `etcd-unit start --unit-file {}`",
+        wanted.name,
+        path.display()
+    );
+    run.report(ToolResult::error(Code::NotRestarted, message).on(&node.node.name));
+    true
+}
+
 /// Reports with --check a unit that, as it stands in the document, conflicts with the etcd of the
 /// node; says whether it is one. Otherwise the node itself says so, when systemd has read it.
 fn refuse_conflicting(
@@ -355,43 +402,43 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         lease.release().await;
         return Ok(());
     }
-    let mut others = Vec::new();
+    let mut plans = Vec::new();
     for state in &states {
-        let mut work = Work::default();
-        let mut units = Vec::new();
-        let mut left = Vec::new();
+        let mut plan = Plan::idle(run, state);
         for (wanted, unit) in &state.units {
-            if refuse_missing(run, state, wanted, unit) {
+            if refuse_missing(run, state, wanted, unit)
+                || refuse_uninstalled(tool, run, state, wanted, unit)
+            {
+                plan.well = false;
                 continue;
             }
             // What something else starts is restarted where it runs.
             let is_others = unit.is_template() || (unit.is_triggered() && !unit.is_active());
             if wanted.is_left_alone(unit) || is_others {
-                left.push(wanted.name.as_str());
+                plan.left.push(wanted.name.as_str());
             } else if is_member(wanted, unit) {
-                units.push((wanted.name.clone(), "as asked".to_owned()));
+                plan.outdated.push((wanted.name.clone(), "as asked".to_owned()));
             } else {
-                work.restart(tool, &wanted.name, "as asked".to_owned());
+                plan.work.restart(tool, &wanted.name, "as asked".to_owned());
             }
         }
-        let left = (!left.is_empty() && units.is_empty()).then(|| {
+        plans.push(plan);
+    }
+    let plans = affordable(tool, run, fleet, &states, plans).await;
+    let finish = async |plan| {
+        let Plan { state, work, outdated, left, .. } = plan;
+        let nothing = (!left.is_empty() && outdated.is_empty()).then(|| {
             format!("{} not restarted: something else starts it, or the operator", left.join(", "))
         });
-        others.push((state, work, left, units));
-    }
-    type Item<'a> = (&'a NodeState<'a>, Work, Option<String>, Vec<(String, String)>);
-    let may_be_hit = |(state, work, ..): &Item| work.may_hit(run, state);
-    let finish = async |(state, work, left, units)| {
-        let work: Work = work;
-        let mut finished = work.finish(tool, run, state, left).await;
+        let mut finished = work.finish(tool, run, state, nothing).await;
         if finished.hit.is_none() {
-            finished.restarts.splice(..0, units);
+            finished.restarts.splice(..0, outdated);
         }
         finished
     };
-    let taken = one_first(fleet.jobs(), others, may_be_hit, finish, Finished::is_hit).await;
-    leave(run, &taken.done, taken.left.iter().map(|(state, ..)| *state));
-    let members = come_back(tool, run, &allowed, targets(taken.done));
+    let jobs = fleet.jobs();
+    let done = in_turn(run, jobs, Code::NotStarted, plans, finish, Finished::hit).await;
+    let members = come_back(tool, run, &allowed, targets(done));
     if !members.is_empty() {
         let cluster = tool.cluster(run, fleet, &states)?;
         rolling::restart(tool, run, &cluster, members).await;
@@ -522,11 +569,6 @@ impl Work {
         self.done.is_empty() && self.changes.is_empty() && self.bonds.is_empty()
     }
 
-    /// Whether it might take down an etcd that runs on `node`.
-    fn may_hit(&self, run: &Run, node: &NodeState) -> bool {
-        node.runs_etcd && !self.is_empty() && !run.check()
-    }
-
     /// Does it, and reports it. `nothing` is said when there is nothing to do.
     async fn finish<'a>(
         mut self,
@@ -604,8 +646,8 @@ struct Finished<'a> {
 }
 
 impl Finished<'_> {
-    fn is_hit(&self) -> bool {
-        self.hit.is_some()
+    fn hit(&self) -> Option<Hit> {
+        self.hit
     }
 }
 
@@ -615,14 +657,6 @@ fn targets(finished: Vec<Finished<'_>>) -> Vec<rolling::Target<'_>> {
     targets
         .map(|Finished { state, restarts, .. }| rolling::Target { state, units: restarts })
         .collect()
-}
-
-/// Reports the nodes that are `left` as they are for what happened to the one that is `done`.
-fn leave<'a>(run: &Run, done: &[Finished<'_>], left: impl Iterator<Item = &'a NodeState<'a>>) {
-    let hit = done.iter().find_map(|done| Some((done.state.node.name.as_str(), done.hit?)));
-    if let Some(hit) = hit {
-        pilot::leave(run, Code::NotStarted, hit, left);
-    }
 }
 
 /// What was done, as `installed, enabled and started etcd.service`.

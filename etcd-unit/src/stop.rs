@@ -13,7 +13,7 @@ use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult};
 use remote::{Fleet, Input, fan_out};
 
-use crate::pilot::{self, Hit, one_first};
+use crate::beside::{Hit, Task, in_turn};
 use crate::{Command, Unit};
 
 /// Removes the data, and what these tools put on the host.
@@ -59,6 +59,8 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     let states = tool.states(run, &lease);
     let spared = removal == Removal::Purge
         && (states.iter().any(|state| refuse_others(run, state)) || refuse_elsewhere(run, &lease));
+    let spared = spared
+        || (removal >= Removal::Uninstall && states.iter().any(|state| refuse_alias(run, state)));
     if spared {
         lease.release().await;
         return Ok(());
@@ -105,13 +107,11 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
             let leads = |state: &&NodeState| leader.as_ref() == Some(&state.node.name);
             let (last, first): (Vec<_>, Vec<_>) = rest.into_iter().partition(leads);
             for part in [first, last] {
-                let may_be_hit = |state: &&NodeState| state.runs_etcd && !in_words && !run.check();
-                let is_hit = |stopped: &Stopped| stopped.hit.is_some();
-                let taken = one_first(fleet.jobs(), part, may_be_hit, &job, is_hit).await;
-                let hit = taken.done.iter().find_map(|done| Some((done.node.as_str(), done.hit?)));
-                if let Some(hit) = hit {
-                    pilot::leave(run, Code::NotStopped, hit, taken.left.into_iter());
-                }
+                let stays = |state: &NodeState| state.runs_etcd && !in_words && !run.check();
+                let tasks = part.into_iter().map(|state| Stay { state, stays: stays(state) });
+                let one = async |task: Stay<'_>| job(task.state).await.hit;
+                let (jobs, tasks) = (fleet.jobs(), tasks.collect());
+                in_turn(run, jobs, Code::NotStopped, tasks, one, |hit| *hit).await;
             }
         }
     }
@@ -216,10 +216,29 @@ fn has_etcd(tool: &Unit, node: &Node) -> bool {
     tool.wanted(node).iter().any(WantedUnit::runs_etcd)
 }
 
+/// A node on which units are stopped.
+struct Stay<'a> {
+    state: &'a NodeState<'a>,
+    /// Whether its etcd is to go on.
+    stays: bool,
+}
+
+impl<'a> Task<'a> for Stay<'a> {
+    fn state(&self) -> &'a NodeState<'a> {
+        self.state
+    }
+
+    fn may_hit(&self) -> bool {
+        self.stays
+    }
+
+    fn has_jobs(&self) -> bool {
+        false
+    }
+}
+
 /// How stopping the units of a node went.
 struct Stopped {
-    /// The node's name.
-    node: String,
     /// Whether nothing failed.
     well: bool,
     /// Whether an etcd went down that was to stay.
@@ -228,7 +247,7 @@ struct Stopped {
 
 /// Stops the units of one node.
 async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool) -> Stopped {
-    let stopped = |well, hit| Stopped { node: state.node.name.clone(), well, hit };
+    let stopped = |well, hit| Stopped { well, hit };
     let node = state.node.name.as_str();
     let mut changes = Changes::default();
     let (mut done, mut would) = (Vec::new(), Vec::new());
@@ -243,7 +262,10 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
                 true => changes.job_with_etcd("stop", name, tool.timeout),
                 false => changes.job("stop", name, tool.timeout),
             }
-            note("stopped", "stop", name);
+            match unit.takes_etcd_along() {
+                Some(etcd) => note("stopped", "stop", &format!("{name}, and with it {etcd}")),
+                None => note("stopped", "stop", name),
+            }
         }
         let has_file = unit.file.is_some() || unit.stale_temp;
         if uninstall && unit.is_enabled() {
@@ -290,6 +312,19 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
         run.report(ToolResult::changed(Code::Stopped, done.join(", ")).on(node));
     }
     stopped(true, None)
+}
+
+/// Reports a name that is only an alias: with it the unit itself would be disabled. Says whether
+/// there is one.
+fn refuse_alias(run: &Run, state: &NodeState<'_>) -> bool {
+    let found = state.units.iter().find_map(|(wanted, unit)| Some((wanted, unit.alias_of()?)));
+    let Some((wanted, unit)) = found else { return false };
+    let message = format!(
+        "{} is another name of {unit}: nothing is removed: pass --unit {unit}",
+        wanted.name
+    );
+    run.report(ToolResult::error(Code::Mismatch, message).on(&state.node.name));
+    true
 }
 
 /// Reports a unit of etcd that these tools did not write: its data is not theirs to delete. Says

@@ -20,6 +20,9 @@ use tempfile::TempDir;
 
 pub use releases::{guide, not_run, release};
 
+/// Prints on a host the process of its member.
+pub const PID: &str = "systemctl show etcd -p MainPID --value";
+
 /// The numbers of the labs that no test holds.
 static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| {
     let labs = std::env::var("LABS").ok().and_then(|labs| labs.parse().ok()).unwrap_or(1);

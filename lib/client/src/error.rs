@@ -257,6 +257,10 @@ fn tls_reason(error: &rustls::Error) -> String {
         Tls::AlertReceived(AlertDescription::CertificateRequired) => {
             "the server asks for a client certificate: pass --cert and --key".into()
         }
+        // So etcd ends the handshake where it cannot read its own.
+        Tls::AlertReceived(AlertDescription::InternalError) => {
+            "the server cannot use its own certificate or key: run etcd-push".into()
+        }
         Tls::AlertReceived(alert) => {
             format!("the server refuses the client certificate ({alert:?})")
         }

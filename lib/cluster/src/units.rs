@@ -17,6 +17,10 @@ pub use etcd::layout::UNIT as ETCD;
 /// line ends the list.
 const SCRIPT: &str = concat!(include_str!("units/common.sh"), include_str!("units/state.sh"));
 
+/// Says whether an etcd runs on the node.
+const FIND_ETCDS: &str =
+    concat!(include_str!("units/common.sh"), "find_etcds\n[ ! \"$etcds\" ] || echo runs-etcd\n");
+
 /// The line with which a node says that an etcd runs there.
 const RUNS_ETCD: &str = "runs-etcd";
 
@@ -168,6 +172,12 @@ impl<'a> NodeState<'a> {
 }
 
 impl NodeState<'_> {
+    /// Whether an etcd runs there now.
+    pub async fn still_runs_etcd(&self) -> Result<bool, Error> {
+        let said = self.host.run(FIND_ETCDS, &[], &[]).await?;
+        Ok(said.iter().any(|line| line == RUNS_ETCD))
+    }
+
     /// [Keeps](Changes::keep) what is to run of the units of the node.
     pub fn keep(&self) -> Changes {
         let mut changes = Changes::default();
@@ -468,6 +478,11 @@ impl UnitState {
                 .show("ExecStart")
                 .split_whitespace()
                 .any(|word| word.strip_prefix("path=").is_some_and(is_etcd))
+    }
+
+    /// The unit of which this is only another name, in systemd's words an alias.
+    pub fn alias_of(&self) -> Option<&str> {
+        Some(self.show("Id")).filter(|id| !id.is_empty() && *id != self.name)
     }
 
     /// The running unit of etcd that systemd would stop or restart together with

@@ -1,7 +1,7 @@
 //! The document is compared with what runs and lies on the nodes before anything
 //! is touched: promises 7, 8, 9, 10 and 18.
 
-use tests::{Lab, Ran, deploy, release};
+use tests::{Lab, PID, Ran, deploy, release};
 
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
@@ -504,6 +504,31 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     let ready = "ready\n/var/lib/etcd\n/var/lib/etcd/member/wal\n644 root\n";
     assert_eq!(lab.on_all(&HOSTS, mark), [ready; 3]);
 
+    // While the member runs, its data goes out of sight: with the next start it would be gone.
+    let pids = lab.on_all(&HOSTS, PID);
+    for (hide, undo) in [
+        ("mount -t tmpfs none /var/lib/etcd; chown etcd: /var/lib/etcd", "umount /var/lib/etcd"),
+        ("mv /var/lib/etcd/member /var/lib/aside", "mv /var/lib/aside /var/lib/etcd/member"),
+    ] {
+        lab.on_all(&HOSTS, hide);
+        for (run, code, tool) in [
+            ("etcd-unit start nodes.txt", 3, "etcd-unit"),
+            ("etcd-unit start --check nodes.txt", 3, "etcd-unit"),
+            ("etcd-unit restart --only etcd-01 nodes.txt", 3, "etcd-unit"),
+            (&edited(".", "etcd-push | etcd-unit start"), 66, "etcd-push"),
+        ] {
+            lab.bash(run).exits(code).says(&format!(
+                "{tool}: etcd-01: etcd runs, and its data is not in /var/lib/etcd/member/wal any \
+                 more: something is mounted over it, or it was moved, and at its next start the \
+                 member would be without it: undo that before it is stopped"
+            ));
+        }
+        assert_eq!(lab.on_all(&HOSTS, mark), [ready; 3]);
+        lab.on_all(&HOSTS, undo);
+    }
+    assert_eq!(lab.on_all(&HOSTS, PID), pids);
+    lab.bash("etcd-unit start nodes.txt").ok();
+
     // A reboot with a disk that is not mounted: the unit itself refuses.
     let wipe = "systemctl stop etcd; mv /var/lib/etcd/member /var/lib/etcd/aside";
     lab.on("etcd-03", wipe);
@@ -602,7 +627,8 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
         format!(
             "etcd-unit: {node}: /var/lib/etcd is empty, and etcd-01 has data: a new cluster is made \
              only when no node has any: start the others first (--only), so that the cluster can be \
-             asked"
+             asked, or, where most members have lost theirs for good, have what a survivor has put \
+             on all nodes: `scripts/recover NODES FILE`"
         )
     };
     let ran = lab.bash(&edited(existing, "etcd-unit start")).exits(3);

@@ -4,14 +4,13 @@ use serde_json::json;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Lab, Ran, deploy, guide, release, repository, wait_until};
+use tests::{Lab, PID, Ran, deploy, guide, release, repository, wait_until};
 
 use crate::writer::{Writer, all_is_kept};
 
 const HOSTS: [&str; 5] = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
 const MINUTE: Duration = Duration::from_secs(60);
 /// etcd's main process.
-const PID: &str = "systemctl show etcd -p MainPID --value";
 /// The stages that make a member of a node, and those that bring all up to date.
 const JOIN: &str = "etcd-member add | etcd-render | etcd-push | etcd-unit start \
                     | etcd-member promote | etcd-health --wait";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pipeline::Document;
 use pipeline::document::Health;
 use serde_json::{Value, json};
-use tests::{Lab, Ran, deploy, release, wait_until};
+use tests::{Lab, PID, Ran, deploy, release, wait_until};
 
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 const JOINS: &str = "etcd-04";
@@ -215,6 +215,3 @@ const TIMES: &str = "systemctl show etcd -p InactiveEnterTimestampMonotonic --va
 /// All that a second run must leave alone: files with inode and times, and the process.
 const STATE: &str = "find /etc /usr/local -exec stat -c '%n %z %a %U' {} + | sort; \
                      systemctl show etcd -p MainPID,ExecMainStartTimestamp";
-
-/// etcd's main process.
-const PID: &str = "systemctl show etcd -p MainPID --value";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipeline::Document;
 use pipeline::document::Health;
 use serde_json::{Value, json};
-use tests::{Lab, Ran, deploy, guide, release, wait_until};
+use tests::{Lab, PID, Ran, deploy, guide, release, wait_until};
 
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
@@ -562,7 +562,6 @@ const DISK: &str = "find /etc /usr/local /var/lib -path /var/lib/etcd/member -pr
                     -path /var/lib/systemd -prune -o -exec stat -c '%n %z %a %U' {} + | sort";
 
 /// etcd's main process.
-const PID: &str = "systemctl show etcd -p MainPID --value";
 
 /// `etcd-unit logs` as journalctl, of all nodes at once and without what etcd logs of
 /// every look at it.

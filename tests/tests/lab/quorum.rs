@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tests::{Lab, Ran, guide, release, wait_until};
+use tests::{Lab, PID, Ran, guide, release, wait_until};
 
 const HOSTS: [&str; 5] = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
 const MINUTE: Duration = Duration::from_secs(60);
 /// etcd's main process.
-const PID: &str = "systemctl show etcd -p MainPID --value";
 const RENDER: &str = "etcd-cert issue | etcd-render";
 
 /// A running cluster on the first `count` hosts, described by `document.json`, what
@@ -497,21 +496,71 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
     lab.write("rogue.service", kills);
     let run = |args: &str| lab.bash(&format!("etcd-unit {args} rogue.service nodes.txt"));
     hit(run("start --unit-file").exits(3), &pids);
+    run("install --unit-file").ok();
     let kept = lab.on_all(&HOSTS[..3], PID);
     hit(run("restart --unit-file").exits(3), &kept);
-    let kept = lab.on_all(&HOSTS[..3], PID);
     let stops = "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/usr/bin/pkill -9 -x etcd\n";
     lab.write("rogue.service", stops);
-    lab.on_all(
-        &HOSTS[..3],
-        "systemctl stop rogue; rm -f /etc/systemd/system/rogue.service; systemctl daemon-reload",
+    run("restart --check --unit-file").exits(3).says(
+        "etcd-unit: etcd-01: rogue.service is not the one of --unit-file on the node: to install \
+         it, and restart what runs, run `etcd-unit start --unit-file rogue.service`",
     );
+    lab.on_all(&HOSTS[..3], "systemctl stop rogue; rm -f /etc/systemd/system/rogue.service");
+    lab.on_all(&HOSTS[..3], "systemctl daemon-reload");
+    let kept = lab.on_all(&HOSTS[..3], PID);
     run("start --unit-file").ok();
     assert_eq!(lab.on_all(&HOSTS[..3], PID), kept);
     hit(run("stop --unit").exits(3), &kept);
+    lab.on_all(&HOSTS[..3], "rm /etc/systemd/system/rogue.service; systemctl daemon-reload");
+
+    // Not on each node does it what it does: the second is hit, and the third is left.
+    lab.write(
+        "rogue.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c '[ $$(hostname) = k8s-master-01 ] || \
+         systemctl stop etcd'\n",
+    );
+    let kept = lab.on_all(&HOSTS[..3], PID);
+    run("start --unit-file")
+        .exits(3)
+        .says("etcd-unit: etcd-03: nothing done: the same has taken down the etcd of etcd-02");
+    wait_healthy(&lab);
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    assert_eq!((&pids[0], &pids[2]), (&kept[0], &kept[2]));
+    // While a member is down none may be hit.
+    lab.bash("etcd-unit stop --only etcd-03 nodes.txt").ok();
+    lab.write("rogue.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n");
+    let kept = lab.on_all(&HOSTS[..2], PID);
+    let why = "nothing done: if its etcd went down with that: 1 of 3 voters would be healthy, \
+               quorum is 2 (etcd-03: not running): pass --lose-quorum to proceed";
+    for start in ["start --check --unit-file", "start --unit-file"] {
+        let ran = run(start).exits(3);
+        ran.says(&format!("etcd-unit: etcd-01: {why}")).says(&format!("etcd-unit: etcd-02: {why}"));
+    }
+    assert_eq!(lab.on_all(&HOSTS[..2], PID), kept);
+    lab.bash("etcd-unit start nodes.txt").ok();
+    wait_healthy(&lab);
+
+    // What is stopped with a unit is said.
+    lab.write(
+        "base.service",
+        "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nRequiredBy=etcd.service\n",
+    );
+    lab.bash("etcd-unit start --unit-file base.service nodes.txt").ok();
+    let stop = "etcd-unit stop --only etcd-03 --unit base.service nodes.txt";
+    lab.bash(&format!("{stop} --check"))
+        .exits(1)
+        .says("etcd-unit: etcd-03: would stop base.service, and with it etcd.service");
+    lab.bash(stop).ok().says("etcd-unit: etcd-03: stopped base.service, and with it etcd.service");
+    // An alias is not removed in the place of the unit.
+    let folder = "/etc/systemd/system";
+    lab.on("etcd-02", &format!("ln -s {folder}/etcd.service {folder}/db.service"));
+    lab.on("etcd-02", "systemctl daemon-reload");
+    lab.bash("etcd-unit uninstall --only etcd-02 --unit db.service nodes.txt").exits(3).says(
+        "etcd-unit: etcd-02: db.service is another name of etcd.service: nothing is removed: pass \
+         --unit etcd.service",
+    );
 }
 
-/// With authentication on, who the voters are is told to those who may know it.
 #[test]
 fn without_a_user_the_voters_are_unknown() {
     let Some(version) = release("3.5") else { return };

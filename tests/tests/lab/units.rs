@@ -1,9 +1,8 @@
 //! Units as they are on a host: whatever lies around etcd, it converges and stays.
 
 use serde_json::{Value, json};
-use tests::{Lab, Ran, deploy, guide};
+use tests::{Lab, PID, Ran, deploy, guide};
 
-const PID: &str = "systemctl show etcd -p MainPID --value";
 const HOST: &str = "etcd-01";
 
 fn start(lab: &Lab) -> Ran {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use client::Alarm;
 use etcd::unit::Setting;
 use etcd::{Minor, Version, layout};
-use pipeline::document::{ClusterState, Member, Node, NodeSettings};
+use pipeline::document::{ClusterState, Member, Node, NodeSettings, Unit};
 use pipeline::{Code, Document, Severity, ToolResult, disk};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -126,6 +126,7 @@ impl Fit<'_> {
     pub(super) fn mark_is_void(&self, node: &Node, facts: &Facts) -> bool {
         !self.cluster.members.is_empty()
             && facts.was_ready()
+            && !facts.runs_etcd()
             && !facts.has_log(&self.place(node, facts))
     }
 
@@ -392,6 +393,9 @@ impl<'a> NodeFit<'a> {
         if let Some(foreign) = self.foreign() {
             return vec![foreign];
         }
+        if let Some(out_of_sight) = self.out_of_sight() {
+            return vec![out_of_sight];
+        }
         let overridden = self.overridden();
         if !overridden.is_empty() {
             return overridden;
@@ -401,6 +405,32 @@ impl<'a> NodeFit<'a> {
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// A member that runs, and would not come back: what it has written is not to be seen where
+    /// its next start looks for it.
+    fn out_of_sight(&self) -> Option<String> {
+        // In these systemd shows the process folders that the host does not have.
+        const ELSEWHERE: [&str; 4] =
+            ["Bind", "RootDirectory=", "RootImage=", "TemporaryFileSystem="];
+        let facts = self.facts;
+        let place = Place::of(&facts.process()?.variables)?;
+        let is_on = facts.was_ready() || self.fit.cluster.replies.contains_key(&self.node.name);
+        let mut lines = facts.definition.iter().flat_map(|text| text.content.lines());
+        if !is_on || lines.any(|line| ELSEWHERE.iter().any(|key| line.trim().starts_with(key))) {
+            return None;
+        }
+        let folder = facts.folder(&place)?;
+        let lost = match (folder.log, folder.database) {
+            (true, true) => return None,
+            (false, _) => place.wal,
+            (true, false) => place.data,
+        };
+        Some(format!(
+            "etcd runs, and its data is not in {lost} any more: something is mounted over it, or it \
+             was moved, and at its next start the member would be without it: undo that before it \
+             is stopped"
+        ))
     }
 
     /// What of the host itself keeps a member from being put there and started.
@@ -508,6 +538,18 @@ impl<'a> NodeFit<'a> {
         let is_read = !self.has_log() && !self.facts.was_restored();
         let first = first.filter(|_| is_read).map(|(name, value)| (name, Some(value)));
         let config = layout::config_file(&settings.config_dir);
+        let mut units = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
+        let reads = |unit: &Unit| {
+            let mut files = units::values(&unit.content, "EnvironmentFile");
+            files.any(|file| file.trim_start_matches('-') == config)
+        };
+        if !wanted.contains_key("ETCD_NAME") && units.any(|unit| !reads(unit)) {
+            return vec![format!(
+                "{} of the document does not read {config}: run etcd-render again, with a template \
+                 that has EnvironmentFile={config}",
+                layout::UNIT
+            )];
+        }
         let in_order =
             |value: &String| value.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
         let differs = own.into_iter().chain(first).filter_map(|(name, value)| {
@@ -1053,7 +1095,7 @@ impl<'a> NodeFit<'a> {
         if let Some(user) = other.filter(|_| matches!(self.fit.purpose, Purpose::Push { .. })) {
             return Some(format!(
                 "etcd runs as {user}, and the document says {}, who alone could read its \
-                 certificates then: change the document back, or stop the member first: {stop}",
+                 certificates then: change the document back",
                 self.settings.user
             ));
         }

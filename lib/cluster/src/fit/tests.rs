@@ -8,6 +8,7 @@ use super::environment::Place;
 use super::facts::{Folder, PREFIX};
 use super::identity::Identity;
 use super::*;
+use etcd::unit::Text;
 
 /// A cluster of three that runs as its document says.
 struct World {
@@ -551,8 +552,7 @@ fn data_stay_where_they_are() {
     found(
         other_user(PUSH),
         &["etcd-01: etcd runs as kv, and the document says etcd, who alone could read its \
-           certificates then: change the document back, or stop the member first: `etcd-unit stop \
-           --only etcd-01`"],
+           certificates then: change the document back"],
     );
     found(
         other_user(START),
@@ -664,6 +664,40 @@ fn nobody_starts_empty_beside_a_cluster() {
              knows it as a member that has run: etcd was removed from this host, or the host was \
              installed again: {replace}"
         )],
+    );
+    // It runs, and what it has is out of sight: its mark is the last that keeps it from an empty
+    // start.
+    for hide in [
+        |folder: &mut Folder| (folder.log, folder.database) = (false, false),
+        |folder: &mut Folder| folder.log = false,
+    ] {
+        for purpose in [PUSH, START] {
+            found(
+                |w| {
+                    w.purpose = purpose;
+                    hide(&mut w.facts(0).folders[0]);
+                    w.facts(0).folders[0].identity = None;
+                },
+                &["etcd-01: etcd runs, and its data is not in /var/lib/etcd/member/wal any more: \
+                   something is mounted over it, or it was moved, and at its next start the \
+                   member would be without it: undo that before it is stopped"],
+            );
+        }
+    }
+    let mut world = World::new();
+    world.purpose = START;
+    world.facts(0).folders[0].log = false;
+    assert!(!world.with(|fit| fit.facts.iter().any(|(n, facts)| fit.mark_is_void(n, facts))));
+    // Of a unit of others that is shown other folders than the host has, nothing is known.
+    found(
+        |w| {
+            w.facts(0).folders[0].database = false;
+            let path = "/etc/systemd/system/etcd.service".into();
+            let content = "[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\n\
+                           BindPaths=/srv/etcd:/var/lib/etcd\n";
+            w.facts(0).definition.push(Text { path, content: content.into() });
+        },
+        &[],
     );
     let gone = |node: &str| {
         format!(

@@ -152,7 +152,11 @@ while IFS=$tab read -r kind a b c; do
         ;;
     enable | disable | reenable) # UNIT
         # A reload runs all of systemd's generators: one, after this, is enough.
-        said=$(systemctl --quiet --no-reload "$kind" "$a" 2>&1) || die "systemctl $kind $a: $(why "$said")"
+        said=$(systemctl --quiet --no-reload "$kind" "$a" 2>&1) || {
+            # What it has changed until then, systemd would take for changes of other units.
+            systemctl daemon-reload 2>/dev/null
+            die "systemctl $kind $a: $(why "$said")"
+        }
         ;;
     start | restart | stop) # UNIT SECONDS [WITH-ETCD]
         taken='' asked="$asked$a " along=$along$c

@@ -17,7 +17,7 @@ variables() {
 find_etcds
 [ ! "$etcds" ] || echo runs-etcd
 basic=ActiveState,SubState,UnitFileState
-full=$basic,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,$stopping,BindsTo
+full=$basic,Id,LoadState,Type,Result,MainPID,NRestarts,NeedDaemonReload,FragmentPath,DropInPaths,ExecStart,ExecMainStartTimestampMonotonic,RemainAfterExit,Environment,EnvironmentFiles,TriggeredBy,$stopping,BindsTo
 while IFS= read -r unit && [ "$unit" ]; do
     echo "unit$tab$unit"
     path=$units/$unit

@@ -1,0 +1,140 @@
+//! Other work on nodes on which an etcd runs. A unit may run anything: what takes an etcd down in
+//! a way that nobody foresees takes no second one.
+
+use cluster::guard::{Refusal, Standing};
+use cluster::units::{JobResult, NodeState};
+use pipeline::{Code, Run, ToolResult};
+use remote::{Fleet, fan_out};
+
+use crate::Unit;
+
+/// Why no other node may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hit {
+    /// Its etcd went down.
+    Down,
+    /// It does not tell.
+    Untold,
+}
+
+impl Hit {
+    /// By how what was done on a node `ended`.
+    pub(crate) fn of(ended: &[JobResult]) -> Option<Self> {
+        ended.iter().any(JobResult::is_etcd_down).then_some(Self::Down)
+    }
+}
+
+/// What is to be done on a node.
+pub(crate) trait Task<'a> {
+    /// The node.
+    fn state(&self) -> &'a NodeState<'a>;
+    /// Whether it may take down the etcd that runs there, and should not.
+    fn may_hit(&self) -> bool;
+    /// Whether it starts or restarts a unit.
+    fn has_jobs(&self) -> bool;
+}
+
+/// Does `job` to all `tasks`: at once, `jobs` of them, where it cannot hit an etcd, then one by
+/// one. After each of these, those before are looked at again. Once an etcd is down, the rest is
+/// left as it is, which is reported with `code`. Gives what `job` gave.
+pub(crate) async fn in_turn<'a, N: Task<'a>, T>(
+    run: &Run,
+    jobs: usize,
+    code: Code,
+    tasks: Vec<N>,
+    job: impl AsyncFn(N) -> T,
+    hit: impl Fn(&T) -> Option<Hit>,
+) -> Vec<T> {
+    let (risky, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(Task::may_hit);
+    let mut done = fan_out(jobs, others, &job).await;
+    let mut before: Vec<&NodeState> = Vec::new();
+    let mut risky = risky.into_iter();
+    while let Some(task) = risky.next() {
+        let state = task.state();
+        let one = job(task).await;
+        let own = hit(&one).map(|hit| (state, hit));
+        done.push(one);
+        let hit = match own {
+            Some(hit) => Some(hit),
+            None => look_back(run, jobs, code, &before).await,
+        };
+        if let Some((state, hit)) = hit {
+            leave(run, code, (&state.node.name, hit), risky.map(|task| task.state()));
+            break;
+        }
+        before.push(state);
+    }
+    done
+}
+
+/// Reports those of `states` whose etcd has gone down since, and gives one of them.
+async fn look_back<'a>(
+    run: &Run,
+    jobs: usize,
+    code: Code,
+    states: &[&'a NodeState<'a>],
+) -> Option<(&'a NodeState<'a>, Hit)> {
+    let runs =
+        fan_out(jobs, states.to_vec(), async |state: &NodeState<'_>| state.still_runs_etcd().await);
+    let mut hit = None;
+    for (state, runs) in states.iter().zip(runs.await) {
+        let (message, why) = match runs {
+            Ok(true) => continue,
+            Ok(false) => {
+                let message = "etcd went down after what was done: see journalctl -u etcd.service \
+                               on the node, then run etcd-unit start";
+                (message.to_owned(), Hit::Down)
+            }
+            Err(error) => (error.to_string(), Hit::Untold),
+        };
+        run.report(ToolResult::error(code, message).on(&state.node.name));
+        hit = hit.or(Some((*state, why)));
+    }
+    hit
+}
+
+/// Reports the nodes that are `left` as they are for what happened to the `first`.
+fn leave<'a>(
+    run: &Run,
+    code: Code,
+    (first, hit): (&str, Hit),
+    left: impl Iterator<Item = &'a NodeState<'a>>,
+) {
+    let why = match hit {
+        Hit::Down => format!("the same has taken down the etcd of {first}"),
+        Hit::Untold => format!("{first} does not tell whether its etcd is still up after the same"),
+    };
+    for state in left {
+        let result = ToolResult::error(code, format!("nothing done: {why}"));
+        run.report(result.on(&state.node.name));
+    }
+}
+
+/// Leaves of `tasks` those that cost the cluster no quorum even if they hit: while a voter is
+/// down, hardly any other may go. The others are reported. Where nobody tells of the cluster,
+/// all are left.
+pub(crate) async fn affordable<'a, N: Task<'a>>(
+    tool: &Unit,
+    run: &Run,
+    fleet: &Fleet,
+    states: &[NodeState<'_>],
+    tasks: Vec<N>,
+) -> Vec<N> {
+    let is_risky = |task: &N| task.state().runs_etcd && task.has_jobs();
+    if tool.lose_quorum || !tasks.iter().any(is_risky) {
+        return tasks;
+    }
+    let Ok(cluster) = tool.cluster(run, fleet, states) else { return tasks };
+    let Ok(view) = cluster.view().await else { return tasks };
+    if view.voters.iter().all(|voter| voter.standing == Standing::Up) {
+        return tasks;
+    }
+    let is_affordable = |task: &N| {
+        let name = task.state().node.name.as_str();
+        let Err(why @ Refusal::Quorum(..)) = view.may_go(&[name]) else { return true };
+        let message = format!("nothing done: if its etcd went down with that: {why}");
+        run.report(ToolResult::error(why.code(), message).on(name));
+        false
+    };
+    tasks.into_iter().filter(|task| !is_risky(task) || is_affordable(task)).collect()
+}
