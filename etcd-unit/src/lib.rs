@@ -69,7 +69,8 @@ enum Command {
     /// that is running an outdated configuration, unit, CA or binary is restarted:
     /// followers first, leadership moved away before the leader goes, the next only
     /// when the one before is back and the whole cluster is healthy. Other units are
-    /// restarted as they are.
+    /// started and restarted on all nodes at once; where an etcd runs beside them, on one
+    /// node after the other, and on none while the cluster cannot do without that etcd.
     Start,
     /// Stop the units; refuses if the cluster would lose quorum
     Stop {

@@ -530,11 +530,16 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
     lab.bash("etcd-unit stop --only etcd-03 nodes.txt").ok();
     lab.write("rogue.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n");
     let kept = lab.on_all(&HOSTS[..2], PID);
-    let why = "nothing done: if its etcd went down with that: 1 of 3 voters would be healthy, \
-               quorum is 2 (etcd-03: not running): pass --lose-quorum to proceed";
+    let why = |node: &str, other: &str| {
+        format!(
+            "etcd-unit: {node}: nothing done: if its etcd went down with that: only {other} would \
+             be left of 3 voters, quorum is 2 (etcd-03: not running): repair etcd-03 first, or pass \
+             --lose-quorum to proceed"
+        )
+    };
     for start in ["start --check --unit-file", "start --unit-file"] {
         let ran = run(start).exits(3);
-        ran.says(&format!("etcd-unit: etcd-01: {why}")).says(&format!("etcd-unit: etcd-02: {why}"));
+        ran.says(&why("etcd-01", "etcd-02")).says(&why("etcd-02", "etcd-01"));
     }
     assert_eq!(lab.on_all(&HOSTS[..2], PID), kept);
     lab.bash("etcd-unit start nodes.txt").ok();
