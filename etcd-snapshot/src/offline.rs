@@ -111,6 +111,7 @@ impl<'a> Copies<'a> {
         let mut allowed = true;
         let mut begun = BTreeMap::new();
         let mut without_data = Vec::new();
+        let mut out_of_sight = Vec::new();
         for (node, reply) in fleet.query(nodes, lock, queries).await {
             let reply = match reply {
                 Ok(reply) => reply,
@@ -142,6 +143,10 @@ impl<'a> Copies<'a> {
                 copies.version = copies.version.max(version(answer));
                 copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
             } else {
+                // Its disk may only not be there.
+                if from.is_none() && facts.was_ready() && begun.is_empty() {
+                    out_of_sight.push(has_run(document, node));
+                }
                 without_data.push(no_data(document, node, &facts));
             }
         }
@@ -160,6 +165,10 @@ impl<'a> Copies<'a> {
                 allowed = false;
                 run.report(result);
             }
+        }
+        if begun.is_empty() && !out_of_sight.is_empty() && !copies.stopped.is_empty() {
+            allowed = false;
+            out_of_sight.into_iter().for_each(|result| run.report(result));
         }
         if !allowed {
             return Ok(copies);
@@ -410,6 +419,16 @@ fn no_data(document: &Document, node: &Node, facts: &Facts) -> ToolResult {
     };
     let message =
         format!("nothing to save: no data of etcd in {}{log}{elsewhere}", settings.data_dir);
+    ToolResult::error(Code::Failed, message).on(&node.name)
+}
+
+/// Why what others have is not all that there is.
+fn has_run(document: &Document, node: &Node) -> ToolResult {
+    let message = format!(
+        "its member has run, and its data is not in {}: mount its disk, if it is only that, or pass \
+         --from NODE to save what that node has, and nothing that only this one had",
+        document.settings(node).data_dir
+    );
     ToolResult::error(Code::Failed, message).on(&node.name)
 }
 

@@ -1,12 +1,21 @@
 //! Other work on nodes on which an etcd runs. A unit may run anything: what takes an etcd down in
 //! a way that nobody foresees takes no second one.
 
-use cluster::guard::{Refusal, Standing};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use cluster::guard::{Cluster, Refusal};
 use cluster::units::{JobResult, NodeState};
 use pipeline::{Code, Run, ToolResult};
 use remote::{Fleet, fan_out};
+use tokio::time::sleep;
 
 use crate::Unit;
+
+/// How long a cluster that became unhealthy may take to be healthy again, and how often it is
+/// asked.
+const PATIENCE: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why no other node may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +31,16 @@ impl Hit {
     pub(crate) fn of(ended: &[JobResult]) -> Option<Self> {
         ended.iter().any(JobResult::is_etcd_down).then_some(Self::Down)
     }
+
+    /// Where something failed before it ended, by what runs on the node now.
+    pub(crate) async fn on(state: &NodeState<'_>) -> Option<Self> {
+        match state.still_runs_etcd().await {
+            _ if !state.runs_etcd => None,
+            Ok(true) => None,
+            Ok(false) => Some(Self::Down),
+            Err(_) => Some(Self::Untold),
+        }
+    }
 }
 
 /// What is to be done on a node.
@@ -34,14 +53,39 @@ pub(crate) trait Task<'a> {
     fn has_jobs(&self) -> bool;
 }
 
+/// The cluster as it was before, to be asked for what has become of it.
+pub(crate) struct Watch<'a> {
+    cluster: Cluster<'a>,
+    /// Who was not healthy.
+    sick: BTreeSet<String>,
+}
+
+impl Watch<'_> {
+    /// Which voter is not healthy any more, and has not become so in a while: its name and what
+    /// is wrong.
+    async fn new_complaint(&self) -> Option<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let view = self.cluster.view().await.ok()?;
+            let mut complaints = view.complaints().into_iter();
+            let (_, new) = complaints.find(|(name, _)| !self.sick.contains(*name))?;
+            if Instant::now() >= deadline {
+                return Some(new);
+            }
+            sleep(INTERVAL).await;
+        }
+    }
+}
+
 /// Does `job` to all `tasks`: at once, `jobs` of them, where it cannot hit an etcd, then one by
-/// one. After each of these, those before are looked at again. Once an etcd is down, the rest is
-/// left as it is, which is reported with `code`. Gives what `job` gave.
+/// one. After each of these, those before are looked at again, and the cluster is asked, as far
+/// as there is a `watch`. Once an etcd is down, the rest is left as it is, which is reported with
+/// `code`. Gives what `job` gave.
 pub(crate) async fn in_turn<'a, N: Task<'a>, T>(
     run: &Run,
     jobs: usize,
     code: Code,
-    tasks: Vec<N>,
+    (tasks, watch): (Vec<N>, Option<Watch<'_>>),
     job: impl AsyncFn(N) -> T,
     hit: impl Fn(&T) -> Option<Hit>,
 ) -> Vec<T> {
@@ -50,13 +94,21 @@ pub(crate) async fn in_turn<'a, N: Task<'a>, T>(
     let mut before: Vec<&NodeState> = Vec::new();
     let mut risky = risky.into_iter();
     while let Some(task) = risky.next() {
-        let state = task.state();
+        let (state, has_jobs) = (task.state(), task.has_jobs());
         let one = job(task).await;
         let own = hit(&one).map(|hit| (state, hit));
         done.push(one);
         let hit = match own {
             Some(hit) => Some(hit),
             None => look_back(run, jobs, code, &before).await,
+        };
+        let hit = match (hit, watch.as_ref().filter(|_| has_jobs)) {
+            (None, Some(watch)) => watch.new_complaint().await.map(|why| {
+                let message = format!("the cluster is not as healthy as before this: {why}");
+                run.report(ToolResult::error(code, message).on(&state.node.name));
+                (state, Hit::Down)
+            }),
+            (hit, _) => hit,
         };
         if let Some((state, hit)) = hit {
             leave(run, code, (&state.node.name, hit), risky.map(|task| task.state()));
@@ -112,22 +164,23 @@ fn leave<'a>(
 
 /// Leaves of `tasks` those that cost the cluster no quorum even if they hit: while a voter is
 /// down, hardly any other may go. The others are reported. Where nobody tells of the cluster,
-/// all are left.
-pub(crate) async fn affordable<'a, N: Task<'a>>(
+/// all are left, and there is nothing to watch.
+pub(crate) async fn affordable<'a, 'r, N: Task<'a>>(
     tool: &Unit,
-    run: &Run,
-    fleet: &Fleet,
+    run: &'r Run,
+    fleet: &'r Fleet,
     states: &[NodeState<'_>],
     tasks: Vec<N>,
-) -> Vec<N> {
+) -> (Vec<N>, Option<Watch<'r>>) {
     let is_risky = |task: &N| task.state().runs_etcd && task.has_jobs();
     if tool.lose_quorum || !tasks.iter().any(is_risky) {
-        return tasks;
+        return (tasks, None);
     }
-    let Ok(cluster) = tool.cluster(run, fleet, states) else { return tasks };
-    let Ok(view) = cluster.view().await else { return tasks };
-    if view.voters.iter().all(|voter| voter.standing == Standing::Up) {
-        return tasks;
+    let Ok(cluster) = tool.cluster(run, fleet, states) else { return (tasks, None) };
+    let Ok(view) = cluster.view().await else { return (tasks, None) };
+    let sick: BTreeSet<_> = view.complaints().into_keys().map(str::to_owned).collect();
+    if sick.is_empty() {
+        return (tasks, Some(Watch { cluster, sick }));
     }
     let is_affordable = |task: &N| {
         let name = task.state().node.name.as_str();
@@ -136,5 +189,6 @@ pub(crate) async fn affordable<'a, N: Task<'a>>(
         run.report(ToolResult::error(why.code(), message).on(name));
         false
     };
-    tasks.into_iter().filter(|task| !is_risky(task) || is_affordable(task)).collect()
+    let tasks = tasks.into_iter().filter(|task| !is_risky(task) || is_affordable(task)).collect();
+    (tasks, Some(Watch { cluster, sick }))
 }

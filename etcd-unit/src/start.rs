@@ -45,12 +45,12 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
         plan
     });
-    let tasks: Vec<_> = tasks.collect();
     let finish = async |plan: Plan<'_>| {
         let names: Vec<_> = plan.state.units.iter().map(|(wanted, _)| &*wanted.name).collect();
         let nothing = plan.well.then(|| format!("{} already installed", names.join(", ")));
         plan.work.finish(tool, run, plan.state, nothing).await.hit
     };
+    let tasks = (tasks.collect(), None);
     in_turn(run, fleet.jobs(), Code::NotStarted, tasks, finish, |hit| *hit).await;
     lease.release().await;
     Ok(())
@@ -597,7 +597,7 @@ impl Work {
             Ok(ended) => ended,
             Err(error) => {
                 run.report(error.on(name));
-                return Finished { well: false, hit: Some(Hit::Untold), ..finished };
+                return Finished { well: false, hit: Hit::on(node).await, ..finished };
             }
         };
         let hit = Hit::of(&ended);

@@ -110,7 +110,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
                 let stays = |state: &NodeState| state.runs_etcd && !in_words && !run.check();
                 let tasks = part.into_iter().map(|state| Stay { state, stays: stays(state) });
                 let one = async |task: Stay<'_>| job(task.state).await.hit;
-                let (jobs, tasks) = (fleet.jobs(), tasks.collect());
+                let (jobs, tasks) = (fleet.jobs(), (tasks.collect(), None));
                 in_turn(run, jobs, Code::NotStopped, tasks, one, |hit| *hit).await;
             }
         }
@@ -302,7 +302,7 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
             Ok(ended) => ended,
             Err(error) => {
                 run.report(error.on(node));
-                return stopped(false, Some(Hit::Untold));
+                return stopped(false, Hit::on(state).await);
             }
         };
         if let Some(message) = ended.iter().find_map(JobResult::not_stopped) {

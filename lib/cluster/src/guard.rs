@@ -4,7 +4,7 @@
 //! Only what etcd says of itself, just now, makes a voter count as healthy.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -605,6 +605,14 @@ impl View {
             true => message,
             false => format!("{message} ({})", complaints.join("; ")),
         }
+    }
+
+    /// What is wrong with the voters, by their names.
+    pub fn complaints(&self) -> BTreeMap<&str, String> {
+        let all: Vec<_> = self.voters.iter().collect();
+        let own = all.iter().filter_map(|voter| Some((voter.name.as_str(), voter.complaint()?)));
+        let cut_off = self.cut_off(&all).into_iter().map(|(voter, why)| (voter.name.as_str(), why));
+        cut_off.chain(own).collect()
     }
 
     /// Those of `voters` to whom another healthy one of them has no connection, and the complaint.

@@ -506,9 +506,23 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
 
     // While the member runs, its data goes out of sight: with the next start it would be gone.
     let pids = lab.on_all(&HOSTS, PID);
-    for (hide, undo) in [
-        ("mount -t tmpfs none /var/lib/etcd; chown etcd: /var/lib/etcd", "umount /var/lib/etcd"),
-        ("mv /var/lib/etcd/member /var/lib/aside", "mv /var/lib/aside /var/lib/etcd/member"),
+    let log = "/var/lib/etcd/member/wal";
+    let member = "/var/lib/etcd/member";
+    for (hide, undo, at) in [
+        (
+            "mount -t tmpfs none /var/lib/etcd; chown etcd: /var/lib/etcd",
+            "umount /var/lib/etcd",
+            log,
+        ),
+        (&format!("mv {member} /var/lib/aside"), &format!("mv /var/lib/aside {member}"), log),
+        // A copy is not what the member goes on with.
+        (
+            &format!(
+                "cp -a {member} /var/lib/copy; mv {member} /var/lib/aside; mv /var/lib/copy {member}"
+            ),
+            &format!("rm -r {member}; mv /var/lib/aside {member}"),
+            "/var/lib/etcd",
+        ),
     ] {
         lab.on_all(&HOSTS, hide);
         for (run, code, tool) in [
@@ -518,8 +532,7 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
             (&edited(".", "etcd-push | etcd-unit start"), 66, "etcd-push"),
         ] {
             lab.bash(run).exits(code).says(&format!(
-                "{tool}: etcd-01: etcd runs, and its data is not in /var/lib/etcd/member/wal any \
-                 more: something is mounted over it, or it was moved, and at its next start the \
+                "{tool}: etcd-01: etcd runs, and its data is not in {at} any more: something is mounted over it, or it was moved, and at its next start the \
                  member would be without it: undo that before it is stopped"
             ));
         }
@@ -528,6 +541,18 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     }
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     lab.bash("etcd-unit start nodes.txt").ok();
+    // The unit lets it write only in its data directory.
+    let link = format!("mkdir /srv/big; mv {member} /srv/big/m; ln -s /srv/big/m {member}");
+    lab.on("etcd-01", &link);
+    lab.bash("etcd-unit restart --only etcd-01 nodes.txt").exits(3);
+    lab.on("etcd-01", "systemctl stop etcd");
+    lab.bash("etcd-unit start nodes.txt").exits(3).says(
+        "etcd-unit: etcd-01: /var/lib/etcd/member is a link to /srv/big/m, where etcd.service may \
+         not write: stop the member, move it back, and make /var/lib/etcd itself the link, or the \
+         folder that is mounted there",
+    );
+    lab.on("etcd-01", &format!("rm {member}; mv /srv/big/m {member}"));
+    lab.bash("etcd-unit start nodes.txt | etcd-health --wait").ok();
 
     // A reboot with a disk that is not mounted: the unit itself refuses.
     let wipe = "systemctl stop etcd; mv /var/lib/etcd/member /var/lib/etcd/aside";

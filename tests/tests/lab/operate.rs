@@ -561,8 +561,6 @@ fn files_are_named_on_the_command_line_removed_and_given_special_modes() {
 const DISK: &str = "find /etc /usr/local /var/lib -path /var/lib/etcd/member -prune -o \
                     -path /var/lib/systemd -prune -o -exec stat -c '%n %z %a %U' {} + | sort";
 
-/// etcd's main process.
-
 /// `etcd-unit logs` as journalctl, of all nodes at once and without what etcd logs of
 /// every look at it.
 fn logs_since_and_as_they_come(lab: &Lab) {

@@ -545,6 +545,46 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
     lab.bash("etcd-unit start nodes.txt").ok();
     wait_healthy(&lab);
 
+    // Nor does one that runs and serves nobody pass for one that is up.
+    lab.write("rogue.service", "[Service]\nType=oneshot\nExecStart=/usr/bin/pkill -STOP -x etcd\n");
+    let ran = run("start --unit-file").exits(3);
+    let begin = "etcd-unit: etcd-01: the cluster is not as healthy as before this: etcd-01: ";
+    assert!(ran.stderr.contains(begin), "{}", ran.stderr);
+    ran.says(&format!("etcd-unit: etcd-02: {left}")).says(&format!("etcd-unit: etcd-03: {left}"));
+    lab.on(HOSTS[0], "pkill -CONT -x etcd");
+    wait_healthy(&lab);
+    // A member that the run itself has started is to stay, too.
+    lab.bash("etcd-unit stop --only etcd-03 nodes.txt").ok();
+    lab.write("more.service", "[Service]\nType=oneshot\nExecStart=/bin/systemctl stop etcd\n");
+    let more = "jq --rawfile unit more.service '.nodes[2].units += [{name: \"more.service\", \
+                content: $unit}] | .nodes[2].files = []' document.json";
+    let ran = lab.bash(&format!("{more} | etcd-unit start --only etcd-03")).exits(3);
+    ran.says(
+        "etcd-unit: etcd-03: etcd.service went down with what was done, and is up again: see \
+         journalctl -u etcd.service on the node",
+    );
+    wait_healthy(&lab);
+    // A unit to which etcd is about to be bound is not removed.
+    let folder = "/etc/systemd/system";
+    lab.write("base.service", &text("", "1000"));
+    lab.bash("etcd-unit start --unit-file base.service nodes.txt").ok();
+    let bind = "printf '[Unit]\\nBindsTo=base.service\\n' > ";
+    lab.on_all(
+        &HOSTS[..3],
+        &format!("mkdir -p {folder}/etcd.service.d; {bind} {folder}/etcd.service.d/base.conf"),
+    );
+    let kept = lab.on_all(&HOSTS[..3], PID);
+    for _ in 0..2 {
+        lab.bash("etcd-unit uninstall --unit base.service nodes.txt").exits(3).says(
+            "etcd-unit: etcd-01: etcd.service would be bound to base.service (BindsTo=), which does \
+             not run, and systemd would stop it as soon as it reads that: nothing is loaded: have \
+             base.service started first, without that line, or leave it out",
+        );
+    }
+    lab.on_all(&HOSTS[..3], &format!("rm {folder}/etcd.service.d/base.conf"));
+    lab.bash("etcd-unit uninstall --unit base.service nodes.txt").ok();
+    assert_eq!(lab.on_all(&HOSTS[..3], PID), kept);
+
     // What is stopped with a unit is said.
     lab.write(
         "base.service",

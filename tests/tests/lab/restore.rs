@@ -565,6 +565,22 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     let only = "recover: ETCD_TOOLS_ONLY is set, and this concerns all members: unset it\n";
     assert_eq!(ran.stderr, only);
     assert_eq!(lab.on_all(&NODES, "systemctl show -p MainPID etcd"), pids);
+    // Nor where most are only stopped, or their disks are not mounted.
+    lab.on_all(&NODES[..2], "systemctl stop etcd");
+    let ran = lab.bash(&recover).exits(3);
+    ran.says(
+        "recover: nothing is done: 3 of 3 nodes have their data: run etcd-unit start, or, where \
+         they do not start, pass --from NODE to take what that one has",
+    );
+    lab.on_all(&NODES[..2], "mount -t tmpfs none /var/lib/etcd; chown etcd: /var/lib/etcd");
+    lab.bash(&recover).exits(3).says(
+        "etcd-snapshot: etcd-01: its member has run, and its data is not in /var/lib/etcd: mount \
+         its disk, if it is only that, or pass --from NODE to save what that node has, and nothing \
+         that only this one had",
+    );
+    lab.on_all(&NODES[..2], "umount /var/lib/etcd");
+    lab.bash("etcd-unit start nodes.txt | etcd-health --wait").ok();
+    assert_eq!(lab.on("etcd-03", "systemctl show -p MainPID etcd"), pids[2]);
     // A list of one whose member is stopped, while the others serve.
     lab.bash("grep etcd-03 nodes.txt > one.txt; etcd-unit stop --only etcd-03 nodes.txt").ok();
     let other = |why: &str| {

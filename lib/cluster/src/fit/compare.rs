@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
 use client::Alarm;
 use etcd::unit::Setting;
@@ -401,7 +402,7 @@ impl<'a> NodeFit<'a> {
             return overridden;
         }
         let identity = self.moved().or_else(|| self.identity()).or_else(|| self.leftover());
-        [identity, self.obstacle(), self.stranger(), self.ca(), self.binary()]
+        [identity, self.obstacle(), self.leads_out(), self.stranger(), self.ca(), self.binary()]
             .into_iter()
             .flatten()
             .collect()
@@ -421,7 +422,10 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let folder = facts.folder(&place)?;
+        // One that answers has opened what it has.
+        let answers = self.fit.cluster.replies.contains_key(&self.node.name);
         let lost = match (folder.log, folder.database) {
+            (true, true) if answers && facts.closed.contains(&place.data) => place.data,
             (true, true) => return None,
             (false, _) => place.wal,
             (true, false) => place.data,
@@ -430,6 +434,30 @@ impl<'a> NodeFit<'a> {
             "etcd runs, and its data is not in {lost} any more: something is mounted over it, or it \
              was moved, and at its next start the member would be without it: undo that before it \
              is stopped"
+        ))
+    }
+
+    /// A link that leads to where the unit may not write.
+    fn leads_out(&self) -> Option<String> {
+        let target = self.facts.linked.get(&self.place.data)?;
+        let of_document = self.node.units.iter().find(|unit| unit.name == layout::UNIT);
+        let on_node = self.facts.definition.iter().map(|text| text.content.as_str());
+        let texts: Vec<&str> = match of_document {
+            Some(unit) => vec![unit.content.as_str()],
+            None => on_node.collect(),
+        };
+        let is_strict = |text: &&str| units::values(text, "ProtectSystem").any(|v| v == "strict");
+        let paths = texts.iter().flat_map(|text| units::values(text, "ReadWritePaths"));
+        let mut paths = paths.flat_map(str::split_whitespace);
+        if !texts.iter().any(is_strict) || paths.any(|path| Path::new(target).starts_with(path)) {
+            return None;
+        }
+        let data = &self.place.data;
+        Some(format!(
+            "{data}/{member} is a link to {target}, where {} may not write: stop the member, move \
+             it back, and make {data} itself the link, or the folder that is mounted there",
+            layout::UNIT,
+            member = layout::MEMBER
         ))
     }
 
@@ -868,7 +896,9 @@ impl<'a> NodeFit<'a> {
                 Identity { member: status.member_id.clone(), cluster: status.cluster_id.clone() },
             )
         });
-        let lies = fit.facts.iter().filter_map(|(node, facts)| {
+        // Of one that runs, what it says counts.
+        let silent = fit.facts.iter().filter(|(n, _)| !fit.cluster.replies.contains_key(&n.name));
+        let lies = silent.filter_map(|(node, facts)| {
             let folder = facts.folder(&fit.place(node, facts))?;
             Some((node.name.as_str(), folder.identity.clone()?))
         });

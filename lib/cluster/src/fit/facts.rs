@@ -1,6 +1,6 @@
 //! What of etcd runs and lies on a node, as the node tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use etcd::unit::Text;
@@ -40,6 +40,10 @@ pub struct Facts {
     pub(super) unit: Option<String>,
     /// Why a member with its data there would not come back from a restart, by data directory.
     pub(super) unfit: BTreeMap<String, String>,
+    /// The data directories of which etcd's unit has other files open than lie there.
+    pub(super) closed: BTreeSet<String>,
+    /// Data directories whose folder of the member is a link, and where that leads.
+    pub(super) linked: BTreeMap<String, String>,
     /// Whether the unit is masked, and so kept from starting.
     pub(super) masked: bool,
     /// The CA certificates, in PEM.
@@ -153,6 +157,11 @@ impl Facts {
             }
             "listens" => self.processes.last_mut()?.listens = value.into(),
             "boot" => self.boot = value.into(),
+            "closed" => drop(self.closed.insert(value.into())),
+            "linked" => {
+                let (data, target) = value.split_once('\t')?;
+                self.linked.insert(data.into(), target.into());
+            }
             "config" => self.config += &format!("{value}\n"),
             "part" => self.definition.push(Text { path: value.into(), ..Text::default() }),
             "line" => self.definition.last_mut()?.content += &format!("{value}\n"),
@@ -300,7 +309,7 @@ impl Facts {
     }
 
     /// Whether the member has been ready at some time, or was restored.
-    pub(super) fn was_ready(&self) -> bool {
+    pub fn was_ready(&self) -> bool {
         self.mark.as_deref() == Some(layout::MARK_READY) || self.was_restored()
     }
 

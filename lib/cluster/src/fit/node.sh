@@ -71,7 +71,7 @@ folder() { # DATA WAL
     if [ -e "$3" ]; then join $(od -An -v -tx1 -N 128 "$3"); head=$value; fi
     if [ "$database$head" ]; then
         # Without that user etcd runs as another, which the unit names.
-        stranger=$(find "$1/member" "$2" -maxdepth 2 ! -user "$user" -print -quit 2>/dev/null)
+        stranger=$(find -H "$1/member" "$2" -maxdepth 2 ! -user "$user" -print -quit 2>/dev/null)
         if [ "$stranger" ]; then owner=$(stat -c %U "$stranger"); fi
         # etcd writes a file, and makes room for a segment of its log, whenever it starts.
         if [ ! -w "$1" ] || { [ -d "$2" ] && [ ! -w "$2" ]; }; then
@@ -81,7 +81,21 @@ folder() { # DATA WAL
             [ $free -ge 64 ] || say "unfit$tab$1${tab}full$tab$free"
         fi 2>/dev/null
     fi
+    if [ -L "$1/member" ]; then say "linked$tab$1$tab$(readlink -f -- "$1/member")"; fi
     say "folder$tab$1$tab$2$tab$database$tab$head$tab$stranger$tab$owner"
+}
+
+# Whether the process $1 has the files $2 and $3 open: what lies there now may be a copy. Where
+# nobody tells, it has.
+has_open() {
+    [ -e "/proc/$1/fd/0" ] || return 0
+    open=
+    for fd in "/proc/$1/fd"/*; do
+        if [ "$fd" -ef "$2" ]; then open="${open}a"; fi
+        if [ "$fd" -ef "$3" ]; then open="${open}b"; fi
+        case $open in *a*b* | *b*a*) return 0 ;; esac
+    done
+    return 1
 }
 
 # Where a process may listen at addresses that are no host's, these say nothing.
@@ -213,7 +227,14 @@ for process in /proc/[0-9]*; do
     last "$newline$environment" "${newline}ETCD_DATA_DIR="
     process_data=$value
     last "$newline$environment" "${newline}ETCD_WAL_DIR="
-    folder "$process_data" "$value"
+    process_wal=$value
+    folder "$process_data" "$process_wal"
+    if [ "$unit" = etcd.service ] && [ "$process_data" ]; then
+        # It writes to the last one.
+        segment=
+        for segment in "${process_wal:-$process_data/member/wal}"/*.wal; do :; done
+        has_open "${process#/proc/}" "$process_data/member/snap/db" "$segment" || say "closed$tab$process_data"
+    fi
 done
 
 settings=

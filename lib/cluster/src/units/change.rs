@@ -326,6 +326,9 @@ impl JobResult {
 
     /// Why the unit did not stop, on one line; nothing when it did.
     pub fn not_stopped(&self) -> Option<String> {
+        if let Some(why) = &self.left_alone {
+            return Some(why.of(&self.unit));
+        }
         if self.is_etcd_down() {
             return self.etcd_down();
         }

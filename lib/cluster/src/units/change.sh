@@ -90,6 +90,13 @@ END
         if [ ! "$3" ] && is_etcd "$name"; then echo "along$tab$2$tab$name"; return 1; fi
     done
 }
+# Starts the etcd of the unit $1, which went down while something else was done.
+up_again() {
+    timeout 60 systemctl start "$1" >/dev/null 2>&1
+    show=$(systemctl show "$1" -p ActiveState)
+    get ActiveState
+    echo "down$tab$1$tab$value"
+}
 # Says which of the units that follow the unit $1 does not run, where $1 runs an etcd: systemd
 # stops it as soon as it reads that it is bound to such a one.
 bound() {
@@ -112,7 +119,7 @@ bound_on_disk() {
 find_etcds
 # The units that are to run, those that have a job of their own, and whether an etcd may go down
 # with one of these.
-keep=' ' asked=' ' along=
+keep=' ' asked=' ' along='' begun=
 # With --check all that is done is to foresee.
 check=
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
@@ -139,6 +146,7 @@ while IFS=$tab read -r kind a b c; do
             die "$units/$a: putting it in place failed"
         ;;
     remove) # UNIT
+        for unit in etcd.service $keep; do bound_on_disk "$unit" || { complete=1; break 2; }; done
         # systemd keeps one that failed, with or without its file.
         systemctl reset-failed "$a" 2>/dev/null
         rm -f -- "$units/$a" "$units/.$a.etcd-tools" && sync "$units" || die "$units/$a: removing it failed"
@@ -191,6 +199,9 @@ while IFS=$tab read -r kind a b c; do
         if [ "$kind" != stop ] && [ "$who" ] && { [ "$who" = done ] || [ "$pid" != "${old:-0}" ]; }; then
             mkdir -p $started && printf '%s\t%s\n' "$who" "$origin" > "$started/$a"
         fi
+        case $kind.$code in
+        start.0 | restart.0) if [ $pid != 0 ] && runs_etcd "$a" $pid; then begun="$begun$a$newline"; fi ;;
+        esac
         get ActiveState
         case $kind.$code.$type.$value in
         # Another unit may hold it up.
@@ -254,10 +265,13 @@ if [ ! "$check$along" ]; then
         case $state.$value in
         "active.$pid $since" | "activating.$pid $since" | "reloading.$pid $since") continue ;;
         esac
-        timeout 60 systemctl start "$unit" >/dev/null 2>&1
+        up_again "$unit"
+    done
+    # Nor does one stay that was started here.
+    printf '%s' "$begun" | while read -r unit; do
         show=$(systemctl show "$unit" -p ActiveState)
         get ActiveState
-        echo "down$tab$unit$tab$value"
+        case $value in active | reloading) ;; *) up_again "$unit" ;; esac
     done
 fi
 [ "${complete:-}" ] || die "the plan was truncated in transit"
