@@ -34,8 +34,10 @@ impl Hit {
 
     /// Where something failed before it ended, by what runs on the node now.
     pub(crate) async fn on(state: &NodeState<'_>) -> Option<Self> {
+        if !state.runs_etcd {
+            return None;
+        }
         match state.still_runs_etcd().await {
-            _ if !state.runs_etcd => None,
             Ok(true) => None,
             Ok(false) => Some(Self::Down),
             Err(_) => Some(Self::Untold),
