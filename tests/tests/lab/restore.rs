@@ -136,7 +136,7 @@ fn of_each_minor_and_of_an_older_into_a_newer_one() {
         let (keys, revision) = content(&lab);
         lab.on("etcd-01", "systemctl stop etcd");
         let recover = format!("{} --yes document.json offline.db", script("recover"));
-        lab.bash(&recover).ok();
+        lab.bash(&recover.replace("--yes", "--yes --from etcd-01")).ok();
         let expected = if old_tool { revision } else { revision + BUMP };
         assert_eq!(content(&lab), (keys, expected), "{version}");
         // Where nothing tells any more of a restore, the data says how far revisions have come.
