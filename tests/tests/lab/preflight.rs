@@ -311,7 +311,7 @@ fn a_cluster_that_is_not_fit() {
     etcdctl(&format!("compact --physical {revision}"));
     // What was freed counts as unused when etcd next writes.
     let unused = " MiB are unused: defragment it: `etcdctl defrag`, one member at a time";
-    wait_until("what is unused is known", Duration::from_secs(60), || {
+    wait_until("what is unused is known", Duration::from_secs(180), || {
         etcdctl("del nothing");
         let ran = look(".").ok();
         let of_first = |line: &str| line.starts_with("etcd-preflight: etcd-01: warning: ");
