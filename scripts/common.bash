@@ -71,11 +71,14 @@ read_nodes() {
   printf '%s\n' "$text"
 }
 
-# complete NAME...: ends the script where a member is not in $list, but for those that leave.
+# look: sets $health to what etcd-health says of $list.
+look() { health=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null) || true; }
+
+# complete NAME...: ends the script where $health tells of a member that is not in $list, but for
+# those that leave.
 # What changes the cluster with such a list would be followed by what is refused.
 complete() {
-  local health missing
-  health=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null) || true
+  local missing
   missing=$(jq -r '.results[]? | select(.code == "unknown-member").message
     | select(split(" ")[1] | IN($ARGS.positional[]) | not)' --args "$@" <<<"$health")
   [[ ! $missing ]] || die 3 "nothing is done: ${missing%%$'\n'*}: add it to the list"
@@ -90,21 +93,19 @@ members_only() {
   [[ ! $strange ]] || die 3 "nothing is done: $strange is in the list, and no member: take its line out, or have it added: scripts/grow"
 }
 
-# one_release: ends the script in the middle of an upgrade: what follows would finish it, for
-# without a version etcd-fetch takes the highest that runs.
+# one_release: ends the script where $health is in the middle of an upgrade: what follows would
+# finish it, for without a version etcd-fetch takes the highest that runs.
 one_release() {
   local versions
-  versions=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null |
-    jq -r '[.health.endpoints[].version // empty | "v" + .] | unique | join(", ")') || true
+  versions=$(jq -r '[.health.endpoints[].version // empty | "v" + .] | unique | join(", ")' <<<"$health") || true
   [[ $versions != *,* ]] || die 3 "nothing is done: members run $versions: bring all of them to one of these first: scripts/upgrade NODES VERSION"
 }
 
-# fitting: ends the script where a healthy member of $list could not get its files in the end:
-# others have put its etcd there, or it has another CA than those that join would get.
+# fitting: ends the script where a member that is healthy in $health could not get its files in
+# the end: others have put its etcd there, or it has another CA than those that join would get.
 fitting() {
   local healthy why
-  healthy=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null |
-    jq -r '[.health.endpoints[] | select(.healthy).node // empty] | join(",")') || true
+  healthy=$(jq -r '[.health.endpoints[] | select(.healthy).node // empty] | join(",")' <<<"$health") || true
   [[ $healthy ]] || return 0
   why=$(etcd-fetch -q <<<"$list" | etcd-cert issue -q --check | etcd-render -q --check |
     etcd-push -q --check --only "$healthy" 2>/dev/null |

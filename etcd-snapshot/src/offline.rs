@@ -144,7 +144,7 @@ impl<'a> Copies<'a> {
                 copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
             } else {
                 // Its disk may only not be there.
-                if from.is_none() && facts.was_ready() && begun.is_empty() {
+                if from.is_none() && facts.was_ready() {
                     out_of_sight.push(has_run(document, node));
                 }
                 without_data.push(no_data(document, node, &facts));

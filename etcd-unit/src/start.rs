@@ -110,7 +110,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         }
         finished
     };
-    let done = in_turn(run, jobs, Code::NotStarted, plans, finish, Finished::hit).await;
+    let done = in_turn(run, jobs, Code::NotStarted, plans, finish, |done| done.hit).await;
     drop(progress);
     let targets = come_back(tool, run, &allowed, targets(done));
     if !targets.is_empty() {
@@ -437,7 +437,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         finished
     };
     let jobs = fleet.jobs();
-    let done = in_turn(run, jobs, Code::NotStarted, plans, finish, Finished::hit).await;
+    let done = in_turn(run, jobs, Code::NotStarted, plans, finish, |done| done.hit).await;
     let members = come_back(tool, run, &allowed, targets(done));
     if !members.is_empty() {
         let cluster = tool.cluster(run, fleet, &states)?;
@@ -643,12 +643,6 @@ struct Finished<'a> {
     well: bool,
     /// Whether its etcd went down.
     hit: Option<Hit>,
-}
-
-impl Finished<'_> {
-    fn hit(&self) -> Option<Hit> {
-        self.hit
-    }
 }
 
 /// The nodes on which something is still to be restarted.
