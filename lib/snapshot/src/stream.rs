@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 
@@ -78,16 +80,31 @@ pub(crate) fn whole(path: &Path) -> Result<Streamed, Error> {
     Ok(hash.finish())
 }
 
-/// Reads all of the file `path` in pieces.
+/// Reads all of the file `path` in pieces. The next ones are read while `take` is at work:
+/// hashing takes all of a processor, reading a fifth of one.
 pub(crate) fn pieces(path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), Error> {
     let mut file = File::open(path)?;
-    let mut buffer = vec![0; PIECE];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => take(&buffer[..count]),
-        }
+    let (full, filled) = mpsc::sync_channel(1);
+    let (empty, emptied) = mpsc::channel();
+    for _ in 0..3 {
+        let _ = empty.send(vec![0; PIECE]);
     }
+    thread::scope(move |scope| {
+        scope.spawn(move || {
+            for mut buffer in emptied {
+                let read = file.read(&mut buffer);
+                let is_last = !matches!(read, Ok(1..));
+                if full.send((buffer, read)).is_err() || is_last {
+                    break;
+                }
+            }
+        });
+        for (buffer, read) in filled {
+            take(&buffer[..read?]);
+            let _ = empty.send(buffer);
+        }
+        Ok(())
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
