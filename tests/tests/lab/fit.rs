@@ -212,6 +212,7 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
 
     overridden_on_the_node(&lab);
     of_a_list_of_nodes(&lab);
+    of_what_etcd_runs_with(&lab);
 
     let refused = lab.bash(&edited("del(.nodes[2])", "etcd-push")).exits(3);
     assert_eq!(errors(&refused), [format!("etcd-push: {}", extra(2))]);
@@ -322,6 +323,38 @@ fn overridden_on_the_node(lab: &Lab) {
     }
     lab.bash(&edited(".", "etcd-push -q")).ok();
     lab.on("etcd-02", &format!("rm -r {folder}; systemctl daemon-reload"));
+}
+
+/// Another user could not read the certificates of who runs; and a unit of a template of the
+/// user's may not read the configuration.
+fn of_what_etcd_runs_with(lab: &Lab) {
+    let before = lab.on_all(&HOSTS, TRACES);
+    let user = "etcd-cert issue -q < base.json | jq '.cluster.settings.user = \"games\"' \
+                | etcd-render -q | etcd-push";
+    let config = "/etc/etcd/etcd.conf";
+    let unit = format!(
+        "{}; jq '.nodes[].units[].content |= sub(\"EnvironmentFile={config}\"; \"\")' \
+         rendered.json",
+        edited(".", "cat > rendered.json")
+    );
+    let unread = format!(
+        "etcd.service of the document does not read {config}: run etcd-render again, with a \
+         template that has EnvironmentFile={config}"
+    );
+    for (command, line) in [
+        (
+            user.to_owned(),
+            "etcd runs as etcd, and the document says games, who alone could read its \
+             certificates then: change the document back",
+        ),
+        (format!("{unit} | etcd-push"), unread.as_str()),
+        (format!("{unit} | etcd-unit start"), unread.as_str()),
+    ] {
+        let tool = if command.ends_with("push") { "etcd-push" } else { "etcd-unit" };
+        let ran = lab.bash(&command).exits(3);
+        assert_eq!(errors(&ran), HOSTS.map(|host| format!("{tool}: {host}: {line}")), "{command}");
+    }
+    assert_eq!(lab.on_all(&HOSTS, TRACES), before);
 }
 
 /// A list of nodes is compared as a document is, with the pki folder of the flag.

@@ -115,11 +115,24 @@ fn what_health_says(which: &str) {
     let hashes: Vec<_> = health(&ran).endpoints.iter().map(|e| e.data_hash.clone()).collect();
     assert!(hashes[0].is_some() && hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
 
+    a_key_that_etcd_cannot_read(&cluster, &well);
     unknown_without_a_user(&cluster, &well);
     a_learner_and_a_foreign_member(&cluster, &leader);
     an_alarm(&cluster);
     a_frozen_host(&cluster);
     lost_quorum(&cluster);
+}
+
+/// etcd reads its key again for each connection; what is advised puts it right.
+fn a_key_that_etcd_cannot_read(cluster: &Cluster, well: &str) {
+    cluster.lab.on("etcd-02", "chmod 0 /etc/etcd/ssl/server.key");
+    cluster.health("", "").exits(1).says(&format!(
+        "etcd-health: etcd-02: {}: TLS: the server cannot use its own certificate or key: run \
+         etcd-push",
+        url("etcd-02")
+    ));
+    cluster.lab.bash("etcd-push -q < document.json").ok();
+    assert_eq!(lines(&cluster.health("", "").ok()), [well]);
 }
 
 /// With authentication on and nobody named, what is unknown is not "0 members".

@@ -310,6 +310,17 @@ fn any_units_converge() {
     let as_before = "; hand.service running as before the last change\n";
     assert!(ran.stderr.ends_with(as_before), "{}", ran.stderr);
     lab.bash("etcd-unit start < document.json").ok();
+    // One that cannot be enabled leaves nothing behind for which another would be restarted.
+    let alias = service("", "/bin/sleep 1000") + install + "Alias=own.service\n";
+    let mut more = units.clone();
+    more.push(json!({"name": "twin.service", "enabled": true, "content": alias}));
+    lab.write("alias.json", &document(&more));
+    let pids = lab.on(HOST, "systemctl show own static -p MainPID");
+    let ran = lab.bash("etcd-unit start < alias.json").exits(3);
+    assert!(ran.stderr.contains("web: systemctl enable twin.service: "), "{}", ran.stderr);
+    lab.bash("etcd-unit start < document.json").ok();
+    assert_eq!(lab.on(HOST, "systemctl show own static -p MainPID"), pids);
+    lab.on(HOST, "rm /etc/systemd/system/twin.service; systemctl daemon-reload");
 
     // A drop-in that is pushed is a reason to restart a unit, or to do its job again.
     let drop_in = |unit: &str, line: &str| {
