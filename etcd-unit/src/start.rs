@@ -250,9 +250,17 @@ fn as_configured(node: &NodeState) -> String {
         let is_meant = |state: &UnitState| {
             state.is_active() == active && (active && !state.outdated().is_empty()) == outdated
         };
-        let units = node.units.iter().filter(|(_, state)| is_meant(state));
-        let names: Vec<_> = units.map(|(wanted, _)| wanted.name.as_str()).collect();
-        (!names.is_empty()).then(|| format!("{} {then}", names.join(", ")))
+        let (restarted, names): (Vec<_>, Vec<_>) = node
+            .units
+            .iter()
+            .filter(|(_, state)| is_meant(state))
+            .map(|(wanted, state)| (wanted.name.as_str(), state.restarts()))
+            .partition(|(_, restarts)| active && !restarts.is_empty());
+        let names: Vec<_> = names.into_iter().map(|(name, _)| name).collect();
+        let names = (!names.is_empty()).then(|| format!("{} {then}", names.join(", ")));
+        let restarted =
+            restarted.into_iter().map(|(name, restarts)| format!("{name} {then}{restarts}"));
+        names.into_iter().chain(restarted).collect::<Vec<_>>()
     };
     // What is never restarted, as a timer's, may run with what was there before.
     let parts = [
@@ -260,7 +268,7 @@ fn as_configured(node: &NodeState) -> String {
         names(true, false, "running as configured"),
         names(true, true, "running as before the last change"),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    parts.concat().join("; ")
 }
 
 /// Leaves `targets`, unless the disk of a member tells that it would not come back: it may fail

@@ -88,7 +88,8 @@ fn result(wanted: &WantedUnit, state: &UnitState, status: &UnitStatus) -> ToolRe
         return ToolResult::error(Code::Unhealthy, format!("{unit} is {active} ({sub})"));
     }
     if status.outdated.is_empty() {
-        return ToolResult::unchanged(Code::Running, format!("{unit} is {active} ({sub})"));
+        let message = format!("{unit} is {active} ({sub}){}", state.restarts());
+        return ToolResult::unchanged(Code::Running, message);
     }
     let what = status.outdated.join(" and ");
     let message = format!("{unit} runs with an older {what} than what is on the disk");

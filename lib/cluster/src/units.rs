@@ -517,6 +517,16 @@ impl UnitState {
             && !self.executable.as_ref().is_some_and(theirs)
     }
 
+    /// How often systemd has started it again by itself, in words after its state; empty where
+    /// it has not.
+    pub fn restarts(&self) -> String {
+        match self.show("NRestarts") {
+            "" | "0" => String::new(),
+            "1" => " (restarted once by systemd)".into(),
+            count => format!(" (restarted {count} times by systemd)"),
+        }
+    }
+
     /// What the document holds of it.
     pub fn status(&self) -> UnitStatus {
         UnitStatus {

@@ -375,6 +375,13 @@ fn any_units_converge() {
         "etcd-unit: web: x.service was started and ended at once (code=exited, \
          status=7/NOTRUNNING, NRestarts=1): it is active (running): no such queue",
     );
+    for (command, is) in
+        [("start", "running as configured"), ("status -o json", "is active (running)")]
+    {
+        lab.bash(&format!("etcd-unit {command} < broken.json"))
+            .ok()
+            .says(&format!("etcd-unit: web: x.service {is} (restarted once by systemd)"));
+    }
     let unmet = "[Unit]\nConditionPathExists=/nosuch\n[Service]\nExecStart=/bin/sleep 1000\n";
     lab.write("unmet.json", &document(&[json!({"name": "y.service", "content": unmet})]));
     let ran = lab.bash("etcd-unit start < unmet.json").exits(3);
