@@ -193,7 +193,7 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
         return no(Code::Mismatch, why.into());
     }
     if !facts.is_vacant(document, node) {
-        let data = document.settings(node).data_dir;
+        let data = facts.data_dir(document, node);
         let member = layout::MEMBER;
         let url = document.peer_url(node);
         let is_member = members.iter().any(|member| member.peer_urls.contains(&url));
@@ -216,14 +216,18 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
 }
 
 /// What keeps any new member from being started beside `members`: those that are
-/// [left out](left_out_of_list), and a downgrade, in the middle of which neither of the two
-/// releases joins.
+/// [left out](left_out_of_list), nodes that are known otherwise, and a downgrade, in the middle
+/// of which neither of the two releases joins.
 pub(crate) async fn obstacles_of_all(
     change: &Change<'_>,
     view: &View,
     members: &[Member],
 ) -> Vec<ToolResult> {
-    let mut obstacles = left_out_of_list(&change.run.document, members);
+    let document = &change.run.document;
+    let stay = members.iter().filter(|member| !would_leave(document, member));
+    let stay: Vec<_> = stay.cloned().collect();
+    let mut obstacles = left_out_of_list(document, &stay);
+    obstacles.extend(fit::misplaced(document, &stay));
     obstacles.extend(change.cluster.downgrade(view).await.map(|downgrade| {
         let why =
             format!("{downgrade}: nobody can join before: where a member is lost, take it back");
@@ -235,14 +239,15 @@ pub(crate) async fn obstacles_of_all(
 /// The voters that are on no node of the document: with such a list etcd-push would refuse to
 /// go on when the cluster has been changed.
 pub(crate) fn left_out_of_list(document: &Document, members: &[Member]) -> Vec<ToolResult> {
-    let removed = |member: &Member| {
-        let would = format!("would remove member {} ", member.label());
-        document.results.iter().any(|r| r.tool == "etcd-member" && r.message.starts_with(&would))
-    };
-    let stay = members.iter().filter(|m| !m.is_learner && !removed(m));
-    let stay: Vec<_> = stay.cloned().collect();
-    let extra = fit::extra_members(document, &stay);
+    let voters: Vec<_> = members.iter().filter(|member| !member.is_learner).cloned().collect();
+    let extra = fit::extra_members(document, &voters);
     extra.into_iter().map(|why| ToolResult::error(Code::UnknownMember, why)).collect()
+}
+
+/// Whether an earlier `remove --check` or `replace --check` would have removed `member`.
+fn would_leave(document: &Document, member: &Member) -> bool {
+    let would = format!("would remove member {} ", member.label());
+    document.results.iter().any(|r| r.tool == "etcd-member" && r.message.starts_with(&would))
 }
 
 /// Whether `node` is `member`, exactly.

@@ -393,17 +393,46 @@ impl Job<'_> {
         let revisions = self.revisions(&targets, attempt, reached);
         let what = if self.args.stage { "staging on" } else { "swapping on" };
         progress.label(format!("{what} {} nodes", targets.len()));
+        if !self.args.stage {
+            self.swap_all(run, fleet, &targets, attempt).await;
+            return Some(attempt);
+        }
         fan_out(fleet.jobs(), targets.iter().collect(), async |target: &Target| {
-            let done = match self.args.stage {
-                true => self.stage(run, target, attempt, &revisions).await,
-                false => self.swap(run, target, attempt).await,
-            };
-            if let Err(error) = done {
+            if let Err(error) = self.stage(run, target, attempt, &revisions).await {
                 run.report(error.on(&target.held.node.name));
             }
         })
         .await;
         Some(attempt)
+    }
+
+    /// Swaps on all nodes. What was there before is deleted only when it has been swapped
+    /// everywhere.
+    async fn swap_all(&self, run: &Run, fleet: &Fleet, targets: &[Target<'_>], attempt: u32) {
+        if run.check() {
+            targets.iter().for_each(|target| self.would_swap(run, target, attempt));
+            return;
+        }
+        let swap = async |target: &Target<'_>, discard: bool| {
+            let done = self.swap(run, target, attempt, discard).await;
+            done.map_err(|error| run.report(error.on(&target.held.node.name))).ok()
+        };
+        let all = || targets.iter().collect();
+        let mut swapped =
+            fan_out(fleet.jobs(), all(), async |t: &Target| swap(t, false).await).await;
+        let discard = self.args.discard_old && swapped.iter().all(Option::is_some);
+        if discard {
+            let before = swapped;
+            swapped = fan_out(fleet.jobs(), all(), async |t: &Target| swap(t, true).await).await;
+            for (now, before) in swapped.iter_mut().zip(before) {
+                let is_new = before.is_some_and(|before| before.is_new);
+                now.iter_mut().for_each(|now| now.is_new = is_new);
+            }
+        }
+        for (target, swapped) in targets.iter().zip(swapped) {
+            let Some(swapped) = swapped else { continue };
+            run.report(self.restored(&swapped, discard).on(&target.held.node.name));
+        }
     }
 
     /// The attempt to work on: the last one, unless that is over.
@@ -832,31 +861,37 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn swap(&self, run: &Run, target: &Target<'_>, attempt: u32) -> Result<(), Error> {
-        let Target { held: Held { node, host, .. }, identity, .. } = target;
+    fn would_swap(&self, run: &Run, target: &Target<'_>, attempt: u32) {
         let file = self.args.file.display();
-        if run.check() {
-            let old = target.state.old.join(", ");
-            let result = match (target.of(attempt), self.args.discard_old) {
-                (Progressed::Staged, false) => {
-                    ToolResult::would_change(format!("would restore {file}"))
-                }
-                (Progressed::Staged, true) => ToolResult::would_change(format!(
-                    "would restore {file} and delete the data that is there now"
-                )),
-                (_, true) if !old.is_empty() => ToolResult::would_change(format!(
-                    "{file} is restored already; would delete the old data in {old}"
-                )),
-                _ => ToolResult::unchanged(Code::UpToDate, format!("{file} is restored already")),
-            };
-            run.report(result.on(&node.name));
-            return Ok(());
-        }
+        let old = target.state.old.join(", ");
+        let result = match (target.of(attempt), self.args.discard_old) {
+            (Progressed::Staged, false) => {
+                ToolResult::would_change(format!("would restore {file}"))
+            }
+            (Progressed::Staged, true) => ToolResult::would_change(format!(
+                "would restore {file} and delete the data that is there now"
+            )),
+            (_, true) if !old.is_empty() => ToolResult::would_change(format!(
+                "{file} is restored already; would delete the old data in {old}"
+            )),
+            _ => ToolResult::unchanged(Code::UpToDate, format!("{file} is restored already")),
+        };
+        run.report(result.on(&target.held.node.name));
+    }
+
+    async fn swap(
+        &self,
+        run: &Run,
+        target: &Target<'_>,
+        attempt: u32,
+        discard: bool,
+    ) -> Result<Swapped, Error> {
+        let Target { held: Held { node, host, .. }, identity, .. } = target;
         let settings = run.document.settings(node);
         let wal = settings.wal_dir.unwrap_or_default();
         let mark = layout::member_mark(&settings.config_dir);
         let attempt = attempt.to_string();
-        let discard = if self.args.discard_old { "discard" } else { "" };
+        let discard = if discard { "discard" } else { "" };
         let [script, as_user] = SWAP;
         let args = [
             &*settings.user,
@@ -868,15 +903,13 @@ impl Job<'_> {
             &attempt,
             discard,
         ];
-        let answer = host.change(script, &args, &[], SILENCE).await?;
-        let mut swapped = false;
-        let mut old = Vec::new();
-        for line in &answer {
+        let mut swapped = Swapped::default();
+        for line in &host.change(script, &args, &[], SILENCE).await? {
             match line.split('\t').collect::<Vec<_>>()[..] {
-                ["swapped"] => swapped = true,
+                ["swapped"] => swapped.is_new = true,
                 ["old", folder, bytes] => {
                     let size = BinaryBytes(bytes.parse().unwrap_or_default());
-                    old.push(format!("{folder} ({size})"));
+                    swapped.old.push(format!("{folder} ({size})"));
                 }
                 _ => {
                     let why = format!("unexpected output of the node: {line:?}");
@@ -884,24 +917,34 @@ impl Job<'_> {
                 }
             }
         }
-        let old = match (old.is_empty(), self.args.discard_old) {
+        Ok(swapped)
+    }
+
+    /// What is said of a node on which it was swapped, with the data of before deleted or not.
+    fn restored(&self, Swapped { is_new, old }: &Swapped, deleted: bool) -> ToolResult {
+        let file = self.args.file.display();
+        let old = match (old.is_empty(), deleted) {
             (true, _) => String::new(),
             (false, true) => format!("; deleted the old data in {}", old.join(", ")),
             (false, false) => format!("; the old data is in {}", old.join(", ")),
         };
-        let result = match swapped {
-            true => ToolResult::changed(Code::Restored, format!("restored {file}{old}")),
-            false if self.args.discard_old && !old.is_empty() => {
-                ToolResult::changed(Code::Restored, format!("{file} was restored already{old}"))
-            }
-            false => {
-                let message = format!("{file} is restored already{old}");
-                ToolResult::unchanged(Code::UpToDate, message)
-            }
-        };
-        run.report(result.on(&node.name));
-        Ok(())
+        if *is_new {
+            ToolResult::changed(Code::Restored, format!("restored {file}{old}"))
+        } else if deleted && !old.is_empty() {
+            ToolResult::changed(Code::Restored, format!("{file} was restored already{old}"))
+        } else {
+            ToolResult::unchanged(Code::UpToDate, format!("{file} is restored already{old}"))
+        }
     }
+}
+
+/// A node on which the swap is done.
+#[derive(Default)]
+struct Swapped {
+    /// Whether this run has done it.
+    is_new: bool,
+    /// Where the data of before is, and its size.
+    old: Vec<String>,
 }
 
 /// Where a node has what is restored, one a line.

@@ -392,6 +392,9 @@ fn check_metrics(path: &Path, target: &Target) -> Result<()> {
     if matches!(target, Target::File(file) if disk::absolute(file)? == absolute) {
         return Err(Error::usage(format!("--metrics: {name}: the snapshot goes there")).into());
     }
+    if path.is_dir() {
+        return Err(Error::usage(format!("--metrics: {name}: a folder: name a file in it")).into());
+    }
     let mut beginning = Vec::new();
     if let Ok(file) = std::fs::File::open(path).map(|file| file.take(METRICS_BEGIN.len() as u64)) {
         { file }.read_to_end(&mut beginning)?;
@@ -403,9 +406,6 @@ fn check_metrics(path: &Path, target: &Target) -> Result<()> {
     if !folder.is_dir() {
         let folder = folder.display();
         return Err(Error::usage(format!("--metrics: {folder}: no such folder")).into());
-    }
-    if path.is_dir() {
-        return Err(Error::usage(format!("--metrics: {name}: a folder: name a file in it")).into());
     }
     writable(folder)
 }

@@ -4,6 +4,8 @@ later="run etcd-push first, or where others have deployed etcd, set user, dataDi
 id -u "$user" >/dev/null 2>&1 || die "user $user: no such user: $later"
 for folder in "$data" ${wal:+"$wal"}; do
     [ -d "$folder" ] || die "$folder: no such folder: $later"
+    # Where one is read-only, none is to be changed.
+    [ -w "$folder" ] || die "$folder: nothing can be written there: mount it read-write"
     room "$folder" etcd-restore
     echo "room$tab$free"
 done

@@ -20,7 +20,7 @@ use cluster::Cluster;
 use compare::{Fit, NodeFit};
 use environment::Place;
 
-pub use compare::extra_members;
+pub use compare::{extra_members, misplaced};
 pub use facts::{Facts, query, search};
 pub use replace::{Elsewhere, Replaced, replaced};
 

@@ -163,9 +163,10 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
     lab.bash(&lab.etcdctl(&urls(5), &format!("move-leader {id}"))).ok();
     lab.bash("etcd-member remove etcd-04 < nodes-5.txt > rest.json").ok();
     assert_eq!(lab.bash("jq -r '.nodes | length' rest.json").stdout, "4\n");
-    lab.bash(&script("shrink --yes nodes-5.txt etcd-09"))
-        .exits(2)
-        .says("shrink: etcd-09: neither a member of the cluster nor a node in nodes-5.txt");
+    lab.bash(&script("shrink --yes nodes-5.txt etcd-09")).exits(2).says(
+        "shrink: etcd-09: neither a member of the cluster nor a node in nodes-5.txt: if a run \
+             before has removed it, give the name of its node",
+    );
     // The second is told by its ID, the first is a member no more.
     let leave = format!("ETCD_MEMBER='etcd-04 {id}'");
     let ran = lab.bash(&make("shrink", "nodes-5.txt", &leave)).ok();
@@ -484,6 +485,29 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
         assert!(ran.stderr.lines().any(|line| line.starts_with(&begin)), "{}", ran.stderr);
     };
     refused(lab.bash(&script("grow --yes lacking.txt")).exits(3), "not added");
+    // Nor with one that tells otherwise of a member.
+    for (node, edit, why) in [
+        (
+            "etcd-03",
+            "s/192.168.1.102/192.168.1.109/",
+            "the cluster knows etcd-03 as https://192.168.1.102:2380, the document says \
+             https://192.168.1.109:2380: change it back, or see to that first: `etcd-member update \
+             --only etcd-03`",
+        ),
+        (
+            "etcd-3x",
+            "s/etcd-03/etcd-3x/",
+            "the cluster knows https://192.168.1.102:2380 as member etcd-03, the document calls it \
+             etcd-3x: a member keeps its name: change the document back",
+        ),
+    ] {
+        let other = format!("sed {edit} nodes-4.txt > other.txt");
+        for change in [script("grow --yes other.txt"), "etcd-member add other.txt".into()] {
+            lab.bash(&format!("{other}; {change}"))
+                .exits(3)
+                .says(&format!("etcd-member: {node}: not added: {why}"));
+        }
+    }
     let lose = "etcd-member replace --lose-margin etcd-02 < two.txt";
     refused(lab.bash(lose).exits(3), "nothing replaced");
     lab.bash(&script("shrink --yes lacking.txt etcd-01")).exits(3).says(

@@ -51,6 +51,39 @@ pub fn extra_members(document: &Document, members: &[Member]) -> Vec<String> {
     extra.map(refusal).collect()
 }
 
+/// What is said of each node of `document` of which `members` have the name or the peer URL,
+/// and not both. Such a list changes no cluster: etcd-push would refuse what comes after.
+pub fn misplaced(document: &Document, members: &[Member]) -> Vec<ToolResult> {
+    let of_node = |node: &Node| {
+        let (name, url) = (&node.name, document.peer_url(node));
+        let why = match members.iter().find(|member| member.peer_urls.contains(&url)) {
+            Some(member) => misnamed(member, name, &url)?,
+            None => {
+                let member = members.iter().find(|member| member.name == *name)?;
+                let urls = member.peer_urls.join(",");
+                format!(
+                    "the cluster knows {name} as {urls}, the document says {url}: change it back, \
+                     or see to that first: `etcd-member update --only {name}`"
+                )
+            }
+        };
+        Some(ToolResult::error(Code::Mismatch, why).on(name))
+    };
+    document.nodes.iter().filter_map(of_node).collect()
+}
+
+/// That `member`, which is at `url`, has another name than the node there.
+fn misnamed(member: &Member, name: &str, url: &str) -> Option<String> {
+    let is_other = !member.name.is_empty() && member.name != name;
+    is_other.then(|| {
+        format!(
+            "the cluster knows {url} as member {}, the document calls it {name}: a member keeps its \
+             name: change the document back",
+            member.name
+        )
+    })
+}
+
 impl Fit<'_> {
     /// Whether so many nodes have no data that the others are no quorum, and some have.
     fn is_majority_lost(&self) -> bool {
@@ -1021,14 +1054,7 @@ impl<'a> NodeFit<'a> {
                 }
             });
         };
-        if !member.name.is_empty() && member.name != node.name {
-            return Err(format!(
-                "the cluster knows {url} as member {}, the document calls it {}: a member keeps \
-                 its name: change the document back",
-                member.name, node.name
-            ));
-        }
-        Ok(member)
+        misnamed(member, &node.name, url).map_or(Ok(member), Err)
     }
 
     /// The command that gives the member another start, on a node without data.

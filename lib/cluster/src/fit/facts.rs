@@ -271,6 +271,11 @@ impl Facts {
         folder.is_stray.then_some(&folder.wal)
     }
 
+    /// The data directory with which etcd would be started on `node`.
+    pub fn data_dir(&self, document: &Document, node: &Node) -> String {
+        Place::wanted(document, node, self).data
+    }
+
     /// Whether nothing keeps a new member from being started on `node`: there are no data,
     /// and no etcd runs.
     pub fn is_vacant(&self, document: &Document, node: &Node) -> bool {
