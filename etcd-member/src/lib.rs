@@ -70,9 +70,9 @@ enum Command {
     Replace(RemoveArgs),
     /// Tell the cluster that a node has another address, or another port for peers
     ///
-    /// For a member that is on that host, with its data, and for one in each run. Where it
-    /// listens at that address already, the others find it again, and nothing speaks
-    /// against that.
+    /// For a member that is on that host, with its data, and for one in each run, which is
+    /// then restarted, before the next one. Where it listens at that address already, the
+    /// others find it again, and nothing speaks against that.
     Update(UpdateArgs),
 }
 
@@ -176,8 +176,10 @@ impl Tool for Member {
                 "etcd-member replace etcd-02 < cluster.json | etcd-member add > added.json",
             )],
             "update" => &[(
-                "After a node's address has changed in the list:",
-                "etcd-member update cluster.json > updated.json",
+                "A member on another port for peers, one after the other:",
+                "export ETCD_TOOLS_ONLY=etcd-03\n\
+                 etcd-fetch < cluster.json | etcd-cert issue | etcd-member update | \
+                 etcd-render \\\n  | etcd-push | etcd-unit start | etcd-health --wait",
             )],
             _ => &[],
         }

@@ -87,8 +87,10 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     let restores = listens == Some(true);
     if let Some((next, _)) = moved.next().filter(|_| !restores) {
         let why = format!(
-            "{} has another address, too: one member at a time: pass --only {}",
-            next.name, node.name
+            "{} has another address, too: one member at a time: pass --only {name} here, to \
+             etcd-push and to etcd-unit",
+            next.name,
+            name = node.name
         );
         refuse((Code::Mismatch, why));
         return;
@@ -202,9 +204,9 @@ fn unsettled(change: &Change<'_>, members: &[Member], member: &Member) -> Option
         let astray = |url: &String| is_its && facts.listens_at(url) == Some(false);
         let url = other.peer_urls.first().filter(|_| other.peer_urls.iter().all(astray))?;
         Some(format!(
-            "{} does not listen at {url} yet, where the cluster looks for it: bring it there first: \
-             `etcd-render | etcd-push | etcd-unit start`",
-            node.name
+            "{name} does not listen at {url} yet, where the cluster looks for it: bring it there \
+             first: `etcd-render | etcd-push --only {name} | etcd-unit start --only {name}`",
+            name = node.name
         ))
     })
 }

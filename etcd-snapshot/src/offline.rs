@@ -359,14 +359,17 @@ async fn serve<'a>(
 /// Why a copy of the data is not served, by what was said last.
 fn not_served(said: &[String]) -> String {
     let why = units::why_ended(said).or_else(|| said.last().cloned()).unwrap_or_default();
-    let learner = match why.ends_with("removed all voters") {
-        true => {
-            ": it was a learner, of which etcd makes no cluster: with no other survivor, copy its \
-             member/snap/db here, and restore that with `etcd-snapshot restore --no-trailer`"
-        }
-        false => "",
+    let cause = if why.ends_with("removed all voters") {
+        ": it was a learner, of which etcd makes no cluster"
+    } else if units::is_damaged(&why) {
+        ": its log is damaged, or older than it should be"
+    } else {
+        return format!("the copy of its data did not start: {why}");
     };
-    format!("the copy of its data did not start: {why}{learner}")
+    format!(
+        "the copy of its data did not start: {why}{cause}: with no other survivor, copy its \
+         member/snap/db here, and restore that with `etcd-snapshot restore --no-trailer`"
+    )
 }
 
 fn state_query(document: &Document, node: &Node) -> Query {

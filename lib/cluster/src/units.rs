@@ -10,7 +10,7 @@ use pipeline::document::{File, Node, Unit, UnitStatus};
 use pipeline::{Code, ToolResult};
 use remote::{Error, Host, Query};
 
-pub use change::{Changes, JobResult, why_ended};
+pub use change::{Changes, JobResult, is_damaged, why_ended};
 pub use etcd::layout::UNIT as ETCD;
 
 /// Says what a node has of the units that its stdin names, one a line; an empty

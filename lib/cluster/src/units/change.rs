@@ -305,7 +305,8 @@ impl JobResult {
             .or_else(no_quorum)
             .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
             .or_else(|| self.last.clone().filter(|line| !line.starts_with('{')))
-            .or_else(|| systemd(&[EXITED]).filter(|_| self.code != GONE));
+            .or_else(|| systemd(&[EXITED]).filter(|_| self.code != GONE))
+            .map(|why| format!("{why}{}", advice(&why)));
         if self.code == GONE
             && let Some(exited) = systemd(&[EXITED])
         {
@@ -407,18 +408,25 @@ fn message(line: &Value) -> Option<String> {
         Some(why) => format!("{what}: {why}"),
         None => what.to_owned(),
     };
-    let has = |words: &str| text.contains(words);
-    // The second is of a log that ends before what the member has acknowledged, as of an older
-    // copy of the disk; the others of one that is damaged.
-    let advice = if text.ends_with("has already been bootstrapped") {
+    Some(text)
+}
+
+/// What to do where etcd ended with the words `why`.
+fn advice(why: &str) -> &'static str {
+    if why.ends_with("has already been bootstrapped") {
         ": its data was lost: remove the member from the cluster, and add it again"
-    } else if has("tocommit(") || has("walpb: ") || has("wal: crc") || has("snap: crc") {
-        ": its data is older than it should be, or damaged: rename the folder member in its data \
-         folder to member.old, then run scripts/replace-member"
+    } else if is_damaged(why) {
+        ": its data is older than it should be, or damaged: where the others serve, rename the \
+         folder member in its data folder to member.old, then run scripts/replace-member"
     } else {
         ""
-    };
-    Some(text + advice)
+    }
+}
+
+/// Whether etcd ended with the words `why` for what it read from its write-ahead log: that ends
+/// before what the member has acknowledged, as of an older copy of the disk, or is damaged.
+pub fn is_damaged(why: &str) -> bool {
+    ["tocommit(", "walpb: ", "wal: crc", "snap: crc"].iter().any(|words| why.contains(words))
 }
 
 /// Whether Go's runtime says with `line` why it ends the process.
@@ -478,8 +486,9 @@ mod tests {
                 1,
                 &[panic, probe, failed],
                 "etcd.service did not start: it is activating (start): tocommit(9) is out of \
-                 range: its data is older than it should be, or damaged: rename the folder member \
-                 in its data folder to member.old, then run scripts/replace-member",
+                 range: its data is older than it should be, or damaged: where the others \
+                 serve, rename the folder member in its data folder to member.old, then run \
+                 scripts/replace-member",
             ),
             (
                 1,
