@@ -97,11 +97,12 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     {
         members.push(added);
     }
+    let refused = !obstacles.is_empty();
     obstacles.into_iter().for_each(|why| report(run, "not added", why));
     for node in &document.nodes {
         if !is_known(document, node, &members) {
             outcome.left_out.push(node.name.clone());
-            if !run.failed(&node.name) {
+            if !refused && !run.failed(&node.name) {
                 let message = "left out, as it is no member yet: run this again to add it";
                 run.report(ToolResult::warning(Code::LeftOut, message).on(&node.name));
             }
