@@ -507,6 +507,11 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
             .says(&format!("etcd-member: {node}: not added: {why}"));
         lab.bash(&script("grow --yes other.txt")).exits(3);
     }
+    lab.bash("sed s/192.168.1.102/192.168.1.109/ nodes.txt > other.txt").ok();
+    lab.bash(&script("shrink --yes --lose-margin other.txt etcd-01")).exits(3).says(
+        "shrink: nothing is done: the cluster knows etcd-03 as https://192.168.1.102:2380, the list \
+         says 192.168.1.109: change it back, or see to that first: etcd-member update",
+    );
     let lose = "etcd-member replace --lose-margin etcd-02 < two.txt";
     refused(lab.bash(lose).exits(3), "nothing replaced");
     lab.bash(&script("shrink --yes lacking.txt etcd-01")).exits(3).says(
