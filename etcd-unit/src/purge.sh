@@ -1,5 +1,5 @@
 # Removes the data of etcd and what these tools put on the host, and says each
-# path. On stdin, one a line: "check", which only says them, or nothing; the user
+# path; what is in the folders of the data and is not etcd's stays, and is said, too. On stdin, one a line: "check", which only says them, or nothing; the user
 # that etcd runs as; the folders of the configuration, the certificates and the
 # binaries; then the folders of the data.
 read -r check
@@ -31,15 +31,26 @@ printf '%s\n' "$folders" | while IFS= read -r folder; do
 done || exit 1
 printf '%s\n' "$folders" | while IFS= read -r folder; do
     [ -d "$folder" ] || continue
-    echo "$folder"
-    [ "$check" ] && continue
-    set -- -xdev -mindepth 1
-    while IFS= read -r other; do set -- "$@" ! -path "$folder/${other#"$folder"/}"; done <<END
-$folders
-END
-    find "$folder/" "$@" -delete || die "$folder: removing what is in it failed"
+    left='' own='' is_empty=1
+    for entry in "$folder"/* "$folder"/.[!.]*; do
+        [ -e "$entry" ] || [ -L "$entry" ] || continue
+        # Another folder of the data has its turn.
+        printf '%s\n' "$folders" | grep -qxF -- "$entry" && continue
+        is_empty=
+        case ${entry##*/} in
+        lost+found) ;;
+        member | member.old | wal | wal.old | etcd-restore | etcd-restored | etcd-offline | before-restore-* | .etcd-tools | .etcd-preflight.*)
+            own=1
+            [ "$check" ] || find "$entry" -xdev -delete || die "$entry: removing it failed"
+            ;;
+        *) left=${left:-$entry} ;;
+        esac
+    done
+    [ ! "$own$is_empty" ] || echo "$folder"
+    [ ! "$left" ] || printf 'left\t%s\n' "${left%%"
+"*}"
     # A mount point stays, empty.
-    rmdir "$folder" 2>/dev/null
+    [ "$check" ] || rmdir "$folder" 2>/dev/null
     true
 done || exit 1
 remove() {

@@ -88,7 +88,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     } else if at_once {
         Ok(())
     } else {
-        one_after_the_other(tool, run, fleet, &states, members.clone(), job).await?
+        one_after_the_other(tool, run, fleet, &lease, &states, members.clone(), job).await?
     };
     drop(progress);
     match refused {
@@ -164,6 +164,7 @@ async fn one_after_the_other(
     tool: &Unit,
     run: &Run,
     fleet: &Fleet,
+    lease: &Lease<'_>,
     states: &[NodeState<'_>],
     members: Vec<&NodeState<'_>>,
     job: impl AsyncFn(&NodeState<'_>) -> Stopped,
@@ -173,6 +174,17 @@ async fn one_after_the_other(
     let view = cluster.view().await?;
     if let Err(why) = view.may_go(&going) {
         return Ok(Err(why));
+    }
+    // Where the disk of one that stays takes nothing, it may fail at any time.
+    let stay = lease.selected.iter().chain(&lease.others);
+    let mut stay = stay.filter(|held| !going.contains(&held.node.name.as_str()));
+    let sick = stay.find_map(|held| {
+        let facts = Facts::read(held.answers.first()?).ok()?;
+        let why = facts.cannot_come_back()?;
+        Some(format!("{} may fail at any time: {why}, or", held.node.name))
+    });
+    if let Some(why) = sick {
+        return Ok(Err(Refusal::Quorum(why, false)));
     }
     // Whoever stops that member at this moment, with a list of its own, holds other locks.
     if let Some(why) = fit::extra_members(&run.document, &view.members).into_iter().next() {
@@ -257,6 +269,12 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
     };
     for (wanted, unit) in &state.units {
         let name = wanted.name.as_str();
+        // Until then, systemd starts it again as often as it is stopped.
+        let is_upheld = uninstall && unit.is_enabled() && unit.is_upheld();
+        if is_upheld {
+            changes.unit("disable", name);
+            changes.reload();
+        }
         if !unit.is_down() {
             match is_member(wanted, unit) {
                 true => changes.job_with_etcd("stop", name, tool.timeout),
@@ -269,7 +287,9 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
         }
         let has_file = unit.file.is_some() || unit.stale_temp;
         if uninstall && unit.is_enabled() {
-            changes.unit("disable", name);
+            if !is_upheld {
+                changes.unit("disable", name);
+            }
             // One of the system or of others, or an instance of a template.
             if !has_file || unit.is_of_others(wanted) {
                 note("disabled", "disable", name);
@@ -376,6 +396,15 @@ async fn purge(run: &Run, state: &NodeState<'_>) {
         true => state.host.run(PURGE, &[], &input).await,
         false => state.host.change(PURGE, &[], &input, PATIENCE).await,
     };
+    let purged = purged.map(|lines| {
+        let (left, paths): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line.starts_with("left\t"));
+        for path in left.iter().filter_map(|line| line.strip_prefix("left\t")) {
+            let message = format!("{path} is not etcd's: it stays, and with it its folder");
+            run.report(ToolResult::warning(Code::LeftBehind, message).on(node));
+        }
+        paths
+    });
     match purged {
         Err(error) => run.report(error.on(node)),
         Ok(paths) if paths.is_empty() => {

@@ -102,9 +102,7 @@ impl Allowed {
     /// Why the member that runs on the node `name` would not come back from a restart, as far as
     /// its disk tells.
     pub fn cannot_come_back(&self, name: &str) -> Option<&str> {
-        let facts = self.facts(name)?;
-        let data = facts.process()?.variables.get("ETCD_DATA_DIR")?;
-        facts.unfit.get(data).map(String::as_str)
+        self.facts(name)?.cannot_come_back()
     }
 
     /// Whether the member of `node` would start with data.

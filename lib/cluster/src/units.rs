@@ -527,6 +527,12 @@ impl UnitState {
         }
     }
 
+    /// Whether others have systemd start it again when it is stopped, for as long as it is
+    /// enabled.
+    pub fn is_upheld(&self) -> bool {
+        values(&self.text(), "UpheldBy").next().is_some()
+    }
+
     /// What the document holds of it.
     pub fn status(&self) -> UnitStatus {
         UnitStatus {

@@ -192,7 +192,7 @@ impl Kind {
             Self::Duration(Sign::Positive) => "a duration above 0, e.g. 10s or 1m30s".into(),
             Self::Boolean => "true or false".into(),
             Self::Choice(all) | Self::Choices(all) | Self::AnyCase(all) => one_of(all),
-            Self::Retention => "a duration, e.g. 8h, or a number".into(),
+            Self::Retention => "a duration of at least 1s, e.g. 8h, or a number".into(),
             Self::CipherSuites => format!(
                 "names such as TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 with commas and no blanks \
                  between them, with {} among them",
@@ -223,7 +223,9 @@ impl Kind {
             Self::Choices(all) => value.split(',').all(|one| all.contains(&one)),
             Self::AnyCase(all) => all.contains(&value.to_ascii_lowercase().as_str()),
             Self::Retention => {
-                value.parse::<i64>().is_ok_and(|n| n >= 0) || duration(value).is_some()
+                // etcd divides it, and ends with a panic where it is negative.
+                let fits = |nanoseconds: f64| nanoseconds == 0.0 || nanoseconds >= 1e9;
+                value.parse::<i64>().is_ok_and(|n| n >= 0) || duration(value).is_some_and(fits)
             }
             Self::CipherSuites => {
                 let known = |name| CIPHER_SUITES.split(' ').any(|known| known == name);
@@ -392,6 +394,8 @@ mod tests {
         assert_eq!(expected("ETCD_LOGGER", "foo", &[]), None);
     }
 
+    const RETENTION: &str = "a duration of at least 1s, e.g. 8h, or a number";
+
     #[test]
     fn what_is_expected_is_told() {
         for (name, value, what) in [
@@ -399,7 +403,9 @@ mod tests {
             ("SNAPSHOT_COUNT", "-5", "a whole number, not negative"),
             ("MAX_CONCURRENT_STREAMS", "-5", "a whole number from 0 to 4294967295"),
             ("QUOTA_BACKEND_BYTES", "8GB", "a whole number, at most 9223372036854775807"),
-            ("AUTO_COMPACTION_RETENTION", "8hours", "a duration, e.g. 8h, or a number"),
+            ("AUTO_COMPACTION_RETENTION", "8hours", RETENTION),
+            ("AUTO_COMPACTION_RETENTION", "-5h", RETENTION),
+            ("AUTO_COMPACTION_RETENTION", "1ns", RETENTION),
             ("TLS_MIN_VERSION", "TLS1.9", "TLS1.2 or TLS1.3"),
         ] {
             let name = format!("ETCD_{name}");

@@ -12,7 +12,7 @@ pub enum Exit {
     No = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The job failed on at least one node.
+    /// The job failed, on at least one node or here.
     Failed = 3,
     /// The input is not a valid document.
     BadInput = 65,
@@ -31,7 +31,7 @@ pub const TABLE: &str = "   0  done
    1  the answer is no: unhealthy, due for renewal, or --check found a
       difference
    2  the command line is wrong
-   3  failed on at least one node
+   3  failed, on at least one node or here
   65  the input is not a valid document
   66  no usable input: an earlier stage failed
   69  nothing was reachable, a retry may help

@@ -14,6 +14,12 @@ use crate::{Code, ToolResult};
 /// The size of a path in Linux, with the byte that ends it (limits.h).
 const PATH_MAX: usize = 4096;
 
+/// How long old revisions are kept: with autoCompactionMode periodic, a number is hours.
+const RETENTION: &str = "ETCD_AUTO_COMPACTION_RETENTION";
+
+/// The most hours that a duration of Go has room for.
+const MOST_HOURS: u64 = i64::MAX as u64 / 3_600_000_000_000;
+
 /// Where the settings of all members stand.
 const CLUSTER: &str = "cluster.settings";
 
@@ -254,11 +260,7 @@ impl Problems {
         let quota = settings.quota_backend_bytes.map(|bytes| bytes.to_string());
         for (key, name, value) in [
             ("quotaBackendBytes", "ETCD_QUOTA_BACKEND_BYTES", &quota),
-            (
-                "autoCompactionRetention",
-                "ETCD_AUTO_COMPACTION_RETENTION",
-                &settings.auto_compaction_retention,
-            ),
+            ("autoCompactionRetention", RETENTION, &settings.auto_compaction_retention),
             ("listenMetricsUrls", "ETCD_LISTEN_METRICS_URLS", &settings.listen_metrics_urls),
             ("logLevel", "ETCD_LOG_LEVEL", &settings.log_level),
         ] {
@@ -307,6 +309,24 @@ impl Problems {
             let what =
                 "with autoCompactionMode revision: expected a number of revisions, e.g. 10000";
             self.wrong(format!("{place}.autoCompactionRetention"), retention, what);
+        }
+        // More hours than a duration of Go has room for would be a negative one.
+        let variable = settings.env.get(RETENTION);
+        let retention = variable.unwrap_or(retention);
+        let by_revision = match settings.env.get("ETCD_AUTO_COMPACTION_MODE") {
+            Some(mode) => mode == "revision",
+            None => by_revision,
+        };
+        if !by_revision && retention.parse().is_ok_and(|hours: u64| hours > MOST_HOURS) {
+            let (place, key) = match variable {
+                Some(_) => (place(own.env.contains_key(RETENTION)), format!("env.{RETENTION}")),
+                None => {
+                    let own = own.auto_compaction_retention.is_some();
+                    (place(own), "autoCompactionRetention".to_owned())
+                }
+            };
+            let what = format!("a number is hours, at most {MOST_HOURS}: expected e.g. 8h");
+            self.wrong(format!("{place}.{key}"), retention, &what);
         }
         self.listeners(document, node, path);
         let (heartbeat, election) = (settings.heartbeat_interval_ms, settings.election_timeout_ms);
@@ -920,7 +940,7 @@ mod tests {
                 "stdin: nodes[0].settings.listenMetricsUrls: \"127.0.0.1:2381\": expected URLs of \
                  an IP address and a port, e.g. http://127.0.0.1:2381, with commas between them",
                 "stdin: cluster.settings.autoCompactionRetention: \"8hours\": expected a \
-                 duration, e.g. 8h, or a number",
+                 duration of at least 1s, e.g. 8h, or a number",
                 "stdin: cluster.settings.logLevel: \"inf\": expected debug, info, warn, error, \
                  panic, fatal, dpanic or warning",
             ]
@@ -936,8 +956,19 @@ mod tests {
         let [all, node] = ["cluster.settings", "nodes[0].settings"].map(of);
         assert_eq!(of_settings(&format!("{mode}}}"), "")[0], all);
         assert_eq!(of_settings(&format!("{mode}}}"), own)[0], node);
-        let given = format!("{mode}, \"autoCompactionRetention\": \"1000\"}}");
+        let given = format!("{mode}, \"autoCompactionRetention\": \"28800000\"}}");
         assert!(of_settings(&given, "").is_empty());
+        // As hours they would be more than etcd can count.
+        let hours = "\"28800000\": a number is hours, at most 2562047: expected e.g. 8h";
+        assert_eq!(
+            of_settings(r#""settings": {"autoCompactionRetention": "28800000"}"#, ""),
+            [format!("stdin: cluster.settings.autoCompactionRetention: {hours}")]
+        );
+        let variable = r#""env": {"ETCD_AUTO_COMPACTION_RETENTION": "28800000"}"#;
+        assert_eq!(
+            of_settings(r#""settings": {}"#, variable),
+            [format!("stdin: nodes[0].settings.env.ETCD_AUTO_COMPACTION_RETENTION: {hours}")]
+        );
     }
 
     #[test]

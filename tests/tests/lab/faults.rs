@@ -311,6 +311,10 @@ fn disks_that_take_nothing() {
         lab.bash("etcd-unit restart nodes.txt").exits(3).says(&format!(
             "etcd-unit: etcd-02: not restarted: etcd-05 may fail at any time: /var/lib/etcd {why}"
         ));
+        lab.bash("etcd-unit stop --only etcd-02 nodes.txt").exits(3).says(&format!(
+            "etcd-unit: etcd-02: not stopped: etcd-05 may fail at any time: /var/lib/etcd {why}, or \
+             pass --lose-quorum to proceed"
+        ));
         assert_eq!(lab.on_all(&nodes, "systemctl show etcd -p MainPID"), before);
         assert_eq!(lab.on("etcd-05", "systemctl show etcd -p MainPID"), pid);
         lab.bash("etcd-preflight -q --only etcd-05 nodes.txt").exits(3).says(looked);

@@ -3,6 +3,8 @@
 
 use tests::{Lab, PID, Ran, deploy, release};
 
+use crate::scripts::script;
+
 const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 /// All that a run could have changed on a host: files with their inodes and times,
@@ -83,6 +85,9 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
                  /srv/etcd/`), and run this again";
     let all = |line: &str| HOSTS.map(|name| (name, line.to_owned())).to_vec();
     cases.push((".cluster.settings.dataDir = \"/srv/etcd\"".into(), all(moved)));
+    let inner = "its data is in /var/lib/etcd, the document says /var/lib/etcd/member: dataDir is the \
+                 folder that holds member: set it to /var/lib/etcd";
+    cases.push((".cluster.settings.dataDir = \"/var/lib/etcd/member\"".into(), all(inner)));
     let nowhere = "/etc/etcd/etcd.conf sets ETCD_LISTEN_METRICS_URLS to http://10.9.9.9:2381, and \
                    the host has no address 10.9.9.9: etcd would not start: change it";
     let metrics = ".cluster.settings.listenMetricsUrls = \"http://10.9.9.9:2381\"";
@@ -532,7 +537,6 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     let Some(version) = release("3.6") else { return };
     let lab = Lab::with_nodes(3);
     deployed(&lab, &version);
-    let id_3 = id(&lab, "etcd-03");
     let mark = "cat /etc/etcd/etcd.member; stat -c '%a %U' /etc/etcd/etcd.member";
     let ready = "ready\n/var/lib/etcd\n/var/lib/etcd/member/wal\n644 root\n";
     assert_eq!(lab.on_all(&HOSTS, mark), [ready; 3]);
@@ -574,6 +578,21 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     }
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     lab.bash("etcd-unit start nodes.txt").ok();
+    // What was deleted cannot be put back; what is advised leads out.
+    lab.on("etcd-03", &format!("rm -r {member}"));
+    lab.bash("etcd-unit restart nodes.txt").exits(3).says(
+        "etcd-unit: etcd-03: etcd runs, and its data in /var/lib/etcd/member/wal was deleted: it \
+         serves from what it has open, and cannot be started again: where other members serve, stop \
+         it, `etcd-unit stop --only etcd-03`, and run `scripts/replace-member NODES etcd-03`; else \
+         save what it has first: `etcd-snapshot save --from etcd-03`",
+    );
+    assert_eq!(lab.on_all(&HOSTS, PID), pids);
+    lab.bash(&format!(
+        "etcd-unit stop --only etcd-03 nodes.txt; {} --yes nodes.txt etcd-03",
+        script("replace-member")
+    ))
+    .ok();
+    let id_3 = self::id(&lab, "etcd-03");
     // The unit lets it write only in its data directory.
     let link = format!("mkdir /srv/big; mv {member} /srv/big/m; ln -s /srv/big/m {member}");
     lab.on("etcd-01", &link);
@@ -761,6 +780,34 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
     ));
     lab.on("etcd-03", "systemctl stop own");
 
+    // Without its binary a member would not come back.
+    let pids = lab.on_all(&HOSTS, PID);
+    lab.on("etcd-03", "rm /usr/local/bin/etcd");
+    for (command, advice) in [
+        (edited(".", "etcd-unit start"), "run etcd-push again".to_owned()),
+        (
+            "etcd-unit restart --only etcd-03 --check nodes.txt".into(),
+            format!(
+                "have it put there again: `etcd-fetch {version} < NODES | etcd-cert issue | \
+                 etcd-render | etcd-push`"
+            ),
+        ),
+    ] {
+        lab.bash(&command).exits(3).says(&format!(
+            "etcd-unit: etcd-03: there is no /usr/local/bin/etcd, which etcd.service starts: etcd \
+             would not come back: {advice}"
+        ));
+    }
+    assert_eq!(lab.on_all(&HOSTS, PID), pids);
+    // One of the operator's own in its place is moved away as advised.
+    lab.on("etcd-03", "cp $(readlink /proc/$(systemctl show etcd -p MainPID --value)/exe) /usr/local/bin/etcd; systemctl restart etcd");
+    lab.bash(&edited(".", "etcd-push")).exits(3).says(
+        "etcd-push: etcd-03: /usr/local/bin/etcd: not a link of these tools: move it away, or choose \
+         another binDir",
+    );
+    lab.on("etcd-03", "mv /usr/local/bin/etcd /opt/");
+    lab.bash(&edited(".", "etcd-push | etcd-unit start | etcd-health --wait")).ok();
+
     // A release that is damaged: etcd-unit leaves the good member alone, the pipeline mends it.
     lab.on(
         "etcd-03",
@@ -874,7 +921,15 @@ fn what_etcd_has_elsewhere_is_its_own_though_the_list_does_not_say_so() {
          purged: give the document it was deployed with",
     );
     assert_eq!(lab.on("etcd-01", there), before);
-    purge("own.json").ok();
+    // What is not etcd's in its folder stays.
+    lab.on("etcd-01", "mkdir /srv/etcd/backup; touch /srv/etcd/backup/snap.db");
+    purge("own.json").ok().says(
+        "etcd-unit: etcd-01: warning: /srv/etcd/backup is not etcd's: it stays, and with it its folder",
+    );
+    assert_eq!(
+        lab.on("etcd-01", "find /srv/etcd -type f; rm -r /srv/etcd"),
+        "/srv/etcd/backup/snap.db\n"
+    );
     let left = "ls -d /srv/etcd /opt/etcd/ssl /etc/etcd /usr/local/bin/etcd 2> /dev/null || true";
     assert_eq!(lab.on("etcd-01", left), "");
 
@@ -899,6 +954,19 @@ fn what_etcd_has_elsewhere_is_its_own_though_the_list_does_not_say_so() {
         "rm -r /var/lib/etcd/member; touch /var/lib/etcd/app.db",
         &format!("/var/lib/etcd/app.db {guest}"),
     );
+    lab.on("etcd-02", "rm -r /var/lib/etcd; mkdir /srv/shared; touch /srv/shared/app.log");
+    lab.bash(
+        &push.replace(
+            "| etcd-cert",
+            "| jq '.cluster.settings.walDir = \"/srv/shared\"' | etcd-cert",
+        ),
+    )
+    .exits(3)
+    .says(
+        "etcd-push: etcd-02: /srv/shared/app.log is in the folder of the write-ahead log, which \
+             is not etcd's: choose a folder for etcd alone (walDir), or move that away",
+    );
+    lab.on("etcd-02", "mkdir /var/lib/etcd");
     let first = lab.on("etcd-02", "ls -A /etc | grep -v '^\\.' | head -n 1");
     refused(
         "rm -r /var/lib/etcd; ln -s /etc /var/lib/etcd",

@@ -455,6 +455,7 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let folder = facts.folder(&place)?;
+        let is_deleted = facts.deleted.contains(&place.data);
         // One that answers has opened what it has.
         let answers = self.fit.cluster.replies.contains_key(&self.node.name);
         let lost = match (folder.log, folder.database) {
@@ -463,6 +464,15 @@ impl<'a> NodeFit<'a> {
             (false, _) => place.wal,
             (true, false) => place.data,
         };
+        if is_deleted {
+            let name = &self.node.name;
+            return Some(format!(
+                "etcd runs, and its data in {lost} was deleted: it serves from what it has open, and \
+                 cannot be started again: where other members serve, stop it, `etcd-unit stop --only \
+                 {name}`, and run {}; else save what it has first: `etcd-snapshot save --from {name}`",
+                self.replace()
+            ));
+        }
         Some(format!(
             "etcd runs, and its data is not in {lost} any more: something is mounted over it, or it \
              was moved, and at its next start the member would be without it: undo that before it \
@@ -759,9 +769,12 @@ impl<'a> NodeFit<'a> {
     /// An etcd that these tools did not install.
     fn foreign(&self) -> Option<String> {
         let facts = self.facts;
+        // Whatever binary it has been given, where these tools wrote the unit.
+        let is_rendered = facts.definition.iter().any(|text| text.content.contains("etcd-render"));
         let ours = |process: &&Process| {
             process.unit == layout::UNIT
                 && (process.exe.starts_with(layout::RELEASES)
+                    || is_rendered
                     || self.fit.document.release.is_none())
         };
         // One that is only started or restarted stays what it is.
@@ -828,6 +841,13 @@ impl<'a> NodeFit<'a> {
                     ("data", &old.data, &wanted.data, member, wanted.data.clone())
                 }
             };
+            if new.starts_with(&format!("{old}/{}", layout::MEMBER)) && what == "data" {
+                return Some(format!(
+                    "its data is in {old}, the document says {new}: dataDir is the folder that \
+                     holds {}: set it to {old}",
+                    layout::MEMBER
+                ));
+            }
             if wanted.has_data() && !running && what == "data" {
                 return Some(format!(
                     "there is data in {old} and in {new}: the member last ran with {old}: move \
@@ -1175,7 +1195,7 @@ impl<'a> NodeFit<'a> {
 
     /// What is in the data directory and is somebody else's, which would become etcd's.
     fn taken(&self) -> Option<String> {
-        let NodeSettings { user, data_dir, .. } = &self.settings;
+        let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         // Whoever joins gets its files afterwards.
         let joins = self.fit.purpose == Purpose::Join;
         let is_made = self.node.users.iter().any(|made| made.name == *user);
@@ -1193,13 +1213,21 @@ impl<'a> NodeFit<'a> {
                 layout::MEMBER
             ));
         }
-        let is_listed = self.node.directories.iter().any(|folder| folder.path == *data_dir);
-        let has_data = self.facts.folder(&self.place).is_some_and(Folder::has_data);
-        let guest = self.facts.guest.as_ref().filter(|_| (is_listed || joins) && !has_data)?;
-        Some(format!(
-            "{guest} is in the data directory, which is not etcd's: choose a folder for etcd alone \
-             (dataDir), or move that away"
-        ))
+        let folder = self.facts.folder(&self.place);
+        let has_log = folder.is_some_and(|folder| folder.log);
+        let wal_dir = wal_dir.as_ref().unwrap_or(data_dir);
+        let own = [
+            ("dataDir", "the data directory", data_dir, folder.is_some_and(Folder::has_data)),
+            ("walDir", "the folder of the write-ahead log", wal_dir, has_log),
+        ];
+        own.into_iter().find_map(|(key, what, path, is_own)| {
+            let is_listed = self.node.directories.iter().any(|folder| folder.path == *path);
+            let guest = self.facts.guests.get(key).filter(|_| (is_listed || joins) && !is_own)?;
+            Some(format!(
+                "{guest} is in {what}, which is not etcd's: choose a folder for etcd alone ({key}), \
+                 or move that away"
+            ))
+        })
     }
 
     /// The CA on the node, which the new one does not contain.
@@ -1303,7 +1331,7 @@ impl<'a> NodeFit<'a> {
         };
         Some(format!(
             "{path} is {says}, and {from} runs: put that back: `scripts/upgrade NODES {from}`, or \
-             `etcd-fetch {from} | etcd-cert issue | etcd-render | etcd-push`{way_on}"
+             `etcd-fetch {from} < NODES | etcd-cert issue | etcd-render | etcd-push`{way_on}"
         ))
     }
 
@@ -1314,7 +1342,17 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let path = format!("{}/etcd", self.settings.bin_dir);
-        let said = self.facts.binaries.get(&path)?;
+        let Some(said) = self.facts.binaries.get(&path) else {
+            // What is stopped says itself that it does not start.
+            let version = self.facts.process()?.version;
+            return self.unit_starts(&path).then(|| {
+                format!(
+                    "there is no {path}, which {} starts: etcd would not come back: {}",
+                    layout::UNIT,
+                    self.put_back(version)
+                )
+            });
+        };
         if said.starts_with(SAYS_VERSION) {
             return None;
         }
@@ -1325,7 +1363,33 @@ impl<'a> NodeFit<'a> {
             _ if plain => said,
             _ => "not an executable for this machine",
         };
-        Some(format!("{path} does not run on this host ({why}): run etcd-push again"))
+        let advice = self.put_back(self.facts.process().and_then(|process| process.version));
+        Some(format!("{path} does not run on this host ({why}): {advice}"))
+    }
+
+    /// The commands that have the binaries put there again, of `version` where that is known.
+    fn put_back(&self, version: Option<Version>) -> String {
+        if self.fit.document.release.is_some() {
+            return "run etcd-push again".into();
+        }
+        let version = version.map_or_else(|| "VERSION".into(), |version| version.to_string());
+        format!(
+            "have it put there again: `etcd-fetch {version} < NODES | etcd-cert issue | \
+             etcd-render | etcd-push`"
+        )
+    }
+
+    /// Whether the unit, as systemd would read it next, starts the program `path`.
+    fn unit_starts(&self, path: &str) -> bool {
+        let of_document = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
+        let mut texts: Vec<_> = of_document.map(|unit| unit.content.as_str()).collect();
+        if texts.is_empty() {
+            texts.extend(self.facts.definition.iter().map(|text| text.content.as_str()));
+        }
+        let commands = texts.into_iter().flat_map(|text| units::values(text, "ExecStart"));
+        // systemd takes these before a program for what is to be done about it.
+        let mut programs = commands.filter_map(|command| command.split_whitespace().next());
+        programs.any(|program| program.trim_start_matches(['-', '@', ':', '+', '!', '|']) == path)
     }
 
     /// That the member of another name is the node.

@@ -42,6 +42,8 @@ pub struct Facts {
     pub(super) unfit: BTreeMap<String, String>,
     /// The data directories of which etcd's unit has other files open than lie there.
     pub(super) closed: BTreeSet<String>,
+    /// Those whose database etcd's unit has open, and which was deleted.
+    pub(super) deleted: BTreeSet<String>,
     /// Data directories whose folder of the member is a link, and where that leads.
     pub(super) linked: BTreeMap<String, String>,
     /// Whether the unit is masked, and so kept from starting.
@@ -50,8 +52,9 @@ pub struct Facts {
     pub(super) ca: String,
     /// Another file with the CA certificates that etcd trusts, and its text.
     pub(super) used_ca: Option<(String, String)>,
-    /// Something in the document's data directory, where that does not belong to etcd's user.
-    pub(super) guest: Option<String>,
+    /// Something in the document's folders of the data, where that does not belong to etcd's
+    /// user, by the key of the folder in the settings.
+    pub(super) guests: BTreeMap<String, String>,
     /// Who owns the data there, while etcd's user does not exist.
     pub(super) keeper: Option<String>,
     /// A certificate or key of a member, where there is no CA beside it.
@@ -158,6 +161,7 @@ impl Facts {
             "listens" => self.processes.last_mut()?.listens = value.into(),
             "boot" => self.boot = value.into(),
             "closed" => drop(self.closed.insert(value.into())),
+            "deleted" => drop(self.deleted.insert(value.into())),
             "linked" => {
                 let (data, target) = value.split_once('\t')?;
                 self.linked.insert(data.into(), target.into());
@@ -219,7 +223,10 @@ impl Facts {
             "unit" => self.unit = Some(value.into()),
             "used-ca" => self.used_ca = Some((value.into(), String::new())),
             "used" => self.used_ca.as_mut()?.1 += &format!("{value}\n"),
-            "guest" => self.guest = Some(value.into()),
+            "guest" => {
+                let (key, path) = value.split_once('\t')?;
+                self.guests.insert(key.into(), path.into());
+            }
             "keeper" => self.keeper = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
@@ -269,6 +276,12 @@ impl Facts {
         let is_its = |folder: &&Folder| folder.identity.as_ref().is_some_and(|i| i.member == id);
         let folder = self.folders.iter().find(is_its)?;
         folder.is_stray.then_some(&folder.wal)
+    }
+
+    /// Why the member that runs here would not come back from a restart, as far as its disk tells.
+    pub fn cannot_come_back(&self) -> Option<&str> {
+        let data = self.process()?.variables.get("ETCD_DATA_DIR")?;
+        self.unfit.get(data).map(String::as_str)
     }
 
     /// The data directory with which etcd would be started on `node`.

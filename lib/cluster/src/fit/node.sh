@@ -233,7 +233,12 @@ for process in /proc/[0-9]*; do
         # It writes to the last one.
         segment=
         for segment in "${process_wal:-$process_data/member/wal}"/*.wal; do :; done
-        has_open "${process#/proc/}" "$process_data/member/snap/db" "$segment" || say "closed$tab$process_data"
+        if ! has_open "${process#/proc/}" "$process_data/member/snap/db" "$segment"; then
+            say "closed$tab$process_data"
+            case $(readlink "$process/fd"/* 2>/dev/null) in
+            *"$process_data/member/snap/db (deleted)"*) say "deleted$tab$process_data" ;;
+            esac
+        fi
     fi
 done
 
@@ -264,18 +269,22 @@ case $definition$files in
     ;;
 esac
 folder "$data" "$wal"
-# What lies in the document's data directory, where that is not etcd's yet.
-if [ -d "$data" ] && [ "$(stat -L -c %U "$data/")" != "$user" ]; then
-    for entry in "$data"/* "$data"/.[!.]*; do
+# What lies in the document's data directory, or in that of the log, where that is not etcd's yet.
+guest() { # FOLDER KIND OWN
+    [ -d "$1" ] && [ "$(stat -L -c %U "$1/")" != "$user" ] || return 1
+    for entry in "$1"/* "$1"/.[!.]*; do
         [ -e "$entry" ] || continue
         case ${entry##*/} in
-        member | lost+found | etcd-* | before-restore-* | .etcd-tools) ;;
+        "$3" | lost+found | etcd-* | before-restore-* | .etcd-tools) ;;
         *)
-            say "guest$tab${entry%%"$newline"*}"
+            say "guest$tab$2$tab${entry%%"$newline"*}"
             break
             ;;
         esac
     done
+}
+[ "$wal" = "$data/member/wal" ] || guest "${wal%/*}" walDir wal
+if guest "$data" dataDir member; then
     # Until the user is made, data there is somebody else's.
     if [ -e "$data/member" ] && ! id -u "$user" >/dev/null 2>&1; then say "keeper$tab$(stat -c %U "$data/member")"; fi
 fi

@@ -956,7 +956,8 @@ fn versions_go_in_steps() {
             w.facts(1).binaries.insert("/usr/local/bin/etcd".into(), said);
         },
         &["etcd-02: /usr/local/bin/etcd does not run on this host (timeout: failed to run \
-           command): run etcd-push again"],
+           command): have it put there again: `etcd-fetch v3.5.33 < NODES | etcd-cert issue | \
+           etcd-render | etcd-push`"],
     );
     let release = |w: &mut World| {
         w.purpose = START;

@@ -334,7 +334,8 @@ impl JobResult {
             return self.etcd_down();
         }
         let Self { unit, active, .. } = self;
-        let again = "systemd has started it again, for a unit in its UpheldBy= or TriggeredBy=";
+        let again = "systemd has started it again, for a unit in its UpheldBy= or TriggeredBy=: \
+                     stop that one first, or have this one uninstalled";
         let again = (self.code == GONE).then(|| again.to_owned());
         let why = self.refused().or(again).map(|why| format!(": {why}")).unwrap_or_default();
         (self.code != 0).then(|| format!("{unit} did not stop: it is {active}{why}"))
