@@ -67,6 +67,10 @@ pub(crate) async fn restart(
     };
     let done = |target: &Target| {
         for (unit, why) in &target.units {
+            let mut of_node = target.state.units.iter().filter(|(_, state)| state.name == *unit);
+            let along = of_node.find_map(|(_, state)| state.takes_etcd_along());
+            let along = along.map(|etcd| format!(", and with it {etcd}")).unwrap_or_default();
+            let unit = format!("{unit}{along}");
             let result = match run.check() {
                 true => ToolResult::would_change(format!("would restart {unit}: {why}")),
                 false => ToolResult::changed(Code::Restarted, format!("restarted {unit}: {why}")),

@@ -84,6 +84,10 @@ fn result(wanted: &WantedUnit, state: &UnitState, status: &UnitStatus) -> ToolRe
         let message = format!("{unit} is {active} ({sub}): it need not run all the time");
         return ToolResult::unchanged(Code::UpToDate, message);
     }
+    if state.is_missing() && active == "inactive" {
+        let message = format!("there is no {unit} on the node");
+        return ToolResult::error(Code::Unhealthy, message);
+    }
     if active != "active" {
         return ToolResult::error(Code::Unhealthy, format!("{unit} is {active} ({sub})"));
     }

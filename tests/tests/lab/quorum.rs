@@ -333,7 +333,7 @@ fn what_is_sick_can_be_cured() {
         .says(&refused("wants", "it starts conf.service, which"));
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = unit(&lab, "restart --unit vpn.service").ok();
-    let asked = "restarted vpn.service: as asked";
+    let asked = "restarted vpn.service, and with it etcd.service: as asked";
     assert_eq!(lines(&ran).iter().filter(|line| line.ends_with(asked)).count(), 3);
     assert!(lines(&ran).iter().any(|line| line.contains("leadership moved to")), "{}", ran.stderr);
     wait_healthy(&lab);
@@ -373,8 +373,10 @@ fn what_comes_with_a_document_takes_no_two_members_down() {
         down
     };
     let one_by_one = |ran: &Ran| {
-        let agent = "restarted agent.service: its unit had changed";
-        let count = lines(ran).iter().filter(|line| line.ends_with(agent)).count();
+        let is_agent = |line: &&&str| {
+            line.contains(" restarted agent.service") && line.ends_with(": its unit had changed")
+        };
+        let count = lines(ran).iter().filter(is_agent).count();
         assert_eq!(count, 3, "{}", ran.stderr);
         let down = down();
         let is_disjoint = |two: &[Vec<u64>]| two[0][1] < two[1][0];

@@ -127,7 +127,7 @@ fn what_lies_around_a_unit_neither_hides_nor_restarts_for_ever() {
         );
     }
     start(&lab).ok();
-    assert_eq!(start(&lab).ok().stderr, again);
+    assert_eq!(start(&lab).ok().stderr, format!("{as_it_is}\n"));
 
     // Data goes only in words, for etcd's own unit, and while nobody has it open.
     lab.bash("etcd-unit uninstall --purge --unit backup.service < document.json").exits(2).says(
@@ -238,6 +238,9 @@ fn any_units_converge() {
                  put etcd-render before this tool, or give --unit-file",
             );
     }
+    lab.bash("etcd-unit status --unit nosuch.service < document.json")
+        .exits(1)
+        .says("etcd-unit: web: there is no nosuch.service on the node");
     // An empty file masks a unit.
     lab.write("empty.service", "\n");
     lab.bash("etcd-unit start --unit-file empty.service < document.json")
