@@ -99,17 +99,32 @@ one_release() {
   local versions
   versions=$(jq -r '[.health.endpoints[].version // empty | "v" + .] | unique | join(", ")' <<<"$health") || true
   [[ $versions != *,* ]] || die 3 "nothing is done: members run $versions: bring all of them to one of these first: scripts/upgrade NODES VERSION"
+  no_step
 }
 
-# fitting: ends the script where a member that is healthy in $health could not get its files in
-# the end: others have put its etcd there, or it has another CA than those that join would get.
+# no_step: ends the script where all members in $health run one version, and $list names another:
+# that step is not for here.
+no_step() {
+  local running wanted
+  running=$(jq -r '[.health.endpoints[].version // empty] | unique | join(",")' <<<"$health") || true
+  wanted=$(jq -r '.cluster.version // .release.version // empty' <<<"$list" 2>/dev/null) || true
+  [[ ! $wanted || ! $running || $running == *,* || ${wanted#v} == "$running" ]] ||
+    die 3 "nothing is done: the members run v$running, and ${nodes:?} says $wanted: take that step first, scripts/upgrade NODES $wanted, or set it to v$running"
+}
+
+# fitting NAME...: ends the script where a member that is healthy in $health, or whose unit runs,
+# could not get its files in the end, but for those that leave: others have put its etcd there, it
+# has another CA than those that join would get, or the list says otherwise of it.
 fitting() {
-  local healthy why
-  healthy=$(jq -r '[.health.endpoints[] | select(.healthy).node // empty] | join(",")' <<<"$health") || true
-  [[ $healthy ]] || return 0
-  why=$(etcd-fetch -q <<<"$list" | etcd-cert issue -q --check | etcd-render -q --check |
-    etcd-push -q --check --only "$healthy" 2>/dev/null |
-    jq -r --arg names "$healthy" 'first(.results[] | select(.code == "mismatch"
+  local stay why
+  stay=$(etcd-unit status -q -o json <<<"$list" 2>/dev/null | jq -r --argjson health "$health" '
+    [(.results[] | select(.tool == "etcd-unit" and (.code == "running" or .code == "outdated")).node),
+      ($health.health.endpoints[]? | select(.healthy).node // empty)]
+    | unique - $ARGS.positional | join(",")' --args "$@") || true
+  [[ $stay ]] || return 0
+  why=$(etcd-fetch -q <<<"$list" 2>/dev/null | etcd-cert issue -q --check | etcd-render -q --check |
+    etcd-push -q --check --only "$stay" 2>/dev/null |
+    jq -r --arg names "$stay" 'first(.results[] | select((.code == "mismatch" or .code == "version-step")
       and .severity == "error" and (.node | IN($names | split(",")[]))) | "\(.node): \(.message)")') || true
   [[ ! $why ]] || die 3 "nothing is done: $why"
 }

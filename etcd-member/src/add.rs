@@ -217,8 +217,9 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
 }
 
 /// What keeps any new member from being started beside `members`: those that are
-/// [left out](left_out_of_list), nodes that are known otherwise, and a downgrade, in the middle
-/// of which neither of the two releases joins.
+/// [left out](left_out_of_list), nodes that are known otherwise, or on which etcd runs otherwise
+/// than the document says, and a downgrade, in the middle of which neither of the two releases
+/// joins.
 pub(crate) async fn obstacles_of_all(
     change: &Change<'_>,
     view: &View,
@@ -229,6 +230,9 @@ pub(crate) async fn obstacles_of_all(
     let stay: Vec<_> = stay.cloned().collect();
     let mut obstacles = left_out_of_list(document, &stay);
     obstacles.extend(fit::misplaced(document, &stay));
+    if obstacles.is_empty() {
+        obstacles.extend(change.mismatches(|node| is_known(document, node, &stay)).await);
+    }
     obstacles.extend(change.cluster.downgrade(view).await.map(|downgrade| {
         let why =
             format!("{downgrade}: nobody can join before: where a member is lost, take it back");

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use anyhow::Result;
+use client::CredentialArgs;
 use cluster::Lease;
 use cluster::fit::{self, Facts};
 use cluster::guard::{Cluster, Refusal, View};
 use cluster::members::{Accepted, Policy};
 use pipeline::document::Node;
-use pipeline::{Run, ToolResult};
+use pipeline::{Code, Run, Severity, ToolResult};
 use remote::{Error, Fleet};
 
 use crate::{ChangeArgs, Risks};
@@ -20,6 +21,7 @@ pub(crate) struct Change<'a> {
     pub cluster: Cluster<'a>,
     /// What is on each node that answered, by its name.
     pub facts: HashMap<String, Facts>,
+    credentials: &'a CredentialArgs,
 }
 
 /// Where on the nodes data of members is looked for.
@@ -35,7 +37,7 @@ impl<'a> Change<'a> {
     /// Locks all nodes, and looks at them. `None` where another operator is at work,
     /// which has been reported.
     pub(crate) async fn begin(
-        tool: &crate::Member,
+        tool: &'a crate::Member,
         run: &'a Run,
         fleet: &'a Fleet,
         args: ChangeArgs,
@@ -56,8 +58,37 @@ impl<'a> Change<'a> {
                 Err(error) => run.report(error.on(&held.node.name)),
             }
         }
-        let cluster = Cluster::new(&run.document, fleet, access, &[]).via(args.via);
-        Ok(Some(Self { run, lease, cluster, facts }))
+        let hosts = lease.selected.iter().chain(&lease.others).map(|held| held.host.clone());
+        let cluster = Cluster::new(&run.document, fleet, access, &[]);
+        let cluster = cluster.via(args.via).locked(hosts.collect());
+        Ok(Some(Self { run, lease, cluster, facts, credentials: &tool.credentials }))
+    }
+
+    /// What etcd-push would refuse of the document on the nodes whose own etcd runs, of those
+    /// that `stay` says.
+    pub(crate) async fn mismatches(&self, stay: impl Fn(&Node) -> bool) -> Vec<ToolResult> {
+        let held = self.lease.selected.iter().chain(&self.lease.others);
+        let nodes: Vec<_> = held
+            .filter(|held| stay(held.node))
+            .filter_map(|held| Some((held.node, &held.host, self.facts.get(&held.node.name)?)))
+            .filter(|(.., facts)| facts.is_own())
+            .map(|(node, host, facts)| (node, host, facts.clone()))
+            .collect();
+        let document = &self.run.document;
+        let elsewhere = nodes.iter().filter_map(|(node, _, facts)| {
+            let why = fit::data_elsewhere(document, node, facts)?;
+            let why = format!("{why}: set it to that, or have it moved first: etcd-push says how");
+            Some(ToolResult::error(Code::Mismatch, why).on(&node.name))
+        });
+        let mut found: Vec<_> = elsewhere.collect();
+        found.extend(fit::mismatches(self.run, &nodes, self.credentials).await);
+        let concerns = |result: &ToolResult| match &result.node {
+            Some(name) => nodes.iter().any(|(node, ..)| node.name == *name),
+            // Who is on no node is told by who changes the members.
+            None => result.code != Code::UnknownMember,
+        };
+        let is_error = |result: &ToolResult| result.severity == Severity::Error;
+        found.into_iter().filter(|result| is_error(result) && concerns(result)).collect()
     }
 
     /// Why the node could not be asked.

@@ -145,9 +145,13 @@ stage() {
         attempt "$inside: setting the owner" chown -- "$owner" "$@"
         attempt "$inside: setting the mode" chmod -- "$mode" "$@"
         ;;
-    flush) # FOLDER NAME...
+    flush) # FOLDER NAME..., or nothing but the folder for all that is on its file system
         go_inside "$1"
         shift
+        if [ $# = 0 ]; then
+            sync -f . 2>/dev/null || attempt "$inside: syncing what was written" sync
+            return 0
+        fi
         # Older than coreutils 8.24, sync knows no files and syncs everything: as good.
         attempt "$inside: syncing what was written" sync -- "$@"
         ;;

@@ -13,6 +13,10 @@ use crate::manifest::{WantedFile, WantedRelease, names};
 /// takes.
 const BATCH: usize = 400;
 
+/// The most files of which each is synced by itself. For more the file system is synced as a
+/// whole: that takes a fraction of the time, and may write what is of others, too.
+const SYNCED_ALONE: usize = 100;
+
 /// The size of a block of a tar archive in bytes.
 const TAR_BLOCK: u64 = 512;
 
@@ -87,7 +91,10 @@ impl<'a> Staged<'a> {
         for ((mode, owner), names) in grouped(attributes) {
             lines.batches("own", &[folder, mode, &owner], &names);
         }
-        lines.batches("flush", &[folder], &names);
+        match names.len() {
+            ..=SYNCED_ALONE => lines.batches("flush", &[folder], &names),
+            _ => lines.add("flush", &[folder]),
+        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use client::{Access, CredentialArgs, Endpoint, Status, Tls};
 use cluster::fit::{self, Facts};
 use cluster::route::endpoint_from;
 use cluster::units::{self, WantedUnit};
-use etcd::Version;
+use etcd::{Version, layout};
 use indicatif::BinaryBytes;
 use pipeline::document::{Cluster, Node};
 use pipeline::terminal::Progress;
@@ -45,6 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Where the ports of copies are: no service has them, and few connections.
 const PORTS: std::ops::Range<u16> = 20000..32000;
+
+/// The way to what a database has of which there is no log that etcd could go on with.
+const DATABASE_ALONE: &str = "copy its member/snap/db here, as COPY, and put that on all nodes, with \
+                              the release that it is of: `etcd-fetch VERSION < NODES | etcd-cert \
+                              issue | etcd-render | etcd-push | etcd-snapshot restore --stage \
+                              --no-trailer COPY | etcd-snapshot restore COPY | etcd-unit \
+                              start | etcd-health --wait`";
 
 /// A member that is stopped, and has data.
 struct Stopped<'a> {
@@ -144,10 +151,14 @@ impl<'a> Copies<'a> {
                 copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
             } else {
                 // Its disk may only not be there.
+                let has_database = number(answer, "alone", 0).is_some();
                 if from.is_none() && facts.was_ready() {
-                    out_of_sight.push(has_run(document, node));
+                    out_of_sight.push(has_run(document, node, has_database));
                 }
-                without_data.push(no_data(document, node, &facts));
+                without_data.push(match has_database {
+                    true => without_log(document, node),
+                    false => no_data(document, node, &facts),
+                });
             }
         }
         if from.is_none() {
@@ -367,8 +378,7 @@ fn not_served(said: &[String]) -> String {
         return format!("the copy of its data did not start: {why}");
     };
     format!(
-        "the copy of its data did not start: {why}{cause}: with no other survivor, copy its \
-         member/snap/db here, and restore that with `etcd-snapshot restore --no-trailer`"
+        "the copy of its data did not start: {why}{cause}: with no other survivor, {DATABASE_ALONE}"
     )
 }
 
@@ -425,12 +435,29 @@ fn no_data(document: &Document, node: &Node, facts: &Facts) -> ToolResult {
     ToolResult::error(Code::Failed, message).on(&node.name)
 }
 
-/// Why what others have is not all that there is.
-fn has_run(document: &Document, node: &Node) -> ToolResult {
+/// A database of which the log is gone.
+fn without_log(document: &Document, node: &Node) -> ToolResult {
+    let settings = document.settings(node);
+    let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
     let message = format!(
-        "its member has run, and its data is not in {}: mount its disk, if it is only that, or pass \
-         --from NODE to save what that node has, and nothing that only this one had",
-        document.settings(node).data_dir
+        "nothing to save: its database is in {}, and there is no write-ahead log in {log}: mount \
+         the disk that holds it, or, if it is lost: {DATABASE_ALONE}",
+        settings.data_dir
+    );
+    ToolResult::error(Code::Failed, message).on(&node.name)
+}
+
+/// Why what others have is not all that there is.
+fn has_run(document: &Document, node: &Node, has_database: bool) -> ToolResult {
+    let settings = document.settings(node);
+    let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+    let (what, at) = match has_database {
+        true => ("write-ahead log", log),
+        false => ("data", settings.data_dir),
+    };
+    let message = format!(
+        "its member has run, and its {what} is not in {at}: mount its disk, if it is only that, or pass \
+         --from NODE to save what that node has, and nothing that only this one had"
     );
     ToolResult::error(Code::Failed, message).on(&node.name)
 }

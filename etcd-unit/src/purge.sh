@@ -9,6 +9,8 @@ read -r certs
 read -r bin
 folders=$(cat)
 releases=/usr/local/lib/etcd-tools
+newline='
+'
 # All is known to be right before anything is removed.
 printf '%s\n' "$folders" | while IFS= read -r folder; do
     [ -d "$folder" ] || continue
@@ -40,15 +42,17 @@ printf '%s\n' "$folders" | while IFS= read -r folder; do
         case ${entry##*/} in
         lost+found) ;;
         member | member.old | wal | wal.old | etcd-restore | etcd-restored | etcd-offline | before-restore-* | .etcd-tools | .etcd-preflight.*)
-            own=1
+            own=$own$entry$newline
             [ "$check" ] || find "$entry" -xdev -delete || die "$entry: removing it failed"
             ;;
         *) left=${left:-$entry} ;;
         esac
     done
-    [ ! "$own$is_empty" ] || echo "$folder"
-    [ ! "$left" ] || printf 'left\t%s\n' "${left%%"
-"*}"
+    if [ "$left" ]; then
+        printf '%sleft\t%s\n' "$own" "${left%%"$newline"*}"
+    elif [ "$own$is_empty" ]; then
+        printf '%s\n' "$folder"
+    fi
     # A mount point stays, empty.
     [ "$check" ] || rmdir "$folder" 2>/dev/null
     true

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cluster::fit::{self, Facts};
-use cluster::guard::Refusal;
+use cluster::guard::{Refusal, Standing};
 use cluster::rolling::{Interrupted, Then, one_by_one};
-use cluster::units::{Changes, JobResult, NodeState, WantedUnit, is_member};
+use cluster::units::{self, Changes, JobResult, NodeState, WantedUnit, is_member};
 use cluster::{Held, Lease};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
@@ -61,7 +61,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         && (states.iter().any(|state| refuse_others(run, state)) || refuse_elsewhere(run, &lease));
     let spared = spared
         || (removal >= Removal::Uninstall && states.iter().any(|state| refuse_alias(run, state)));
-    if spared {
+    if spared || refuse_out_of_sight(tool, run, fleet, &lease, removal).await? {
         lease.release().await;
         return Ok(());
     }
@@ -332,6 +332,51 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
         run.report(ToolResult::changed(Code::Stopped, done.join(", ")).on(node));
     }
     stopped(true, None)
+}
+
+/// Reports the members whose data is not to be seen where they would look for it, and which
+/// would be without it once they are stopped. Says whether there is one: then nothing is
+/// stopped.
+///
+/// Where the data was deleted, one may be stopped while the others serve, and all with a purge.
+async fn refuse_out_of_sight(
+    tool: &Unit,
+    run: &Run,
+    fleet: &Fleet,
+    lease: &Lease<'_>,
+    removal: Removal,
+) -> Result<bool> {
+    let facts = |held: &Held| Facts::read(held.answers.first()?).ok();
+    let stopping = lease.selected.iter().filter(|held| has_etcd(tool, held.node));
+    let found: Vec<_> = stopping.filter_map(|held| Some((held.node, facts(held)?))).collect();
+    let is_suspect =
+        |(node, facts): &&(&Node, Facts)| fit::out_of_sight(node, facts, true).is_some();
+    if !found.iter().any(|found| is_suspect(&found)) {
+        return Ok(false);
+    }
+    // One that is just starting has not opened its data yet.
+    let view = tool.cluster(run, fleet, &[])?.view().await?;
+    let serves =
+        |node: &Node| view.of_node(&node.name).is_some_and(|voter| voter.standing == Standing::Up);
+    let is_alone = found.iter().filter(|(_, facts)| facts.is_running()).count() == 1;
+    let in_words =
+        tool.lose_quorum || matches!(tool.command, Command::Stop { quorum_is_lost: true, .. });
+    let may_go = removal == Removal::Purge || (is_alone && !in_words);
+    let mut refused = false;
+    for (node, facts) in found.iter().filter(is_suspect) {
+        let Some(hidden) = fit::out_of_sight(node, facts, serves(node)) else { continue };
+        if hidden.is_deleted && may_go {
+            continue;
+        }
+        let by_hand = match hidden.is_deleted {
+            true => format!(", and to give it up, `systemctl stop {}` on the node", units::ETCD),
+            false => String::new(),
+        };
+        let message = format!("not stopped: {}{by_hand}", hidden.why);
+        run.report(ToolResult::error(Code::Mismatch, message).on(&node.name));
+        refused = true;
+    }
+    Ok(refused)
 }
 
 /// Reports a name that is only an alias: with it the unit itself would be disabled. Says whether

@@ -9,5 +9,7 @@ if [ -e "$1" ] && [ -e "$data/member/snap/db" ]; then
     room "$data" etcd-offline
     echo "copy$tab$bytes$tab$free"
     opened
+elif [ -e "$data/member/snap/db" ]; then
+    echo "alone$tab$(stat -c %s -- "$data/member/snap/db")"
 fi
 true

@@ -20,7 +20,7 @@ use cluster::Cluster;
 use compare::{Fit, NodeFit};
 use environment::Place;
 
-pub use compare::{extra_members, misplaced};
+pub use compare::{OutOfSight, extra_members, misplaced, out_of_sight};
 pub use facts::{Facts, query, search};
 pub use replace::{Elsewhere, Replaced, replaced};
 
@@ -195,25 +195,36 @@ pub fn forces_new_cluster(document: &Document, node: &Node, facts: &Facts) -> Op
     compare::forces_new_cluster(&environment::next_start(document, node, facts))
 }
 
-/// Where the member on the host of `node`, which answered a [`query`] with `facts`, has its
-/// data or its certificates, if the document does not say so; in words.
+/// Where the member on the host of `node`, which answered a [`query`] with `facts`, has its data
+/// or its log, if the document does not say so; in words.
+pub fn data_elsewhere(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
+    let settings = document.settings(node);
+    let told = told(document, node, facts);
+    let Place { data, wal } = Place::of(&told).or_else(|| facts.marked.clone())?;
+    let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
+    if data != settings.data_dir {
+        return Some(format!("its data is in {data}, the document says {}", settings.data_dir));
+    }
+    let named = compare::wal_name(&wal);
+    (wal != log).then(|| format!("its write-ahead log is in {wal}{named}, the document says {log}"))
+}
+
+/// The same, or where it has its certificates.
 pub fn elsewhere(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
+    let certs = || {
+        let told = told(document, node, facts);
+        let (is, _) = told.get("ETCD_TRUSTED_CA_FILE")?.rsplit_once('/')?;
+        let says = document.settings(node).cert_dir;
+        (is != says).then(|| format!("its certificates are in {is}, the document says {says}"))
+    };
+    data_elsewhere(document, node, facts).or_else(certs)
+}
+
+/// What the configuration on `node`, and the process that runs there, tell etcd.
+fn told(document: &Document, node: &Node, facts: &Facts) -> BTreeMap<String, String> {
     let mut told = environment::values(environment::on_node(document, node, facts));
     told.extend(facts.process().into_iter().flat_map(|process| process.variables.clone()));
-    let settings = document.settings(node);
-    let ca = told.get("ETCD_TRUSTED_CA_FILE").and_then(|ca| ca.rsplit_once('/'));
-    let certs = ca.map(|(folder, _)| ("certificates", folder.to_owned(), settings.cert_dir));
-    let place = Place::of(&told).or_else(|| facts.marked.clone());
-    let data = place.map(|Place { data, wal }| {
-        let log = layout::wal_folder(&settings.data_dir, settings.wal_dir.as_deref());
-        match data == settings.data_dir {
-            true => ("write-ahead log", wal, log),
-            false => ("data", data, settings.data_dir),
-        }
-    });
-    let (what, is, says) = data.into_iter().chain(certs).find(|(_, is, says)| is != says)?;
-    let named = if what == "write-ahead log" { compare::wal_name(&is) } else { "" };
-    Some(format!("its {what} is in {is}{named}, the document says {says}"))
+    told
 }
 
 /// How the cluster is looked at.

@@ -13,13 +13,16 @@ use etcd::Minor;
 use etcd::quorum::quorum;
 use pipeline::document::{Document, Endpoint, Member, Node};
 use pipeline::{Code, ToolResult};
-use remote::{Fleet, fan_out};
+use remote::{Fleet, Host, fan_out};
 
 use crate::route::{Route, Via};
 use crate::units::{ETCD, NodeState, UnitState, WantedUnit};
 
 /// How long one probe of a member may take.
 pub(crate) const PROBE: Duration = Duration::from_secs(5);
+
+/// What is asked of a host for the sake of its lock alone.
+const PROVE: &str = "# Whether this run holds the lock.\n:";
 
 /// Says what systemd has of the unit `$1`, or that an etcd runs all the same, in another unit
 /// and under whatever name: it has its database open.
@@ -46,6 +49,8 @@ pub struct Cluster<'a> {
     /// The member list that was found last: when client ports change, one member after
     /// the other, those of the document lead to nobody in the end.
     members: RefCell<Vec<Member>>,
+    /// The hosts whose locks this run holds.
+    locked: Vec<Host>,
 }
 
 /// What is known of a voter, just now.
@@ -203,7 +208,27 @@ impl<'a> Cluster<'a> {
             route,
             others: RefCell::new(None),
             members: RefCell::default(),
+            locked: states.iter().map(|state| state.host.clone()).collect(),
         }
+    }
+
+    /// The same for a run that holds the locks of `hosts`.
+    pub fn locked(self, hosts: Vec<Host>) -> Self {
+        Self { locked: hosts, ..self }
+    }
+
+    /// Fails where this run has lost a lock: it was paused, and another may be at work. Asked
+    /// before etcd itself is told to change something, as [`Host::change`] asks before a script.
+    pub(crate) async fn prove(&self) -> Result<(), Refusal> {
+        let hosts = self.locked.iter().collect();
+        let proofs = fan_out(self.fleet.jobs(), hosts, async |host: &Host| {
+            host.change(PROVE, &[], &[], PROBE).await
+        });
+        let lost = proofs.await.into_iter().find_map(|proof| match proof {
+            Err(lost @ remote::Error::LockLost(_)) => Some(lost.to_string()),
+            _ => None,
+        });
+        lost.map_or(Ok(()), |why| Err(Refusal::Failed(why)))
     }
 
     /// The same, with its members reached as `via` says: etcd need not listen on the
@@ -425,6 +450,7 @@ impl<'a> Cluster<'a> {
         for _ in 0..5 {
             // Right after another change "unhealthy cluster" is a passing answer: ask again.
             let id = successor.id.as_str();
+            self.prove().await?;
             if let Some(endpoint) = self.endpoint_to(leader, view) {
                 last = endpoint.move_leader(id).await.err();
             }

@@ -172,6 +172,7 @@ impl Cluster<'_> {
                 let why = "no voting member that is a node in the document serves";
                 return Err(Refusal::Failed(why.into()));
             };
+            self.prove().await?;
             match change(endpoint).await {
                 Ok(()) => last = None,
                 Err(error) => {

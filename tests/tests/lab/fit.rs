@@ -567,9 +567,13 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
             ("etcd-unit start --check nodes.txt", 3, "etcd-unit"),
             ("etcd-unit restart --only etcd-01 nodes.txt", 3, "etcd-unit"),
             (&edited(".", "etcd-push | etcd-unit start"), 66, "etcd-push"),
+            ("etcd-unit stop --only etcd-01 nodes.txt", 3, "etcd-unit"),
+            ("etcd-unit uninstall --lose-quorum --check nodes.txt", 3, "etcd-unit"),
         ] {
+            let stops = run.contains("stop") || run.contains("uninstall");
+            let tool = format!("{tool}: etcd-01{}", if stops { ": not stopped" } else { "" });
             lab.bash(run).exits(code).says(&format!(
-                "{tool}: etcd-01: etcd runs, and its data is not in {at} any more: something is mounted over it, or it was moved, and at its next start the \
+                "{tool}: etcd runs, and its data is not in {at} any more: something is mounted over it, or it was moved, and at its next start the \
                  member would be without it: undo that before it is stopped"
             ));
         }
@@ -578,14 +582,22 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     }
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     lab.bash("etcd-unit start nodes.txt").ok();
-    // What was deleted cannot be put back; what is advised leads out.
-    lab.on("etcd-03", &format!("rm -r {member}"));
-    lab.bash("etcd-unit restart nodes.txt").exits(3).says(
-        "etcd-unit: etcd-03: etcd runs, and its data in /var/lib/etcd/member/wal was deleted: it \
-         serves from what it has open, and cannot be started again: where other members serve, stop \
-         it, `etcd-unit stop --only etcd-03`, and run `scripts/replace-member NODES etcd-03`; else \
-         save what it has first: `etcd-snapshot save --from etcd-03`",
-    );
+    // What was deleted cannot be put back; what is advised leads out. Without its folders etcd would
+    // end by itself, within the 30 s after which it looks for old files in them.
+    lab.on("etcd-03", &format!("find {member} -type f -delete"));
+    let deleted = "etcd runs, and its data in /var/lib/etcd/member/wal was deleted: it serves from \
+                   what it has open, and cannot be started again: where other members serve, stop \
+                   it, `etcd-unit stop --only etcd-03`, and run `scripts/replace-member NODES \
+                   etcd-03`; else save what it has first: `etcd-snapshot save --from etcd-03`";
+    lab.bash("etcd-unit restart nodes.txt")
+        .exits(3)
+        .says(&format!("etcd-unit: etcd-03: {deleted}"));
+    for command in ["stop --lose-quorum", "uninstall --lose-quorum --check"] {
+        lab.bash(&format!("etcd-unit {command} nodes.txt")).exits(3).says(&format!(
+            "etcd-unit: etcd-03: not stopped: {deleted}, and to give it up, `systemctl stop \
+             etcd.service` on the node"
+        ));
+    }
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     lab.bash(&format!(
         "etcd-unit stop --only etcd-03 nodes.txt; {} --yes nodes.txt etcd-03",
@@ -953,6 +965,11 @@ fn what_etcd_has_elsewhere_is_its_own_though_the_list_does_not_say_so() {
     refused(
         "rm -r /var/lib/etcd/member; touch /var/lib/etcd/app.db",
         &format!("/var/lib/etcd/app.db {guest}"),
+    );
+    refused(
+        "rm -r /var/lib/etcd/app.db; chown nobody /var/lib/etcd",
+        "/var/lib/etcd belongs to nobody, and would become etcd's: choose a folder for etcd alone, \
+         or give it to root first",
     );
     lab.on("etcd-02", "rm -r /var/lib/etcd; mkdir /srv/shared; touch /srv/shared/app.log");
     lab.bash(

@@ -10,7 +10,6 @@ use crate::writer::{Writer, all_is_kept};
 
 const HOSTS: [&str; 5] = ["etcd-01", "etcd-02", "etcd-03", "etcd-04", "etcd-05"];
 const MINUTE: Duration = Duration::from_secs(60);
-/// etcd's main process.
 /// The stages that make a member of a node, and those that bring all up to date.
 const JOIN: &str = "etcd-member add | etcd-render | etcd-push | etcd-unit start \
                     | etcd-member promote | etcd-health --wait";
@@ -324,6 +323,23 @@ fn quorum_decides_who_may_come_and_go() {
     assert_eq!(lab.on("etcd-04", "ls -d /etc/etcd 2>/dev/null || true"), "");
     assert_eq!((members(&lab, &urls(1)), lab.on_all(&HOSTS[..3], PID)), before);
 
+    // One that was paused, and has lost its lock, tells etcd nothing any more.
+    lab.hold("etcd-02", "od");
+    let mut paused = lab.start("exec etcd-member add nodes-4.txt");
+    lab.wait_held("etcd-02");
+    paused.signal("STOP");
+    lab.on("etcd-02", "touch /run/let-go; rm /usr/local/bin/od");
+    wait_until("the hosts free the locks", MINUTE, || {
+        let held = "flock -n /run/etcd-tools.lock true || echo held";
+        lab.on_all(&HOSTS[..3], held).concat().is_empty()
+    });
+    assert!(paused.is_running());
+    paused.signal("CONT");
+    let paused = paused.wait().exits(3);
+    let lost = "etcd-04: not added: lock lost: ";
+    assert!(lines(&paused).iter().any(|line| line.starts_with(lost)), "{}", paused.stderr);
+    assert_eq!((members(&lab, &urls(1)), lab.on_all(&HOSTS[..3], PID)), before);
+
     // With one down, no other may go, and none is added.
     lab.on("etcd-03", "systemctl stop etcd");
     let down = "(etcd-03: not running)";
@@ -507,6 +523,51 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
             .says(&format!("etcd-member: {node}: not added: {why}"));
         lab.bash(&script("grow --yes other.txt")).exits(3);
     }
+    // Nor with one with which etcd-push would not go on, whether health sees that member or not.
+    lab.bash(
+        "jq -R -s '{apiVersion: \"etcd-tools/v1\", nodes: [split(\"\\n\")[] | select(. != \"\") \
+         | split(\":\") | {hostname: .[0], address: .[1], name: .[2]}]} | .nodes[1].settings = \
+         {dataDir: \"/srv/etcd\", clientPort: 2479}' nodes-4.txt > settings.json; jq \
+         '.nodes |= .[:3]' settings.json > settings-3.json",
+    )
+    .ok();
+    let why = "etcd-02: its data is in /var/lib/etcd, the document says /srv/etcd: change it back, \
+               or stop the member, move it there (`mkdir -p /srv/etcd && mv /var/lib/etcd/member \
+               /srv/etcd/`), and run this again";
+    lab.bash("etcd-member add settings.json").exits(3).says(
+        "etcd-member: etcd-02: not added: its data is in /var/lib/etcd, the document says \
+             /srv/etcd: set it to that, or have it moved first: etcd-push says how",
+    );
+    for (change, tool) in [
+        ("shrink --yes --lose-margin settings-3.json etcd-03", "shrink"),
+        ("grow --yes settings.json", "grow"),
+        ("replace-member --yes settings-3.json etcd-03", "replace-member"),
+    ] {
+        let said = format!("{tool}: nothing is done: {why}");
+        lab.bash(&script(change)).exits(3).says(&said);
+    }
+    // Nor does one that names another version have it taken, or refused, in passing.
+    let running = guide();
+    for (version, change) in [
+        ("v3.6.16", "shrink --yes --lose-margin version-3.json etcd-03"),
+        ("v3.6.16", "grow --yes version.json"),
+        ("v3.4.23", "replace-member --yes version-3.json etcd-03"),
+    ] {
+        let versions = format!(
+            "for at in '' -3; do jq '.cluster.version = \"{version}\" | del(.nodes[].settings)' \
+             settings$at.json > version$at.json; done"
+        );
+        let (name, rest) = change.split_once(' ').expect("a name");
+        let list = rest.split(' ').find(|word| word.ends_with(".json")).expect("a list");
+        lab.bash(&format!("{versions}; {}", script(change))).exits(3).says(&format!(
+            "{name}: nothing is done: the members run {running}, and {list} says {version}: take \
+             that step first, scripts/upgrade NODES {version}, or set it to {running}"
+        ));
+    }
+    let stages = "etcd-fetch version.json | etcd-cert issue | etcd-member add";
+    let ran = lab.bash(&format!("sed -i s/v3.6.16/v3.4.23/ version.json; {stages}")).exits(3);
+    let step = format!("etcd-member: etcd-01: not added: {running} → v3.4.23: ");
+    assert!(ran.stderr.lines().any(|line| line.starts_with(&step)), "{}", ran.stderr);
     lab.bash("sed s/192.168.1.102/192.168.1.109/ nodes.txt > other.txt").ok();
     lab.bash(&script("shrink --yes --lose-margin other.txt etcd-01")).exits(3).says(
         "shrink: nothing is done: the cluster knows etcd-03 as https://192.168.1.102:2380, the list \

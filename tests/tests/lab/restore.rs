@@ -729,6 +729,29 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     lab.bash(&recover).exits(3);
     lab.bash(&recover.replace("--yes", "--yes --from etcd-03")).ok();
     assert_eq!(etcdctl(&lab, "get key-1"), "key-1\n1\n");
+
+    // Of a database whose log is gone the way is told, and leads out.
+    lab.bash("etcd-unit stop --lose-quorum nodes.txt").ok();
+    lab.on("etcd-03", "rm -r /var/lib/etcd/member/wal");
+    let way = "copy its member/snap/db here, as COPY, and put that on all nodes, with the release that \
+               it is of: `etcd-fetch VERSION < NODES | etcd-cert issue | etcd-render | etcd-push | \
+               etcd-snapshot restore --stage --no-trailer COPY | etcd-snapshot restore COPY | \
+               etcd-unit start | etcd-health --wait`";
+    lab.bash(&offline.replace("one.db", "none.db")).exits(3).says(&format!(
+        "etcd-snapshot: etcd-03: nothing to save: its database is in /var/lib/etcd, and there is no \
+         write-ahead log in /var/lib/etcd/member/wal: mount the disk that holds it, or, if it is \
+         lost: {way}"
+    ));
+    NODES[..2].iter().for_each(|host| drop(lab.command(&["reset", host])));
+    std::fs::copy(
+        lab.disk("etcd-03", "/var/lib/etcd/member/snap/db"),
+        lab.folder.path().join("copy"),
+    )
+    .unwrap();
+    let way = way.split('`').nth(1).unwrap();
+    let way = way.replace("VERSION", "v3.5.16").replace("COPY", "copy");
+    lab.bash(&way.replace("NODES", "nodes.txt")).ok();
+    assert_eq!(etcdctl(&lab, "get key-1"), "key-1\n1\n");
 }
 
 #[test]
@@ -806,8 +829,10 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
     lab.bash(&recover).exits(3).says(
         "etcd-snapshot: etcd-04: the copy of its data did not start: panic: removed all voters: it \
          was a learner, of which etcd makes no cluster: with no other survivor, copy its \
-         member/snap/db here, and restore that with `etcd-snapshot restore --no-trailer`: to go on \
-         without what it has, name another with --from",
+         member/snap/db here, as COPY, and put that on all nodes, with the release that it is of: \
+         `etcd-fetch VERSION < NODES | etcd-cert issue | etcd-render | etcd-push | etcd-snapshot \
+         restore --stage --no-trailer COPY | etcd-snapshot restore COPY | etcd-unit \
+         start | etcd-health --wait`: to go on without what it has, name another with --from",
     );
     lab.bash(&recover.replace("--yes", "--yes --from etcd-05")).ok();
     assert_eq!(content(&lab).0, keys);

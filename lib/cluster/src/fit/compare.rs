@@ -72,6 +72,62 @@ pub fn misplaced(document: &Document, members: &[Member]) -> Vec<ToolResult> {
     document.nodes.iter().filter_map(of_node).collect()
 }
 
+/// A member that runs, and would not come back: what it has written is not to be seen where its
+/// next start looks for it.
+#[derive(Debug)]
+pub struct OutOfSight {
+    /// What is wrong, and what to do, in words.
+    pub why: String,
+    /// Whether the data was deleted, and nothing but the process has it.
+    pub is_deleted: bool,
+}
+
+/// Whether the member of `node`, which answered a [`query`](super::query) with `facts`, is
+/// [out of sight](OutOfSight). `answers`: whether it serves, so that it has opened what it has.
+pub fn out_of_sight(node: &Node, facts: &Facts, answers: bool) -> Option<OutOfSight> {
+    // In these systemd shows the process folders that the host does not have.
+    const ELSEWHERE: [&str; 4] = ["Bind", "RootDirectory=", "RootImage=", "TemporaryFileSystem="];
+    let place = Place::of(&facts.process()?.variables)?;
+    let is_on = facts.was_ready() || answers;
+    let mut lines = facts.definition.iter().flat_map(|text| text.content.lines());
+    if !is_on || lines.any(|line| ELSEWHERE.iter().any(|key| line.trim().starts_with(key))) {
+        return None;
+    }
+    let folder = facts.folder(&place)?;
+    let lost = match (folder.log, folder.database) {
+        (true, true) if answers && facts.closed.contains(&place.data) => &place.data,
+        (true, true) => return None,
+        (false, _) => &place.wal,
+        (true, false) => &place.data,
+    };
+    let is_deleted = facts.deleted.contains(&place.data);
+    if !is_deleted {
+        let why = format!(
+            "etcd runs, and its data is not in {lost} any more: something is mounted over it, or it \
+             was moved, and at its next start the member would be without it: undo that before it \
+             is stopped"
+        );
+        return Some(OutOfSight { why, is_deleted });
+    }
+    let (name, data) = (&node.name, &place.data);
+    let copy = match folder.log || folder.database {
+        true => format!("rename what lies in {data}/{m} to {m}.old, ", m = layout::MEMBER),
+        false => String::new(),
+    };
+    let why = format!(
+        "etcd runs, and its data in {lost} was deleted: it serves from what it has open, and cannot \
+         be started again: where other members serve, stop it, `etcd-unit stop --only {name}`, \
+         {copy}and run {}; else save what it has first: `etcd-snapshot save --from {name}`",
+        replace(node)
+    );
+    Some(OutOfSight { why, is_deleted })
+}
+
+/// The command that gives the member of `node` another start, on a node without data.
+fn replace(node: &Node) -> String {
+    format!("`scripts/replace-member NODES {}`", node.name)
+}
+
 /// That `member`, which is at `url`, has another name than the node there.
 fn misnamed(member: &Member, name: &str, url: &str) -> Option<String> {
     let is_other = !member.name.is_empty() && member.name != name;
@@ -427,8 +483,10 @@ impl<'a> NodeFit<'a> {
         if let Some(foreign) = self.foreign() {
             return vec![foreign];
         }
-        if let Some(out_of_sight) = self.out_of_sight() {
-            return vec![out_of_sight];
+        // One that answers has opened what it has.
+        let answers = self.fit.cluster.replies.contains_key(&self.node.name);
+        if let Some(out_of_sight) = out_of_sight(self.node, self.facts, answers) {
+            return vec![out_of_sight.why];
         }
         let overridden = self.overridden();
         if !overridden.is_empty() {
@@ -439,45 +497,6 @@ impl<'a> NodeFit<'a> {
             .into_iter()
             .flatten()
             .collect()
-    }
-
-    /// A member that runs, and would not come back: what it has written is not to be seen where
-    /// its next start looks for it.
-    fn out_of_sight(&self) -> Option<String> {
-        // In these systemd shows the process folders that the host does not have.
-        const ELSEWHERE: [&str; 4] =
-            ["Bind", "RootDirectory=", "RootImage=", "TemporaryFileSystem="];
-        let facts = self.facts;
-        let place = Place::of(&facts.process()?.variables)?;
-        let is_on = facts.was_ready() || self.fit.cluster.replies.contains_key(&self.node.name);
-        let mut lines = facts.definition.iter().flat_map(|text| text.content.lines());
-        if !is_on || lines.any(|line| ELSEWHERE.iter().any(|key| line.trim().starts_with(key))) {
-            return None;
-        }
-        let folder = facts.folder(&place)?;
-        let is_deleted = facts.deleted.contains(&place.data);
-        // One that answers has opened what it has.
-        let answers = self.fit.cluster.replies.contains_key(&self.node.name);
-        let lost = match (folder.log, folder.database) {
-            (true, true) if answers && facts.closed.contains(&place.data) => place.data,
-            (true, true) => return None,
-            (false, _) => place.wal,
-            (true, false) => place.data,
-        };
-        if is_deleted {
-            let name = &self.node.name;
-            return Some(format!(
-                "etcd runs, and its data in {lost} was deleted: it serves from what it has open, and \
-                 cannot be started again: where other members serve, stop it, `etcd-unit stop --only \
-                 {name}`, and run {}; else save what it has first: `etcd-snapshot save --from {name}`",
-                self.replace()
-            ));
-        }
-        Some(format!(
-            "etcd runs, and its data is not in {lost} any more: something is mounted over it, or it \
-             was moved, and at its next start the member would be without it: undo that before it \
-             is stopped"
-        ))
     }
 
     /// A link that leads to where the unit may not write.
@@ -769,13 +788,8 @@ impl<'a> NodeFit<'a> {
     /// An etcd that these tools did not install.
     fn foreign(&self) -> Option<String> {
         let facts = self.facts;
-        // Whatever binary it has been given, where these tools wrote the unit.
-        let is_rendered = facts.definition.iter().any(|text| text.content.contains("etcd-render"));
         let ours = |process: &&Process| {
-            process.unit == layout::UNIT
-                && (process.exe.starts_with(layout::RELEASES)
-                    || is_rendered
-                    || self.fit.document.release.is_none())
+            process.unit == layout::UNIT && (self.fit.document.release.is_none() || facts.is_own())
         };
         // One that is only started or restarted stays what it is.
         let overrides = !matches!(self.fit.purpose, Purpose::Start { .. })
@@ -1044,7 +1058,7 @@ impl<'a> NodeFit<'a> {
         if !member.client_urls.is_empty() {
             return Some(match self.fit.is_majority_lost() {
                 true => self.majority_lost(),
-                false => format!("{} replace the member: {}", self.lost(), self.replace()),
+                false => format!("{} replace the member: {}", self.lost(), replace(self.node)),
             });
         }
         let added = member.name.is_empty();
@@ -1067,7 +1081,7 @@ impl<'a> NodeFit<'a> {
                      replace the member: {}",
                     node.name,
                     member.peer_urls.join(","),
-                    self.replace()
+                    replace(self.node)
                 ),
                 None => {
                     format!("it is not a member of the cluster that runs: add it first: {ADD}")
@@ -1075,11 +1089,6 @@ impl<'a> NodeFit<'a> {
             });
         };
         misnamed(member, &node.name, url).map_or(Ok(member), Err)
-    }
-
-    /// The command that gives the member another start, on a node without data.
-    fn replace(&self) -> String {
-        format!("`scripts/replace-member NODES {}`", self.node.name)
     }
 
     /// A node without data where no cluster runs that could be asked.
@@ -1105,7 +1114,7 @@ impl<'a> NodeFit<'a> {
             return Some(format!(
                 "{} start the others (--only), then replace the member: {}",
                 self.lost(),
-                self.replace()
+                replace(self.node)
             ));
         }
         if let Some(absent) = fit.absent() {
@@ -1220,14 +1229,23 @@ impl<'a> NodeFit<'a> {
             ("dataDir", "the data directory", data_dir, folder.is_some_and(Folder::has_data)),
             ("walDir", "the folder of the write-ahead log", wal_dir, has_log),
         ];
-        own.into_iter().find_map(|(key, what, path, is_own)| {
-            let is_listed = self.node.directories.iter().any(|folder| folder.path == *path);
-            let guest = self.facts.guests.get(key).filter(|_| (is_listed || joins) && !is_own)?;
+        let is_listed = |path: &String| self.node.directories.iter().any(|at| at.path == *path);
+        let owned = self.facts.guests.get("owner");
+        let owned = owned.filter(|_| joins || is_listed(data_dir) || is_listed(wal_dir)).map(|owned| {
+            format!(
+                "{owned}, and would become etcd's: choose a folder for etcd alone, or give it to \
+                 root first"
+            )
+        });
+        let guest = own.into_iter().find_map(|(key, what, path, is_own)| {
+            let guest = self.facts.guests.get(key);
+            let guest = guest.filter(|_| (is_listed(path) || joins) && !is_own)?;
             Some(format!(
                 "{guest} is in {what}, which is not etcd's: choose a folder for etcd alone ({key}), \
                  or move that away"
             ))
-        })
+        });
+        guest.or(owned)
     }
 
     /// The CA on the node, which the new one does not contain.

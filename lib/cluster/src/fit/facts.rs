@@ -364,6 +364,15 @@ impl Facts {
         self.processes.iter().find(|process| process.unit == layout::UNIT)
     }
 
+    /// Whether etcd's unit runs a binary of these tools, or whatever binary it has been given
+    /// where they wrote the unit.
+    pub fn is_own(&self) -> bool {
+        let of_release = |process: &Process| process.exe.starts_with(layout::RELEASES);
+        let is_rendered =
+            || self.definition.iter().any(|text| text.content.contains("etcd-render"));
+        self.process().is_some_and(|process| of_release(process) || is_rendered())
+    }
+
     /// The process to be asked who the members are: that of etcd's unit, else of another.
     pub(super) fn to_ask(&self) -> Option<&Process> {
         self.process().or(self.processes.first())

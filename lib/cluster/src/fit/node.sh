@@ -271,7 +271,11 @@ esac
 folder "$data" "$wal"
 # What lies in the document's data directory, or in that of the log, where that is not etcd's yet.
 guest() { # FOLDER KIND OWN
-    [ -d "$1" ] && [ "$(stat -L -c %U "$1/")" != "$user" ] || return 1
+    [ -d "$1" ] && holder=$(stat -L -c %U "$1/") && [ "$holder" != "$user" ] || return 1
+    case $holder in
+    root | UNKNOWN) ;;
+    *) [ "$(ls -A -- "$1/")" ] || say "guest${tab}owner$tab$1 belongs to $holder" ;;
+    esac
     for entry in "$1"/* "$1"/.[!.]*; do
         [ -e "$entry" ] || continue
         case ${entry##*/} in
