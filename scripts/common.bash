@@ -121,9 +121,11 @@ fitting() {
     [(.results[] | select(.tool == "etcd-unit" and (.code == "running" or .code == "outdated")).node),
       ($health.health.endpoints[]? | select(.healthy).node // empty)]
     | unique - $ARGS.positional | join(",")' --args "$@") || true
+  local rendered code=0
+  rendered=$(etcd-fetch -q <<<"$list" | etcd-cert issue -q --check | etcd-render -q --check) || code=$?
+  ((code <= 1)) || die "$code" "nothing is done: what follows the change would end with that"
   [[ $stay ]] || return 0
-  why=$(etcd-fetch -q <<<"$list" 2>/dev/null | etcd-cert issue -q --check | etcd-render -q --check |
-    etcd-push -q --check --only "$stay" 2>/dev/null |
+  why=$(etcd-push -q --check --only "$stay" <<<"$rendered" 2>/dev/null |
     jq -r --arg names "$stay" 'first(.results[] | select((.code == "mismatch" or .code == "version-step")
       and .severity == "error" and (.node | IN($names | split(",")[]))) | "\(.node): \(.message)")') || true
   [[ ! $why ]] || die 3 "nothing is done: $why"

@@ -51,6 +51,11 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     let mut moved = nodes.iter().filter_map(|node| Some((*node, moved(node)?)));
     let Some((node, (member, url))) = moved.next() else {
         report_nothing(run, &nodes, members);
+        // An update that was followed by nothing.
+        if let Some(why) = unsettled(change, members, &Member::default()) {
+            let why = format!("{why}, or have the list as it was, and update it again");
+            run.report(ToolResult::warning(Code::Mismatch, why));
+        }
         return;
     };
     let what = format!("peer URL {} → {url}", member.peer_urls.join(","));
@@ -97,6 +102,17 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     }
     if let Some(why) = unsettled(change, members, member).filter(|_| !restores) {
         refuse((Code::Mismatch, why));
+        return;
+    }
+    // What follows would stop half-way, and the cluster would look for it where it is not.
+    let of_others = change.mismatches(|other| other.name != node.name).await;
+    let own = change.facts.get(&node.name).filter(|facts| facts.is_own());
+    let own = own.and_then(|facts| fit::data_elsewhere(document, node, facts));
+    let own = own.map(|why| (node.name.clone(), why));
+    let of_others = of_others.into_iter().map(|r| (r.node.unwrap_or_default(), r.message));
+    let unfit = own.into_iter().chain(of_others).next();
+    if let Some((name, why)) = unfit.filter(|_| !restores) {
+        refuse((Code::Mismatch, format!("etcd-push would not go on after it: {name}: {why}")));
         return;
     }
     // Until it is restarted, the others do not find it at its new address.

@@ -50,8 +50,8 @@ const PORTS: std::ops::Range<u16> = 20000..32000;
 const DATABASE_ALONE: &str = "copy its member/snap/db here, as COPY, and put that on all nodes, with \
                               the release that it is of: `etcd-fetch VERSION < NODES | etcd-cert \
                               issue | etcd-render | etcd-push | etcd-snapshot restore --stage \
-                              --no-trailer COPY | etcd-snapshot restore COPY | etcd-unit \
-                              start | etcd-health --wait`";
+                              --no-trailer COPY | etcd-unit stop --lose-quorum | etcd-snapshot \
+                              restore COPY | etcd-unit start | etcd-health --wait`";
 
 /// A member that is stopped, and has data.
 struct Stopped<'a> {

@@ -545,13 +545,16 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     let pids = lab.on_all(&HOSTS, PID);
     let log = "/var/lib/etcd/member/wal";
     let member = "/var/lib/etcd/member";
+    // Without these folders etcd ends by itself, within the 30 s after which it looks for old files
+    // in them.
+    let empty = format!("mkdir -p {member}/wal {member}/snap; chown -R etcd: /var/lib/etcd");
     for (hide, undo, at) in [
+        (&*format!("mount -t tmpfs none /var/lib/etcd; {empty}"), "umount /var/lib/etcd", log),
         (
-            "mount -t tmpfs none /var/lib/etcd; chown etcd: /var/lib/etcd",
-            "umount /var/lib/etcd",
+            &format!("mv {member} /var/lib/aside; {empty}"),
+            &format!("rm -r {member}; mv /var/lib/aside {member}"),
             log,
         ),
-        (&format!("mv {member} /var/lib/aside"), &format!("mv /var/lib/aside {member}"), log),
         // A copy is not what the member goes on with.
         (
             &format!(
@@ -582,8 +585,7 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     }
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     lab.bash("etcd-unit start nodes.txt").ok();
-    // What was deleted cannot be put back; what is advised leads out. Without its folders etcd would
-    // end by itself, within the 30 s after which it looks for old files in them.
+    // What was deleted cannot be put back; what is advised leads out.
     lab.on("etcd-03", &format!("find {member} -type f -delete"));
     let deleted = "etcd runs, and its data in /var/lib/etcd/member/wal was deleted: it serves from \
                    what it has open, and cannot be started again: where other members serve, stop \

@@ -546,6 +546,18 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
         let said = format!("{tool}: nothing is done: {why}");
         lab.bash(&script(change)).exits(3).says(&said);
     }
+    // Nor with one that etcd-render would refuse.
+    lab.bash(
+        "for at in '' -3; do jq 'del(.nodes[].settings) | .cluster.settings.env = \
+         {ETCD_FEATURE_GATES: \"Nope=true\"} | .cluster.version = \"v3.6.16\"' settings$at.json > \
+         gate$at.json; done",
+    )
+    .ok();
+    for change in ["shrink --yes --lose-margin gate-3.json etcd-03", "grow --yes gate.json"] {
+        let ran = lab.bash(&script(change));
+        assert!(ran.code >= 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains(": nothing is done: "), "{}", ran.stderr);
+    }
     // Nor does one that names another version have it taken, or refused, in passing.
     let running = guide();
     for (version, change) in [
@@ -725,6 +737,17 @@ fn another_address(lab: &Lab) {
              --only etcd-01 here, to etcd-push and to etcd-unit"
         )]
     );
+    // Nor where etcd-push would not go on after it.
+    moved(".nodes[0].settings.peerPort = 12380 | .nodes[1].settings.dataDir = \"/srv/etcd\"");
+    assert_eq!(
+        lines(&lab.bash("etcd-member update < moved.json").exits(3)),
+        [format!(
+            "{what} not updated: etcd-push would not go on after it: etcd-02: its data is in \
+             /var/lib/etcd, the document says /srv/etcd: set it to that, or have it moved first: \
+             etcd-push says how"
+        )]
+    );
+    moved(".cluster.settings.peerPort = 12380");
     // What is advised goes from one to the next, and back.
     for list in ["moved.json", "nodes.txt"] {
         for name in ["etcd-01", "etcd-02"] {

@@ -730,12 +730,27 @@ fn a_cluster_that_lost_quorum_is_recovered_from_the_survivor() {
     lab.bash(&recover.replace("--yes", "--yes --from etcd-03")).ok();
     assert_eq!(etcdctl(&lab, "get key-1"), "key-1\n1\n");
 
+    // Nor is one that ends at each start, for its database is damaged.
+    lab.on_all(
+        &NODES[..2],
+        "systemctl kill -s KILL etcd; head -c 16384 /dev/urandom \
+         | dd of=/var/lib/etcd/member/snap/db conv=notrunc 2>/dev/null",
+    );
+    let recover = recover.replace("hidden.db", "damaged.db");
+    wait_until("quorum is lost", LIMIT, || {
+        lab.bash("etcd-unit stop --quorum-is-lost --check nodes.txt").code == 1
+    });
+    let ran = lab.bash(&recover).exits(3);
+    assert!(ran.stderr.contains(" pass --from NODE to take what that one has"), "{}", ran.stderr);
+    lab.bash(&recover.replace("--yes", "--yes --from etcd-03")).ok();
+    assert_eq!(etcdctl(&lab, "get key-1"), "key-1\n1\n");
+
     // Of a database whose log is gone the way is told, and leads out.
     lab.bash("etcd-unit stop --lose-quorum nodes.txt").ok();
     lab.on("etcd-03", "rm -r /var/lib/etcd/member/wal");
     let way = "copy its member/snap/db here, as COPY, and put that on all nodes, with the release that \
                it is of: `etcd-fetch VERSION < NODES | etcd-cert issue | etcd-render | etcd-push | \
-               etcd-snapshot restore --stage --no-trailer COPY | etcd-snapshot restore COPY | \
+               etcd-snapshot restore --stage --no-trailer COPY | etcd-unit stop --lose-quorum | etcd-snapshot restore COPY | \
                etcd-unit start | etcd-health --wait`";
     lab.bash(&offline.replace("one.db", "none.db")).exits(3).says(&format!(
         "etcd-snapshot: etcd-03: nothing to save: its database is in /var/lib/etcd, and there is no \
@@ -831,7 +846,7 @@ fn of_several_survivors_the_one_furthest_ahead_is_recovered() {
          was a learner, of which etcd makes no cluster: with no other survivor, copy its \
          member/snap/db here, as COPY, and put that on all nodes, with the release that it is of: \
          `etcd-fetch VERSION < NODES | etcd-cert issue | etcd-render | etcd-push | etcd-snapshot \
-         restore --stage --no-trailer COPY | etcd-snapshot restore COPY | etcd-unit \
+         restore --stage --no-trailer COPY | etcd-unit stop --lose-quorum | etcd-snapshot restore COPY | etcd-unit \
          start | etcd-health --wait`: to go on without what it has, name another with --from",
     );
     lab.bash(&recover.replace("--yes", "--yes --from etcd-05")).ok();
