@@ -528,6 +528,7 @@ impl<'a> NodeFit<'a> {
         let mut whys: Vec<_> = self.foreign().into_iter().collect();
         if whys.is_empty() {
             whys.extend(self.obstacle());
+            whys.extend(self.stranger());
             whys.extend(self.ca());
         }
         let error = |why| ToolResult::error(Code::Mismatch, why).on(&self.node.name);
@@ -1233,7 +1234,7 @@ impl<'a> NodeFit<'a> {
         let owned = self.facts.guests.get("owner");
         let owned = owned.filter(|_| joins || is_listed(data_dir) || is_listed(wal_dir)).map(|owned| {
             format!(
-                "{owned}, and would become etcd's: choose a folder for etcd alone, or give it to \
+                "{owned}, and would become {user}'s: choose a folder for etcd alone, or give it to \
                  root first"
             )
         });
