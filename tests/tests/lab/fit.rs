@@ -586,16 +586,17 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
     assert_eq!(lab.on_all(&HOSTS, PID), pids);
     lab.bash("etcd-unit start nodes.txt").ok();
     // The unit lets it write only in its data directory.
-    let link = format!("mkdir /srv/big; mv {member} /srv/big/m; ln -s /srv/big/m {member}");
+    let link =
+        format!("mkdir /var/lib/big; mv {member} /var/lib/big/m; ln -s /var/lib/big/m {member}");
     lab.on("etcd-01", &link);
     lab.bash("etcd-unit restart --only etcd-01 nodes.txt").exits(3);
     lab.on("etcd-01", "systemctl stop etcd");
     lab.bash("etcd-unit start nodes.txt").exits(3).says(
-        "etcd-unit: etcd-01: /var/lib/etcd/member is a link to /srv/big/m, where etcd.service may \
+        "etcd-unit: etcd-01: /var/lib/etcd/member is a link to /var/lib/big/m, where etcd.service may \
          not write: stop the member, move it back, and make /var/lib/etcd itself the link, or the \
          folder that is mounted there",
     );
-    lab.on("etcd-01", &format!("rm {member}; mv /srv/big/m {member}"));
+    lab.on("etcd-01", &format!("rm {member}; mv /var/lib/big/m {member}"));
     lab.bash("etcd-unit start nodes.txt | etcd-health --wait").ok();
 
     let pids = lab.on_all(&HOSTS, PID);

@@ -45,7 +45,7 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     // Nor does a restart take the step up alone.
     lab.bash("etcd-unit restart --only etcd-02 nodes.txt").exits(3).says(&format!(
         "etcd-unit: etcd-02: /usr/local/bin/etcd is {to}, and {from} runs: put that back: \
-         `scripts/upgrade NODES {from}`, or `etcd-fetch {from} | etcd-cert issue | etcd-render | \
+         `scripts/upgrade NODES {from}`, or `etcd-fetch {from} < NODES | etcd-cert issue | etcd-render | \
          etcd-push`, or take the step: `scripts/upgrade NODES {to}`"
     ));
     upgrade(&lab, &format!("nodes.txt {from}")).ok();
@@ -93,7 +93,7 @@ fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     lab.on("etcd-02", &link(&format!("$({old})")));
     lab.bash("etcd-unit restart --only etcd-02 nodes.txt").exits(3).says(&format!(
         "etcd-unit: etcd-02: /usr/local/bin/etcd is {from}, and {to} runs: put that back: \
-         `scripts/upgrade NODES {to}`, or `etcd-fetch {to} | etcd-cert issue | etcd-render | \
+         `scripts/upgrade NODES {to}`, or `etcd-fetch {to} < NODES | etcd-cert issue | etcd-render | \
          etcd-push`"
     ));
     lab.on("etcd-02", &link(new.trim()));
