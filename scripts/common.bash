@@ -93,11 +93,16 @@ members_only() {
   [[ ! $strange ]] || die 3 "nothing is done: $strange is in the list, and no member: take its line out, or have it added: scripts/grow"
 }
 
+# The versions in $health, as "v3.5.33, v3.6.16".
+running_versions() {
+  jq -r '[.health.endpoints[].version // empty | "v" + .] | unique | join(", ")' <<<"$health" || true
+}
+
 # one_release: ends the script where $health is in the middle of an upgrade: what follows would
 # finish it, for without a version etcd-fetch takes the highest that runs.
 one_release() {
   local versions
-  versions=$(jq -r '[.health.endpoints[].version // empty | "v" + .] | unique | join(", ")' <<<"$health") || true
+  versions=$(running_versions)
   [[ $versions != *,* ]] || die 3 "nothing is done: members run $versions: bring all of them to one of these first: scripts/upgrade NODES VERSION"
   no_step
 }
@@ -106,15 +111,16 @@ one_release() {
 # that step is not for here.
 no_step() {
   local running wanted
-  running=$(jq -r '[.health.endpoints[].version // empty] | unique | join(",")' <<<"$health") || true
+  running=$(running_versions)
   wanted=$(jq -r '.cluster.version // .release.version // empty' <<<"$list" 2>/dev/null) || true
-  [[ ! $wanted || ! $running || $running == *,* || ${wanted#v} == "$running" ]] ||
-    die 3 "nothing is done: the members run v$running, and ${nodes:?} says $wanted: take that step first, scripts/upgrade NODES $wanted, or set it to v$running"
+  [[ ! $wanted || ! $running || $running == *,* || v${wanted#v} == "$running" ]] ||
+    die 3 "nothing is done: the members run $running, and ${nodes:?} says $wanted: take that step first, scripts/upgrade NODES $wanted, or set it to $running"
 }
 
 # fitting NAME...: ends the script where a member that is healthy in $health, or whose unit runs,
 # could not get its files in the end, but for those that leave: others have put its etcd there, it
-# has another CA than those that join would get, or the list says otherwise of it.
+# has another CA than those that join would get, or the list says otherwise of it. So it does where
+# a stage before etcd-push would refuse the list.
 fitting() {
   local stay why
   stay=$(etcd-unit status -q -o json <<<"$list" 2>/dev/null | jq -r --argjson health "$health" '

@@ -105,14 +105,8 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
         return;
     }
     // What follows would stop half-way, and the cluster would look for it where it is not.
-    let of_others = change.mismatches(|other| other.name != node.name).await;
-    let own = change.facts.get(&node.name).filter(|facts| facts.is_own());
-    let own = own.and_then(|facts| fit::data_elsewhere(document, node, facts));
-    let own = own.map(|why| (node.name.clone(), why));
-    let of_others = of_others.into_iter().map(|r| (r.node.unwrap_or_default(), r.message));
-    let unfit = own.into_iter().chain(of_others).next();
-    if let Some((name, why)) = unfit.filter(|_| !restores) {
-        refuse((Code::Mismatch, format!("etcd-push would not go on after it: {name}: {why}")));
+    if !restores && let Some(why) = unfit(change, node).await {
+        refuse((Code::Mismatch, format!("etcd-push would not go on after it: {why}")));
         return;
     }
     // Until it is restarted, the others do not find it at its new address.
@@ -131,6 +125,18 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
         }
         Err(why) => change.refuse(Some(node), &format!("{what} not updated"), &why),
     }
+}
+
+/// What etcd-push would refuse when `node` has another address, with the name of a node before it.
+async fn unfit(change: &Change<'_>, node: &Node) -> Option<String> {
+    let own = change.facts.get(&node.name).filter(|facts| facts.is_own());
+    let own = own.and_then(|facts| fit::data_elsewhere(&change.run.document, node, facts));
+    if let Some(why) = own {
+        return Some(format!("{}: {why}", node.name));
+    }
+    let of_others = change.mismatches(|other| other.name != node.name).await;
+    let why = of_others.into_iter().next()?;
+    Some(format!("{}: {}", why.node.unwrap_or_default(), why.message))
 }
 
 /// Reports that no node has another address than its member, and the nodes and the members of

@@ -151,7 +151,7 @@ impl<'a> Copies<'a> {
                 copies.stopped.push(Stopped { node, host: reply.host, facts, database_bytes });
             } else {
                 // Its disk may only not be there.
-                let has_database = number(answer, "alone", 0).is_some();
+                let has_database = answer.iter().any(|line| line == "alone");
                 if from.is_none() && facts.was_ready() {
                     out_of_sight.push(has_run(document, node, has_database));
                 }

@@ -1,7 +1,8 @@
 # Removes the data of etcd and what these tools put on the host, and says each
-# path; what is in the folders of the data and is not etcd's stays, and is said, too. On stdin, one a line: "check", which only says them, or nothing; the user
-# that etcd runs as; the folders of the configuration, the certificates and the
-# binaries; then the folders of the data.
+# path; what is in the folders of the data and is not etcd's stays, and is said, too.
+# On stdin, one a line: "check", which only says them, or nothing; the user that etcd
+# runs as; the folders of the configuration, the certificates and the binaries; then the
+# folders of the data.
 read -r check
 read -r user
 read -r config

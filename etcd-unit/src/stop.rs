@@ -441,14 +441,14 @@ async fn purge(run: &Run, state: &NodeState<'_>) {
         true => state.host.run(PURGE, &[], &input).await,
         false => state.host.change(PURGE, &[], &input, PATIENCE).await,
     };
-    let purged = purged.map(|lines| {
-        let (left, paths): (Vec<_>, Vec<_>) =
-            lines.into_iter().partition(|line| line.starts_with("left\t"));
-        for path in left.iter().filter_map(|line| line.strip_prefix("left\t")) {
+    let purged = purged.map(|mut lines| {
+        lines.retain(|line| {
+            let Some(path) = line.strip_prefix("left\t") else { return true };
             let message = format!("{path} is not etcd's: it stays, and with it its folder");
             run.report(ToolResult::warning(Code::LeftBehind, message).on(node));
-        }
-        paths
+            false
+        });
+        lines
     });
     match purged {
         Err(error) => run.report(error.on(node)),
