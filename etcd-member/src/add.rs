@@ -213,7 +213,12 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
         };
         return no(Code::Mismatch, why);
     }
-    fit::obstacles(document, node, facts)
+    let mut obstacles = fit::obstacles(document, node, facts);
+    if let Some(why) = etcd_render::refusal(document, node) {
+        let why = format!("etcd-render would not go on after it: {why}");
+        obstacles.push(ToolResult::error(Code::Mismatch, why).on(&node.name));
+    }
+    obstacles
 }
 
 /// What keeps any new member from being started beside `members`: those that are
@@ -231,7 +236,7 @@ pub(crate) async fn obstacles_of_all(
     let mut obstacles = left_out_of_list(document, &stay);
     obstacles.extend(fit::misplaced(document, &stay));
     if obstacles.is_empty() {
-        obstacles.extend(change.mismatches(|node| is_known(document, node, &stay)).await);
+        obstacles.extend(change.mismatches(|node| is_known(document, node, &stay), None).await);
     }
     obstacles.extend(change.cluster.downgrade(view).await.map(|downgrade| {
         let why =

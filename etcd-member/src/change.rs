@@ -8,7 +8,7 @@ use cluster::Lease;
 use cluster::fit::{self, Facts};
 use cluster::guard::{Cluster, Refusal, View};
 use cluster::members::{Accepted, Policy};
-use pipeline::document::Node;
+use pipeline::document::{Member, Node};
 use pipeline::{Code, Run, Severity, ToolResult};
 use remote::{Error, Fleet};
 
@@ -65,13 +65,20 @@ impl<'a> Change<'a> {
     }
 
     /// What etcd-push would refuse of the document on the nodes whose own etcd runs, of those
-    /// that `stay` says.
-    pub(crate) async fn mismatches(&self, stay: impl Fn(&Node) -> bool) -> Vec<ToolResult> {
+    /// that `stay` says, once `updated` is as it is there.
+    pub(crate) async fn mismatches(
+        &self,
+        stay: impl Fn(&Node) -> bool,
+        updated: Option<&Member>,
+    ) -> Vec<ToolResult> {
         let held = self.lease.selected.iter().chain(&self.lease.others);
         let nodes: Vec<_> = held
             .filter(|held| stay(held.node))
             .filter_map(|held| Some((held.node, &held.host, self.facts.get(&held.node.name)?)))
-            .filter(|(.., facts)| facts.is_own())
+            .filter(|(node, _, facts)| {
+                let is_updated = updated.is_some_and(|member| member.name == node.name);
+                facts.is_own() || is_updated && !facts.is_of_others()
+            })
             .map(|(node, host, facts)| (node, host, facts.clone()))
             .collect();
         let document = &self.run.document;
@@ -81,7 +88,7 @@ impl<'a> Change<'a> {
             Some(ToolResult::error(Code::Mismatch, why).on(&node.name))
         });
         let mut found: Vec<_> = elsewhere.collect();
-        found.extend(fit::mismatches(self.run, &nodes, self.credentials).await);
+        found.extend(fit::mismatches(self.run, &nodes, self.credentials, updated).await);
         let concerns = |result: &ToolResult| match &result.node {
             Some(name) => nodes.iter().any(|(node, ..)| node.name == *name),
             // Who is on no node is told by who changes the members.

@@ -105,8 +105,8 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
         return;
     }
     // What follows would stop half-way, and the cluster would look for it where it is not.
-    if !restores && let Some(why) = unfit(change, node).await {
-        refuse((Code::Mismatch, format!("etcd-push would not go on after it: {why}")));
+    if !restores && let Some(why) = unfit(change, node, member, &url).await {
+        refuse((Code::Mismatch, why));
         return;
     }
     // Until it is restarted, the others do not find it at its new address.
@@ -127,16 +127,15 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     }
 }
 
-/// What etcd-push would refuse when `node` has another address, with the name of a node before it.
-async fn unfit(change: &Change<'_>, node: &Node) -> Option<String> {
-    let own = change.facts.get(&node.name).filter(|facts| facts.is_own());
-    let own = own.and_then(|facts| fit::data_elsewhere(&change.run.document, node, facts));
-    if let Some(why) = own {
-        return Some(format!("{}: {why}", node.name));
+/// What would end the pipeline after `member`, of `node`, has the peer URL `url`.
+async fn unfit(change: &Change<'_>, node: &Node, member: &Member, url: &str) -> Option<String> {
+    if let Some(why) = etcd_render::refusal(&change.run.document, node) {
+        return Some(format!("etcd-render would not go on after it: {why}"));
     }
-    let of_others = change.mismatches(|other| other.name != node.name).await;
-    let why = of_others.into_iter().next()?;
-    Some(format!("{}: {}", why.node.unwrap_or_default(), why.message))
+    let updated = Member { peer_urls: vec![url.to_owned()], ..member.clone() };
+    let why = change.mismatches(|_| true, Some(&updated)).await.into_iter().next()?;
+    let node = why.node.unwrap_or_default();
+    Some(format!("etcd-push would not go on after it: {node}: {}", why.message))
 }
 
 /// Reports that no node has another address than its member, and the nodes and the members of

@@ -295,7 +295,7 @@ async fn down<'a>(run: &'a Run, fleet: &Fleet, seen: &[Seen<'_>]) -> BTreeSet<&'
 async fn mismatches(run: &Run, credentials: &CredentialArgs, seen: &[Seen<'_>]) -> Vec<Finding> {
     let nodes: Vec<_> =
         seen.iter().map(|seen| (seen.node, &seen.host, seen.etcd.clone())).collect();
-    let mut findings: Vec<_> = fit::mismatches(run, &nodes, credentials)
+    let mut findings: Vec<_> = fit::mismatches(run, &nodes, credentials, None)
         .await
         .into_iter()
         .map(Finding::of_result)

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use etcd::{Minor, Version, layout};
 use pipeline::document::{Directory, Document, File, Node, Unit};
-use pipeline::{Code, Common, Error, Examples, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Error, Examples, Run, Severity, Tool, ToolResult};
 
 use data::Data;
 use templates::Templates;
@@ -78,7 +78,12 @@ impl Tool for Render {
         let data = |node: &&Node| Data::new(&run.document, node, version);
         let data = run.nodes().iter().map(data).collect::<Result<Vec<_>>>()?;
         let rendered: Vec<_> = (run.nodes().into_iter().zip(&data))
-            .filter_map(|(node, data)| render(run, node, data, &templates, version.minor()))
+            .filter_map(|(node, data)| {
+                let (files, problems) =
+                    render(&run.document, node, data, &templates, version.minor());
+                problems.into_iter().for_each(|problem| run.report(problem));
+                files
+            })
             .collect();
         if rendered.len() == data.len() {
             for (at, files) in run.selected().into_iter().zip(rendered) {
@@ -145,29 +150,53 @@ fn known_version(text: &str) -> Result<Version, String> {
     ))
 }
 
-/// Renders what belongs on `node`, and reports what is wrong with it. Gives
-/// nothing when that keeps it from being used.
+/// Why this tool would refuse to render `node` of `document` from its own templates, in words:
+/// to be known before a cluster is changed for it. A document that names no version yet is not
+/// looked at.
+pub fn refusal(document: &Document, node: &Node) -> Option<String> {
+    let cluster = document.cluster.as_ref().and_then(|cluster| cluster.version.as_ref());
+    cluster.or(document.release.as_ref().map(|release| &release.version))?;
+    let problems = || -> Result<Vec<ToolResult>> {
+        let version = version_of(document, None)?;
+        check_addresses(&document.nodes)?;
+        let data = Data::new(document, node, version)?;
+        let templates = Templates::load(None)?;
+        Ok(render(document, node, &data, &templates, version.minor()).1)
+    };
+    match problems() {
+        Ok(problems) => {
+            let is_error = |problem: &ToolResult| problem.severity == Severity::Error;
+            problems.into_iter().find(is_error).map(|problem| problem.message)
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Renders what belongs on `node`, and says what is wrong with it. Gives no files when that
+/// keeps them from being used.
 fn render(
-    run: &Run,
+    document: &Document,
     node: &Node,
     data: &Data,
     templates: &Templates,
     minor: Minor,
-) -> Option<Rendered> {
-    let env = run.document.settings(node).env;
+) -> (Option<Rendered>, Vec<ToolResult>) {
+    let env = document.settings(node).env;
     let files = templates.render(templates::CONFIG, data).and_then(|config| {
         let unit = templates.render(templates::UNIT, data)?;
         Ok(Rendered { config: environment::set(&config, &env), unit })
     });
-    let files = files
-        .map_err(|error| {
-            run.report(ToolResult::error(Code::Template, error.to_string()).on(&node.name))
-        })
-        .ok()?;
-    for problem in environment::problems(&files.config, &env, minor) {
-        run.report(problem.on(&node.name));
+    match files {
+        Ok(files) => {
+            let problems = environment::problems(&files.config, &env, minor).into_iter();
+            let problems: Vec<_> = problems.map(|problem| problem.on(&node.name)).collect();
+            let is_fine = problems.iter().all(|problem| problem.severity != Severity::Error);
+            (is_fine.then_some(files), problems)
+        }
+        Err(error) => {
+            (None, vec![ToolResult::error(Code::Template, error.to_string()).on(&node.name)])
+        }
     }
-    (!run.failed(&node.name)).then_some(files)
 }
 
 /// What was rendered for a node.

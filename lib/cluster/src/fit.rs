@@ -151,7 +151,7 @@ pub async fn allows(
     let added = if run.check() { would_be_added(&run.document) } else { Vec::new() };
     let pushed =
         if run.check() { would_change(&run.document, "etcd-push") } else { BTreeSet::new() };
-    let look = Look { credentials, added: &added, pushed: &pushed };
+    let look = Look { credentials, added: &added, updated: None, pushed: &pushed };
     let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose, look).await;
     if verdict.refuses() && !refused {
         // A member that is just starting may have made its log, and told the others of
@@ -166,13 +166,15 @@ pub async fn allows(
 }
 
 /// What of the document of `run` does not fit its `nodes`, all that answered a [`query`]:
-/// what [`allows`] would refuse, found without a lock and reported by the caller.
+/// what [`allows`] would refuse, found without a lock and reported by the caller. The member
+/// `updated` is taken as it is there, whatever the cluster still says of it.
 pub async fn mismatches(
     run: &Run,
     nodes: &[(&Node, &Host, Facts)],
     credentials: &CredentialArgs,
+    updated: Option<&Member>,
 ) -> Vec<ToolResult> {
-    let look = Look { credentials, added: &[], pushed: &BTreeSet::new() };
+    let look = Look { credentials, added: &[], updated, pushed: &BTreeSet::new() };
     check(&run.document, &run.nodes(), nodes, Purpose::Preflight, look).await.results
 }
 
@@ -233,6 +235,8 @@ struct Look<'a> {
     credentials: &'a CredentialArgs,
     /// Taken for members of a cluster that runs.
     added: &'a [Member],
+    /// Taken for the member of its ID.
+    updated: Option<&'a Member>,
     /// The nodes whose files are not those that an earlier stage with `--check` would have
     /// put there.
     pushed: &'a BTreeSet<&'a str>,
@@ -296,6 +300,11 @@ async fn check(
     };
     if !cluster.members.is_empty() {
         cluster.members.extend_from_slice(look.added);
+    }
+    for member in &mut cluster.members {
+        if let Some(updated) = look.updated.filter(|updated| updated.id == member.id) {
+            member.clone_from(updated);
+        }
     }
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
     let own_ca = look.credentials.ca(document);

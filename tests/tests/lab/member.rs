@@ -166,8 +166,8 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
         "shrink: etcd-09: neither a member of the cluster nor a node in nodes-5.txt: if a run \
              before has removed it, give the name of its node",
     );
-    // The second is told by its ID, the first is a member no more.
-    let leave = format!("ETCD_MEMBER='etcd-04 {id}'");
+    // The second is told by its ID, the first, a member no more, by its peer URL.
+    let leave = format!("ETCD_MEMBER='https://192.168.1.103:2380 {id}'");
     let ran = lab.bash(&make("shrink", "nodes-5.txt", &leave)).ok();
     let ran = ran
         .says("etcd-member: etcd-04: not a member of the cluster: nothing to remove")
@@ -553,6 +553,27 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
          gate$at.json; done",
     )
     .ok();
+    let gate = "etcd-render would not go on after it: settings.env: ETCD_FEATURE_GATES: etcd 3.6 \
+                refuses to start with a feature that it does not know: remove Nope";
+    lab.bash("etcd-member add gate.json")
+        .exits(3)
+        .says(&format!("etcd-member: etcd-04: not added: {gate}"));
+    // Nor where the folders of the one that joins are not to be had.
+    lab.on("etcd-04", "mkdir /srv/theirs; chown admin /srv/theirs; touch /srv/file");
+    for (folder, why) in [
+        (
+            "theirs",
+            "/srv/theirs belongs to admin, and would become etcd's: choose a folder for etcd \
+                    alone, or give it to root first",
+        ),
+        ("file/etcd", "/srv/file: a file is in the place of the folder: move it away"),
+    ] {
+        let edit =
+            format!("del(.nodes[].settings) | .nodes[3].settings.dataDir = \"/srv/{folder}\"");
+        lab.bash(&format!("jq '{edit}' settings.json > folder.json; etcd-member add folder.json"))
+            .exits(3)
+            .says(&format!("etcd-member: etcd-04: not added: {why}"));
+    }
     for change in ["shrink --yes --lose-margin gate-3.json etcd-03", "grow --yes gate.json"] {
         let ran = lab.bash(&script(change));
         assert!(ran.code >= 2, "{}", ran.stderr);
@@ -747,6 +768,36 @@ fn another_address(lab: &Lab) {
              etcd-push says how"
         )]
     );
+    // Nor where that, or a stage before it, would not with the member itself.
+    lab.on("etcd-01", "touch /srv/file");
+    for (setting, tool, why) in [
+        (
+            "user = \"other\"",
+            "etcd-push",
+            "etcd-01: etcd runs as etcd, and the document says other, who alone could read its \
+             certificates then: change the document back",
+        ),
+        (
+            "configDir = \"/srv/file\"",
+            "etcd-push",
+            "etcd-01: /srv/file: a file is in the place of the folder: move it away",
+        ),
+        (
+            "env = {ETCD_FEATURE_GATES: \"Nope=true\"}",
+            "etcd-render",
+            "settings.env: ETCD_FEATURE_GATES: etcd 3.6 refuses to start with a feature that it \
+             does not know: remove Nope",
+        ),
+    ] {
+        moved(&format!(
+            ".cluster.version = \"v3.6.16\" | .nodes[0].settings = {{peerPort: 12380}} \
+             | .nodes[0].settings.{setting}"
+        ));
+        assert_eq!(
+            lines(&lab.bash("etcd-member update < moved.json").exits(3)),
+            [format!("{what} not updated: {tool} would not go on after it: {why}")]
+        );
+    }
     moved(".cluster.settings.peerPort = 12380");
     // What is advised goes from one to the next, and back.
     for list in ["moved.json", "nodes.txt"] {
@@ -835,6 +886,17 @@ fn joins(version: &str) {
     assert_eq!(ran.document().health.unwrap().members.len(), 3);
     etcdctl("--user root:secret auth disable");
     assert_eq!(members(&lab, &urls(1)), all_voters(3));
+
+    // A port that a member is yet to have is not waited for before it has it.
+    lab.bash(
+        "jq -R -s '{apiVersion: \"etcd-tools/v1\", nodes: [split(\"\\n\")[] | select(. != \"\") \
+         | split(\":\") | {hostname: .[0], address: .[1], name: .[2]}]} \
+         | .nodes[1].settings.clientPort = 2479' nodes-4.txt > ports.json",
+    )
+    .ok();
+    let ran = lab.bash(&script("grow --yes ports.json")).ok();
+    assert!(ran.stderr.contains("etcd-02: restarted etcd.service"), "{}", ran.stderr);
+    assert_eq!(members(&lab, &urls(1)), all_voters(4));
 }
 
 #[test]

@@ -469,7 +469,8 @@ impl<'a> NodeFit<'a> {
         let document = fit.document;
         let settings = document.settings(node);
         let mut url = document.peer_url(node);
-        if !environment::is_brought(document, node) {
+        let is_known = fit.cluster.members.iter().any(|member| member.peer_urls.contains(&url));
+        if !is_known && !environment::is_brought(document, node) {
             // A list of nodes says nothing of ports.
             let told = facts.configured(document, node);
             let prefix = format!("https://{}:", node.url_host());
@@ -493,10 +494,24 @@ impl<'a> NodeFit<'a> {
             return overridden;
         }
         let identity = self.moved().or_else(|| self.identity()).or_else(|| self.leftover());
-        [identity, self.obstacle(), self.leads_out(), self.stranger(), self.ca(), self.binary()]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            identity,
+            self.obstacle(),
+            self.blocked(),
+            self.leads_out(),
+            self.stranger(),
+            self.ca(),
+            self.binary(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// A file in the place of a folder.
+    fn blocked(&self) -> Option<String> {
+        let path = self.facts.blocked.as_ref()?;
+        Some(format!("{path}: a file is in the place of the folder: move it away"))
     }
 
     /// A link that leads to where the unit may not write.
@@ -528,6 +543,7 @@ impl<'a> NodeFit<'a> {
         let mut whys: Vec<_> = self.foreign().into_iter().collect();
         if whys.is_empty() {
             whys.extend(self.obstacle());
+            whys.extend(self.blocked());
             whys.extend(self.stranger());
             whys.extend(self.ca());
         }
@@ -1178,14 +1194,15 @@ impl<'a> NodeFit<'a> {
         // root reads what belongs to others, too.
         let own = ["", "root", self.settings.user.as_str()];
         let other = running.filter(|user| !own.contains(&user.as_str()));
-        if let Some(user) = other.filter(|_| matches!(self.fit.purpose, Purpose::Push { .. })) {
+        let writes = matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Preflight);
+        if let Some(user) = other.filter(|_| writes) {
             return Some(format!(
                 "etcd runs as {user}, and the document says {}, who alone could read its \
                  certificates then: change the document back",
                 self.settings.user
             ));
         }
-        if matches!(self.fit.purpose, Purpose::Push { .. } | Purpose::Join)
+        if !matches!(self.fit.purpose, Purpose::Start { .. })
             && let Some(why) = self.taken()
         {
             return Some(why);
@@ -1206,10 +1223,10 @@ impl<'a> NodeFit<'a> {
     /// What is in the data directory and is somebody else's, which would become etcd's.
     fn taken(&self) -> Option<String> {
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
-        // Whoever joins gets its files afterwards.
-        let joins = self.fit.purpose == Purpose::Join;
+        // What is to be put there is not known yet.
+        let later = matches!(self.fit.purpose, Purpose::Join | Purpose::Preflight);
         let is_made = self.node.users.iter().any(|made| made.name == *user);
-        if let Some(keeper) = self.facts.keeper.as_ref().filter(|_| is_made || joins) {
+        if let Some(keeper) = self.facts.keeper.as_ref().filter(|_| is_made || later) {
             if self.facts.was_ready() {
                 return Some(format!(
                     "{data_dir}/{} belongs to {keeper}, and the document says that etcd runs as \
@@ -1232,7 +1249,7 @@ impl<'a> NodeFit<'a> {
         ];
         let is_listed = |path: &String| self.node.directories.iter().any(|at| at.path == *path);
         let owned = self.facts.guests.get("owner");
-        let owned = owned.filter(|_| joins || is_listed(data_dir) || is_listed(wal_dir)).map(|owned| {
+        let owned = owned.filter(|_| later || is_listed(data_dir) || is_listed(wal_dir)).map(|owned| {
             format!(
                 "{owned}, and would become {user}'s: choose a folder for etcd alone, or give it to \
                  root first"
@@ -1240,7 +1257,7 @@ impl<'a> NodeFit<'a> {
         });
         let guest = own.into_iter().find_map(|(key, what, path, is_own)| {
             let guest = self.facts.guests.get(key);
-            let guest = guest.filter(|_| (is_listed(path) || joins) && !is_own)?;
+            let guest = guest.filter(|_| (is_listed(path) || later) && !is_own)?;
             Some(format!(
                 "{guest} is in {what}, which is not etcd's: choose a folder for etcd alone ({key}), \
                  or move that away"

@@ -55,6 +55,8 @@ pub struct Facts {
     /// Something in the document's folders of the data, where that does not belong to etcd's
     /// user, by the key of the folder in the settings.
     pub(super) guests: BTreeMap<String, String>,
+    /// A file where a folder of the document's is to be.
+    pub(super) blocked: Option<String>,
     /// Who owns the data there, while etcd's user does not exist.
     pub(super) keeper: Option<String>,
     /// A certificate or key of a member, where there is no CA beside it.
@@ -143,7 +145,7 @@ impl Facts {
         Ok(facts)
     }
 
-    fn line(&mut self, line: &str) -> Option<()> {
+    pub(super) fn line(&mut self, line: &str) -> Option<()> {
         let (kind, value) = line.split_once('\t')?;
         match kind {
             "process" => {
@@ -223,6 +225,7 @@ impl Facts {
             "unit" => self.unit = Some(value.into()),
             "used-ca" => self.used_ca = Some((value.into(), String::new())),
             "used" => self.used_ca.as_mut()?.1 += &format!("{value}\n"),
+            "blocked" => drop(self.blocked.get_or_insert_with(|| value.into())),
             "guest" => {
                 let (key, path) = value.split_once('\t')?;
                 self.guests.insert(key.into(), path.into());
@@ -371,6 +374,12 @@ impl Facts {
         let is_rendered =
             || self.definition.iter().any(|text| text.content.contains("etcd-render"));
         self.process().is_some_and(|process| of_release(process) || is_rendered())
+    }
+
+    /// Whether an etcd of others is there, running or not.
+    pub fn is_of_others(&self) -> bool {
+        let theirs = self.unit.as_ref().is_some_and(|at| !at.starts_with(layout::UNIT_DIR));
+        theirs || self.unit_of_others().is_some() || self.runs_etcd() && !self.is_own()
     }
 
     /// The process to be asked who the members are: that of etcd's unit, else of another.

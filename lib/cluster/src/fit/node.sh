@@ -287,6 +287,11 @@ guest() { # FOLDER KIND OWN
         esac
     done
 }
+# A file where a folder of the document's is to be, or one on the way to it.
+for place in "$data" "${wal%/*}" "${config%/*}" "${ca%/*}"; do
+    while [ "$place" ] && [ ! -e "$place" ]; do place=${place%/*}; done
+    [ -d "$place/" ] || say "blocked$tab$place"
+done
 [ "$wal" = "$data/member/wal" ] || guest "${wal%/*}" walDir wal
 if guest "$data" dataDir member; then
     # Until the user is made, data there is somebody else's.

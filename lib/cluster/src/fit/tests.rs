@@ -549,11 +549,13 @@ fn data_stay_where_they_are() {
             w.facts(0).folders[0].stranger = Some((path, "kv".into()));
         }
     };
-    found(
-        other_user(PUSH),
-        &["etcd-01: etcd runs as kv, and the document says etcd, who alone could read its \
-           certificates then: change the document back"],
-    );
+    for purpose in [PUSH, Purpose::Preflight] {
+        found(
+            other_user(purpose),
+            &["etcd-01: etcd runs as kv, and the document says etcd, who alone could read its \
+               certificates then: change the document back"],
+        );
+    }
     found(
         other_user(START),
         &[
@@ -561,6 +563,19 @@ fn data_stay_where_they_are() {
            stop --only etcd-01`, then `chown -R etcd:etcd /var/lib/etcd`",
         ],
     );
+}
+
+#[test]
+fn a_file_in_the_place_of_a_folder_is_named() {
+    for purpose in [PUSH, Purpose::Preflight, START] {
+        found(
+            |w| {
+                w.purpose = purpose;
+                w.facts(0).line("blocked\t/srv/file").unwrap();
+            },
+            &["etcd-01: /srv/file: a file is in the place of the folder: move it away"],
+        );
+    }
 }
 
 #[test]
