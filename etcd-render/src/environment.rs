@@ -72,6 +72,10 @@ pub fn problems(text: &str, variables: &BTreeMap<String, String>, minor: Minor) 
             );
             return Some(ToolResult::error(Code::ConflictingVariables, message));
         }
+        if let Some(why) = contradiction(name, &set) {
+            let message = format!("settings.env: {name}: etcd refuses to start with it: {why}");
+            return Some(ToolResult::error(Code::ConflictingVariables, message));
+        }
         let advice = settings::instead_of_deprecated(name, minor)?;
         let what = format!("deprecated, and ignored from etcd {} on", minor.next());
         warning(Code::DeprecatedVariable, what, advice)
@@ -87,6 +91,32 @@ fn other_form(name: &str, set: &BTreeMap<String, String>) -> Option<String> {
     let (gate, gates) = settings::feature_gate(name).zip(set.get(settings::FEATURE_GATES))?;
     // etcd itself looks no closer: a longer name that holds this one is a conflict too.
     gates.contains(gate).then(|| settings::FEATURE_GATES.to_owned())
+}
+
+/// Why etcd does not start with the variable `name` beside the others that are `set`, and what
+/// to do (`Validate` in server/embed/config.go, `setupLogRotation` in config_logging.go).
+fn contradiction(name: &str, set: &BTreeMap<String, String>) -> Option<&'static str> {
+    let value = |name: &str| set.get(name).map(String::as_str).unwrap_or_default();
+    let only_newest = value("ETCD_TLS_MIN_VERSION") == "TLS1.3";
+    match name {
+        "ETCD_TLS_MIN_VERSION" if only_newest && value("ETCD_TLS_MAX_VERSION") == "TLS1.2" => {
+            Some("ETCD_TLS_MAX_VERSION is lower: raise that, or lower this")
+        }
+        "ETCD_TLS_MIN_VERSION" if only_newest && !value("ETCD_CIPHER_SUITES").is_empty() => {
+            Some("TLS1.3 has no choice of ETCD_CIPHER_SUITES: remove one of the two")
+        }
+        "ETCD_ENABLE_LOG_ROTATION" if etcd::value::boolean(value(name)) == Some(true) => {
+            let outputs = value("ETCD_LOG_OUTPUTS");
+            let is_file = |at: &&str| !["", "default", "stderr", "stdout"].contains(at);
+            let rotates = match outputs.split(',').filter(is_file).count() {
+                // etcd asks for a file only where there is one output.
+                0 => outputs.contains(','),
+                files => files == 1,
+            };
+            (!rotates).then_some("set ETCD_LOG_OUTPUTS to one file")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +174,30 @@ mod tests {
     fn what_is_left_out_is_not_reported() {
         let own = variables(&[("ETCD_ENABLE_V2", "")]);
         assert!(problems(&set("ETCD_ENABLE_V2=true\n", &own), &own, Minor::V3_7).is_empty());
+    }
+
+    #[test]
+    fn what_contradicts_another_variable_is_an_error() {
+        for (text, expected) in [
+            ("ETCD_TLS_MIN_VERSION=TLS1.3\nETCD_TLS_MAX_VERSION=TLS1.2", "MIN_VERSION"),
+            ("ETCD_TLS_MIN_VERSION=TLS1.3\nETCD_CIPHER_SUITES=TLS_RSA", "MIN_VERSION"),
+            ("ETCD_ENABLE_LOG_ROTATION=true", "ROTATION"),
+            ("ETCD_ENABLE_LOG_ROTATION=true\nETCD_LOG_OUTPUTS=stderr", "ROTATION"),
+            ("ETCD_ENABLE_LOG_ROTATION=true\nETCD_LOG_OUTPUTS=/var/log/a,/var/log/b", "ROTATION"),
+            ("ETCD_ENABLE_LOG_ROTATION=true\nETCD_LOG_OUTPUTS=stderr,/var/log/etcd", ""),
+            ("ETCD_ENABLE_LOG_ROTATION=true\nETCD_LOG_OUTPUTS=stderr,stdout", ""),
+            ("ETCD_ENABLE_LOG_ROTATION=false", ""),
+            ("ETCD_TLS_MIN_VERSION=TLS1.3\nETCD_TLS_MAX_VERSION=TLS1.3", ""),
+            ("ETCD_TLS_MIN_VERSION=TLS1.2\nETCD_TLS_MAX_VERSION=TLS1.2", ""),
+        ] {
+            let set = environment::parse(text);
+            let found = problems(text, &set, Minor::V3_5);
+            let found: Vec<_> = found.iter().map(|problem| &problem.message).collect();
+            match expected {
+                "" => assert!(found.is_empty(), "{text}: {found:?}"),
+                name => assert!(found.len() == 1 && found[0].contains(name), "{text}: {found:?}"),
+            }
+        }
     }
 
     #[test]
