@@ -71,14 +71,22 @@ read_nodes() {
   printf '%s\n' "$text"
 }
 
-# look: sets $health to what etcd-health says of $list.
-look() { health=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null) || true; }
+# look: sets $health to what etcd-health says of $list; ends the script where that is no list.
+look() {
+  health=$(etcd-health -q -o json <<<"${list:?}" 2>/dev/null) || true
+  [[ $health ]] || etcd-health -q -o json <<<"$list" >/dev/null || exit
+}
 
 # complete NAME...: ends the script where $health tells of a member that is not in $list, but for
 # those that leave.
-# What changes the cluster with such a list would be followed by what is refused.
+# What changes the cluster with such a list would be followed by what is refused. So it does where
+# one answers, and who the members are is not known.
 complete() {
-  local missing
+  local missing unknown
+  unknown=$(jq -r 'select(.health.members | length == 0) | first(
+    (.health.endpoints[]? | select((.error // "") | startswith("TLS: ")) | "\(.node): \(.error)"),
+    (.results[]? | select(.code == "no-member-list").message))' <<<"$health")
+  [[ ! $unknown ]] || die 3 "nothing is done: who the members are is not known: $unknown"
   missing=$(jq -r '.results[]? | select(.code == "unknown-member").message
     | select(split(" ")[1] | IN($ARGS.positional[]) | not)' --args "$@" <<<"$health")
   [[ ! $missing ]] || die 3 "nothing is done: ${missing%%$'\n'*}: add it to the list"

@@ -155,7 +155,7 @@ fn nodes(run: &Run, members: &[Member]) -> String {
             continue;
         };
         if scheme != "https" {
-            warn("its peers speak without TLS, and these tools with TLS only".into());
+            warn(cluster::fit::PLAIN_PEERS.into());
         }
         if node.is_none() && port != "2380" {
             warn(format!("its peer port is {port}: set settings.peerPort in a JSON document"));

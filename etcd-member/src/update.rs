@@ -90,6 +90,15 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     let listens = change.facts.get(&node.name).and_then(|facts| facts.listens_at(&url));
     // Where it listens already, the others find it again: nothing speaks against that.
     let restores = listens == Some(true);
+    if !restores && member.peer_urls.iter().any(|url| url.starts_with("http://")) {
+        let why = format!(
+            "{}: it would not be found there: leave it to what it was deployed with, or have it \
+             listen there first",
+            fit::PLAIN_PEERS
+        );
+        refuse((Code::Mismatch, why));
+        return;
+    }
     if let Some((next, _)) = moved.next().filter(|_| !restores) {
         let why = format!(
             "{} has another address, too: one member at a time: pass --only {name} here, to \

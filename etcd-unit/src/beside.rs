@@ -2,6 +2,7 @@
 //! a way that nobody foresees takes no second one.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use cluster::guard::{Cluster, Refusal};
@@ -24,6 +25,8 @@ pub(crate) enum Hit {
     Down,
     /// It does not tell.
     Untold,
+    /// It runs, and what was done failed.
+    Failed,
 }
 
 impl Hit {
@@ -37,11 +40,11 @@ impl Hit {
         if !state.runs_etcd {
             return None;
         }
-        match state.still_runs_etcd().await {
-            Ok(true) => None,
-            Ok(false) => Some(Self::Down),
-            Err(_) => Some(Self::Untold),
-        }
+        Some(match state.still_runs_etcd().await {
+            Ok(true) => Self::Failed,
+            Ok(false) => Self::Down,
+            Err(_) => Self::Untold,
+        })
     }
 }
 
@@ -157,6 +160,7 @@ fn leave<'a>(
     let why = match hit {
         Hit::Down => format!("the same has taken down the etcd of {first}"),
         Hit::Untold => format!("{first} does not tell whether its etcd is still up after the same"),
+        Hit::Failed => format!("the same has failed on {first}"),
     };
     for state in left {
         let result = ToolResult::error(code, format!("nothing done: {why}"));
@@ -165,8 +169,8 @@ fn leave<'a>(
 }
 
 /// Leaves of `tasks` those that cost the cluster no quorum even if they hit: while a voter is
-/// down, hardly any other may go. The others are reported. Where nobody tells of the cluster,
-/// all are left, and there is nothing to watch.
+/// down, hardly any other may go. The others are reported, and so are all where nobody tells of
+/// the cluster.
 pub(crate) async fn affordable<'a, 'r, N: Task<'a>>(
     tool: &Unit,
     run: &'r Run,
@@ -178,18 +182,32 @@ pub(crate) async fn affordable<'a, 'r, N: Task<'a>>(
     if tool.lose_quorum || !tasks.iter().any(is_risky) {
         return (tasks, None);
     }
-    let Ok(cluster) = tool.cluster(run, fleet, states) else { return (tasks, None) };
-    let Ok(view) = cluster.view().await else { return (tasks, None) };
-    let sick: BTreeSet<_> = view.complaints().into_keys().map(str::to_owned).collect();
-    if sick.is_empty() {
-        return (tasks, Some(Watch { cluster, sick }));
-    }
-    let is_affordable = |task: &N| {
-        let name = task.state().node.name.as_str();
-        let Err(why @ Refusal::Quorum(..)) = view.may_go(&[name]) else { return true };
+    let asked = match tool.cluster(run, fleet, states) {
+        Ok(cluster) => cluster.view().await.map(|view| (cluster, view)).map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    let report = |task: &N, code: Code, why: &dyn Display| {
         let message = format!("nothing done: if its etcd went down with that: {why}");
-        run.report(ToolResult::error(why.code(), message).on(name));
-        false
+        run.report(ToolResult::error(code, message).on(&task.state().node.name));
+    };
+    let (cluster, view) = match asked {
+        Ok(asked) => asked,
+        Err(error) => {
+            let why = format!("{error}, or pass --lose-quorum to proceed");
+            let (risky, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_risky);
+            risky.iter().for_each(|task| report(task, Code::NoMemberList, &why));
+            return (others, None);
+        }
+    };
+    let sick: BTreeSet<_> = view.complaints().into_keys().map(str::to_owned).collect();
+    let is_affordable = |task: &N| {
+        let Err(why) = view.may_go(&[task.state().node.name.as_str()]) else { return true };
+        // A cluster that is well so far may be any size.
+        let is_meant = matches!(why, Refusal::Unknown(..)) || !sick.is_empty();
+        if is_meant {
+            report(task, why.code(), &why);
+        }
+        !is_meant
     };
     let tasks = tasks.into_iter().filter(|task| !is_risky(task) || is_affordable(task)).collect();
     (tasks, Some(Watch { cluster, sick }))

@@ -30,15 +30,17 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
-    if tool.allows(run, &lease).await.is_none() {
+    let Some(allowed) = tool.allows(run, &lease).await else {
         lease.release().await;
         return Ok(());
-    }
+    };
     let states = tool.states(run, &lease);
     let tasks = states.iter().map(|state| {
         let mut plan = Plan::idle(run, state);
         for (wanted, unit) in &state.units {
-            match refuse_masked(run, state, unit) {
+            let refused = refuse_masked(run, state, unit)
+                || refuse_conflicting(run, &allowed, state, wanted, None);
+            match refused {
                 true => plan.well = false,
                 false => drop(plan.work.install(run, state, wanted, unit)),
             }
@@ -157,7 +159,7 @@ impl<'a> Plan<'a> {
         for (wanted, state) in &node.units {
             if refuse_masked(run, node, state)
                 || refuse_missing(run, node, wanted, state)
-                || refuse_conflicting(run, allowed, node, wanted, state)
+                || refuse_conflicting(run, allowed, node, wanted, Some(state))
             {
                 plan.well = false;
                 continue;
@@ -197,13 +199,12 @@ impl<'a> Plan<'a> {
         match (state.active(), reasons) {
             ("active", []) => {}
             _ if wanted.is_left_alone(state) => {}
-            ("active", _) if is_member => {
+            // Whatever systemd calls it, it may serve: that is for the cluster to say.
+            ("active" | "activating", [_, ..]) if is_member => {
                 self.outdated
                     .push((name.clone(), format!("its {} had changed", reasons.join(" and "))));
             }
-            // A member that is not ready serves nobody, so nothing is lost.
             ("active", _) | ("activating", [_, ..]) => {
-                self.starts_member |= is_member;
                 let why = format!("its {} had changed", reasons.join(" and "));
                 self.work.restart(tool, name, why);
             }
@@ -362,23 +363,39 @@ fn refuse_uninstalled(
     true
 }
 
-/// Reports with --check a unit that, as it stands in the document, conflicts with the etcd of the
-/// node; says whether it is one. Otherwise the node itself says so, when systemd has read it.
+/// Reports a unit that, as it stands in the document, would stop the etcd of the node or take its
+/// name, now if it is to be `started`, or at the next boot; says whether it is one. What only
+/// systemd knows of that, the node itself says.
 fn refuse_conflicting(
     run: &Run,
     allowed: &Allowed,
     node: &NodeState,
     wanted: &WantedUnit,
-    state: &UnitState,
+    started: Option<&UnitState>,
 ) -> bool {
-    let content = wanted.unit.as_ref().map_or("", |unit| unit.content.as_str());
-    let mut conflicts = values(content, "Conflicts").flat_map(str::split_whitespace);
-    let facts = allowed.facts(&node.node.name);
-    let stopped = conflicts.find(|unit| facts.is_some_and(|facts| facts.runs_in(unit)));
-    let is_started = !state.is_active() && !wanted.is_left_alone(state);
-    let Some(etcd) = stopped.filter(|_| run.check() && is_started) else { return false };
-    let ended = JobResult::of_conflict(&wanted.name, etcd);
-    let message = ended.not_started(0).unwrap_or_default();
+    let Some(unit) = &wanted.unit else { return false };
+    let Some(facts) = allowed.facts(&node.node.name) else { return false };
+    let named = |key: &'static str| values(&unit.content, key).flat_map(str::split_whitespace);
+    let is_etcd = |name: &&str| {
+        let is_there = facts.runs_in(name) || (*name == ETCD && facts.has_unit());
+        is_there && *name != wanted.name
+    };
+    let is_enabled = unit.enabled == Some(true) && has_install_section(&unit.content);
+    let is_started = started.is_some_and(|s| !s.is_active() && !wanted.is_left_alone(s));
+    let message = if let Some(etcd) = named("Conflicts").find(is_etcd)
+        && (is_enabled || is_started)
+    {
+        JobResult::of_conflict(&wanted.name, etcd).not_started(0).unwrap_or_default()
+    } else if let Some(etcd) = named("Alias").find(is_etcd)
+        && is_enabled
+    {
+        let name = &wanted.name;
+        format!(
+            "{name} not installed: it would be {etcd}, where etcd runs: take that out of Alias="
+        )
+    } else {
+        return false;
+    };
     run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
     true
 }
@@ -419,6 +436,9 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
             {
                 plan.well = false;
                 continue;
+            }
+            if unit.needs_reload() {
+                plan.work.reload(&wanted.name);
             }
             // What something else starts is restarted where it runs.
             let is_others = unit.is_template() || (unit.is_triggered() && !unit.is_active());
@@ -489,6 +509,12 @@ impl Work {
         self.note("restarted", "restart", unit);
     }
 
+    /// Has systemd read what was changed of `unit`.
+    fn reload(&mut self, unit: &str) {
+        self.changes.reload();
+        self.note("reloaded", "reload", unit);
+    }
+
     fn note(&mut self, past: &'static str, present: &'static str, unit: &str) {
         self.done.push((past, present, unit.to_owned()));
     }
@@ -516,8 +542,7 @@ impl Work {
         }
         let Some(unit) = &wanted.unit else {
             if state.needs_reload() {
-                self.changes.reload();
-                self.note("reloaded", "reload", name);
+                self.reload(name);
             }
             return false;
         };
@@ -608,7 +633,7 @@ impl Work {
                 return Finished { well: false, hit: Hit::on(node).await, ..finished };
             }
         };
-        let hit = Hit::of(&ended);
+        let mut hit = Hit::of(&ended);
         let (with_etcd, ended): (Vec<_>, Vec<_>) =
             ended.into_iter().partition(JobResult::takes_etcd_along);
         let is_left = |unit: &str| with_etcd.iter().any(|ended| ended.unit == unit);
@@ -616,7 +641,8 @@ impl Work {
         let mut failed = BTreeSet::new();
         for ended in &ended {
             if let Some(why) = ended.not_started(tool.timeout) {
-                run.report(ToolResult::error(Code::NotStarted, why).on(name));
+                let needed = needed_by_etcd(node, &ended.unit);
+                run.report(ToolResult::error(Code::NotStarted, why + &needed).on(name));
                 run.detail(&ended.journal.join("\n"));
                 failed.insert(ended.unit.as_str());
             }
@@ -631,6 +657,9 @@ impl Work {
         } else if failed.is_empty() && !self.done.is_empty() {
             run.report(ToolResult::changed(Code::Started, summary(&self.done)).on(name));
         }
+        if !failed.is_empty() && node.runs_etcd && !run.check() {
+            hit = hit.or(Some(Hit::Failed));
+        }
         let reason = |ended: JobResult| {
             let why = self.reasons.remove(&ended.unit).unwrap_or_else(|| "as asked".into());
             (ended.unit, why)
@@ -638,6 +667,22 @@ impl Work {
         let well = failed.is_empty();
         let restarts = with_etcd.into_iter().filter(|_| well).map(reason).collect();
         Finished { restarts, well, hit, ..finished }
+    }
+}
+
+/// That etcd does not start without `unit`, which failed; empty where it does.
+fn needed_by_etcd(node: &NodeState, unit: &str) -> String {
+    let mut units = node.units.iter().filter(|(wanted, _)| wanted.name == unit);
+    let content = units.find_map(|(wanted, _)| Some(&wanted.unit.as_ref()?.content));
+    let mut needed = content.iter().flat_map(|content| values(content, "RequiredBy"));
+    let is_needed = node.runs_etcd && needed.any(|by| by.split_whitespace().any(|by| by == ETCD));
+    match is_needed {
+        true => format!(
+            "; {ETCD} requires it, and would not start again: correct it, or take it away: \
+                 `etcd-unit uninstall --unit {unit} --only {}`",
+            node.node.name
+        ),
+        false => String::new(),
     }
 }
 

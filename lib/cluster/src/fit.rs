@@ -20,7 +20,7 @@ use cluster::Cluster;
 use compare::{Fit, NodeFit};
 use environment::Place;
 
-pub use compare::{OutOfSight, extra_members, misplaced, out_of_sight};
+pub use compare::{OutOfSight, PLAIN_PEERS, extra_members, misplaced, out_of_sight};
 pub use facts::{Facts, query, search};
 pub use replace::{Elsewhere, Replaced, replaced};
 
@@ -29,6 +29,7 @@ mod compare;
 mod environment;
 mod facts;
 mod identity;
+mod own;
 mod replace;
 
 /// Removes the file `$1`.
@@ -56,7 +57,7 @@ pub fn touches_etcd(document: &Document, node: &Node) -> bool {
     let settings = document.settings(node);
     let ca = format!("{}/{}", settings.cert_dir, layout::CA_CERT);
     concerns(document, node, Purpose::Push { replace_ca: false })
-        || node.files.iter().any(|file| file.path == ca)
+        || node.files.iter().any(|file| file.path == ca || own::is_own(&file.path, &settings))
 }
 
 /// What a tool is about to do.

@@ -568,9 +568,11 @@ impl UnitState {
         };
         let pairs = hashes(&self.record).into_iter().zip(hashes(&self.disk));
         let whats = ["unit", "CA certificate", "configuration"];
-        reasons.extend(
-            pairs.zip(whats).filter(|((record, disk), _)| record != disk).map(|(_, what)| what),
-        );
+        // Of one that it cannot load, systemd does not tell the other files.
+        let is_loaded = !["bad-setting", "error"].contains(&self.show("LoadState"));
+        let differs = pairs.zip(whats).filter(|((record, disk), _)| record != disk);
+        let differs = differs.map(|(_, what)| what).filter(|what| is_loaded || *what == "unit");
+        reasons.extend(differs);
         for (what, when) in &self.changed {
             // A time in the future says that the clock was set back: it proves nothing.
             let future = *when > self.clock.now;

@@ -247,6 +247,35 @@ fn what_is_sick_can_be_cured() {
     lab.on("etcd-02", &format!("{end}; systemctl stop etcd; systemctl start etcd"));
     wait_healthy(&lab);
 
+    // Nor does one serve nobody for which systemd still waits: no two are restarted at once.
+    let slow = format!(
+        "mkdir {dir}; printf '[Service]\\nExecStartPost=/bin/sleep 1000\\n' > {dir}/x.conf; \
+         systemctl daemon-reload; systemctl restart --no-block etcd"
+    );
+    for host in &HOSTS[..2] {
+        let before = lab.on(host, PID);
+        lab.on(host, &slow);
+        wait_until("it has another process", MINUTE, || {
+            let now = lab.on(host, PID);
+            now != before && now.trim() != "0"
+        });
+        wait_healthy(&lab);
+    }
+    let pids = lab.on_all(&HOSTS[..3], PID);
+    let ran = lab.bash(&format!(
+        "jq '.cluster.settings = {{quotaBackendBytes: 8388608, heartbeatIntervalMs: 105}}' \
+         fetched.json | {RENDER} | etcd-push | etcd-unit start --timeout 5"
+    ));
+    ran.exits(3);
+    let now = lab.on_all(&HOSTS[..3], PID);
+    assert_eq!(now.iter().zip(&pids).filter(|(now, before)| now != before).count(), 1);
+    for host in &HOSTS[..2] {
+        lab.on(host, &format!("rm -r {dir}; systemctl daemon-reload; systemctl restart etcd"));
+        wait_healthy(&lab);
+    }
+    roll_out(".cluster.settings = {quotaBackendBytes: 8388608}").ok();
+    wait_healthy(&lab);
+
     // Those that are started are a quorum: who is outdated is restarted in its turn.
     lab.on_all(&HOSTS[1..3], "systemctl stop etcd");
     let ran =
@@ -322,12 +351,54 @@ fn what_is_sick_can_be_cured() {
         format!("etcd-unit: etcd-01: {name}.service not started: {who} {conflicts}")
     };
     own("conf", "Conflicts=etcd.service").exits(3).says(&refused("conf", "it"));
+    let at_boot = "Conflicts=etcd.service\n[Install]\nWantedBy=multi-user.target";
+    own("boot", at_boot).exits(3).says(&refused("boot", "it"));
+    let installed = unit(&lab, "install --unit-file boot.service");
+    installed.exits(3).says(&refused("boot", "it"));
+    let alias = "[Install]\nAlias=etcd.service";
+    own("alias", alias).exits(3).says(
+        "etcd-unit: etcd-01: alias.service not installed: it would be etcd.service, where etcd \
+         runs: take that out of Alias=",
+    );
+    let there = "cd /etc/systemd/system; ls conf.service boot.service alias.service 2>/dev/null";
+    assert_eq!(lab.on_all(&HOSTS[..3], &format!("{there} || true")), ["", "", ""]);
+    let conf = "printf '[Unit]\\nConflicts=etcd.service\\n[Service]\\nExecStart=/bin/sleep 1000\\n' \
+                > /etc/systemd/system/conf.service; systemctl daemon-reload";
+    lab.on_all(&HOSTS[..3], conf);
     // So is one that needs such a one; --check says so of what systemd has read.
     let wants = own("wants", "Wants=conf.service");
     wants.exits(3).says(&refused("wants", "it starts conf.service, which"));
     own("fails", "OnFailure=conf.service")
         .exits(3)
         .says(&refused("fails", "it starts conf.service, which"));
+    // What only systemd knows of is not left enabled, to do the same at the next boot.
+    let later = own("later", "Wants=conf.service\n[Install]\nWantedBy=multi-user.target");
+    later.exits(3).says(&refused("later", "it starts conf.service, which"));
+    let enabled = "systemctl is-enabled later.service || true";
+    assert_eq!(lab.on_all(&HOSTS[..3], enabled), ["disabled\n"; 3]);
+    // One that fails is tried on one node; that etcd requires it is said.
+    lab.write(
+        "req.service",
+        "[Unit]\nBefore=etcd.service\n[Service]\nType=oneshot\nExecStart=/bin/false\n\
+         [Install]\nRequiredBy=etcd.service\n",
+    );
+    let ran = unit(&lab, "start --unit-file req.service").exits(3);
+    let first = lines(&ran)[0].to_owned();
+    let needed = "; etcd.service requires it, and would not start again: correct it, or take it \
+                  away: `etcd-unit uninstall --unit req.service --only etcd-01`";
+    assert!(first.starts_with("etcd-01: req.service did not start: "), "{first}");
+    assert!(first.ends_with(needed), "{first}");
+    ran.says("etcd-unit: etcd-02: nothing done: the same has failed on etcd-01");
+    let there = "ls /etc/systemd/system/req.service || true";
+    assert_eq!(lab.on_all(&HOSTS[1..3], there), ["", ""]);
+    unit(&lab, "uninstall --unit req.service --only etcd-01").ok();
+    // Where nobody tells of the cluster, nothing is done that might take down an etcd.
+    lab.write("late.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    lab.bash("mkdir none; cd none; etcd-unit start --unit-file ../late.service ../nodes.txt").exits(3).says(
+        "etcd-unit: etcd-02: nothing done: if its etcd went down with that: no CA certificate is \
+         given: run this in the folder that holds pki, or pass --pki or --cacert, or pass \
+         --lose-quorum to proceed",
+    );
     unit(&lab, "start --check --unit wants.service")
         .exits(3)
         .says(&refused("wants", "it starts conf.service, which"));

@@ -98,6 +98,18 @@ fn deploy_asks_and_teardown_asks_twice() {
     );
     assert_eq!(lab.on_all(&HOSTS, STATE), before);
 
+    // A part of the cluster is not torn down as if it were the whole.
+    lab.bash(&format!("head -n 2 nodes.txt > two.txt; {}", teardown("--yes two.txt")))
+        .exits(3)
+        .says(
+            "teardown: nothing is done: member etcd-03 is not a node in the document, and was not \
+         probed (peer URLs https://192.168.1.102:2380): add it to the list",
+        );
+    lab.bash(&format!("ETCD_TOOLS_ONLY=etcd-01 {}", teardown("--yes nodes.txt")))
+        .exits(2)
+        .says("teardown: ETCD_TOOLS_ONLY is set, and this concerns all members: unset it");
+    assert_eq!(lab.on_all(&HOSTS, STATE), before);
+
     // The data outlive a teardown.
     on_terminal(&lab, "yes\n", &teardown("nodes.txt")).ok();
     let units =

@@ -472,7 +472,7 @@ fn any_units_converge() {
     let nothing = |content: &str| document(&[json!({"name": "x.service", "content": content})]);
     lab.write("broken.json", &nothing("[Service]\nExecStart=nowhere/at/all\n"));
     lab.bash("etcd-unit start < broken.json").exits(3).says(
-        "etcd-unit: web: x.service was not restarted, and runs as before: Failed to restart \
+        "etcd-unit: web: x.service was not restarted, and runs as before, but would not start again: Failed to restart \
          x.service: Unit x.service has a bad unit file setting.",
     );
     assert_eq!(lab.on(HOST, "systemctl show x -p MainPID"), pid);

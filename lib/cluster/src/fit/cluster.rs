@@ -27,15 +27,18 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Asks the members that run on `nodes`, each through its host's SSH
     /// connection, where it listens, and all at once. Those that do
-    /// not answer are left out: what they run with is known all the same.
+    /// not answer are left out: what they run with is known all the same. An etcd of another unit
+    /// than etcd's own is asked only where none of that runs: else it is nobody's member.
     pub(super) async fn ask(
         document: &Document,
         nodes: &[(&Node, &Host, Facts)],
         credentials: &CredentialArgs,
     ) -> Self {
         let Ok(access) = credentials.access(document, Some(LIMIT)) else { return Self::default() };
+        let own = nodes.iter().any(|(.., facts)| facts.process().is_some());
         let asked = nodes.iter().map(async |(node, host, facts)| {
-            let mut urls = facts.to_ask()?.client_urls();
+            let process = if own { facts.process() } else { facts.to_ask() };
+            let mut urls = process?.client_urls();
             if urls.is_empty() {
                 urls.push(document.client_url(node));
             }

@@ -16,7 +16,7 @@ use super::cluster::Cluster;
 use super::environment::{self, Place, values};
 use super::facts::{Facts, Folder, Process, SAYS_VERSION, is_heard};
 use super::identity::Identity;
-use super::{Purpose, concerns};
+use super::{Purpose, concerns, own};
 use crate::guard::RECOVER;
 use crate::units;
 
@@ -61,15 +61,26 @@ pub fn misplaced(document: &Document, members: &[Member]) -> Vec<ToolResult> {
             None => {
                 let member = members.iter().find(|member| member.name == *name)?;
                 let urls = member.peer_urls.join(",");
-                format!(
-                    "the cluster knows {name} as {urls}, the document says {url}: change it back, \
-                     or see to that first: `etcd-member update --only {name}`"
-                )
+                let advice = advice_on(&urls, || {
+                    format!(
+                        "change it back, or see to that first: `etcd-member update --only {name}`"
+                    )
+                });
+                format!("the cluster knows {name} as {urls}, the document says {url}: {advice}")
             }
         };
         Some(ToolResult::error(Code::Mismatch, why).on(name))
     };
     document.nodes.iter().filter_map(of_node).collect()
+}
+
+/// What to do where a member is known by its peer `urls`, and the document says another:
+/// `usually`, unless it has none that these tools could bring there.
+fn advice_on(urls: &str, usually: impl Fn() -> String) -> String {
+    match urls.starts_with("http://") {
+        true => format!("{PLAIN_PEERS}: leave it to what it was deployed with"),
+        false => usually(),
+    }
 }
 
 /// A member that runs, and would not come back: what it has written is not to be seen where its
@@ -167,7 +178,10 @@ impl Fit<'_> {
             let refusals = match facts {
                 Some((_, facts)) if concerned => of_node(facts).refusals(),
                 // The CA is the cluster's, whatever else the document says of it.
-                Some((_, facts)) => of_node(facts).ca().into_iter().collect(),
+                Some((_, facts)) => {
+                    let of_node = of_node(facts);
+                    of_node.ca().into_iter().chain(of_node.own_files()).collect()
+                }
                 None if !concerned => Vec::new(),
                 None if self.cluster.members.is_empty() => Vec::new(),
                 // The cluster knows it, whether it answers or not.
@@ -449,6 +463,9 @@ impl Fit<'_> {
 const INTERRUPTED: &str = "a restore was interrupted: finish it, with the same file: \
                            `etcd-snapshot restore FILE`";
 
+/// What a cluster that others deployed may be, which these tools cannot make.
+pub const PLAIN_PEERS: &str = "its peers speak without TLS, and these tools with TLS only";
+
 /// The commands that make a node a member.
 const ADD: &str = "`scripts/grow NODES`, or `etcd-member add` before etcd-render";
 
@@ -501,6 +518,7 @@ impl<'a> NodeFit<'a> {
             self.leads_out(),
             self.stranger(),
             self.ca(),
+            self.own_files(),
             self.binary(),
         ]
         .into_iter()
@@ -678,6 +696,7 @@ impl<'a> NodeFit<'a> {
     fn edited(&self, next: &environment::Variables) -> Option<String> {
         const LISTEN: &str = "ETCD_LISTEN_PEER_URLS";
         const NAME: &str = "ETCD_NAME";
+        const DATA: &str = "ETCD_DATA_DIR";
         if !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
@@ -685,6 +704,13 @@ impl<'a> NodeFit<'a> {
             return Some(why);
         }
         let runs = |name: &str| self.facts.process()?.variables.get(name);
+        if let Some(data) = runs(DATA).filter(|_| !next.contains_key(DATA)) {
+            return Some(format!(
+                "nothing gives its next start {DATA}, and the member runs with {data}: remove what \
+                 unsets it (UnsetEnvironment=), or put its own configuration there: `etcd-render \
+                 | etcd-push`"
+            ));
+        }
         let name = next.get(NAME).filter(|set| {
             set.value != self.node.name && runs(NAME).is_some_and(|name| *name != set.value)
         });
@@ -842,7 +868,10 @@ impl<'a> NodeFit<'a> {
     /// Data in another folder than the document says.
     fn moved(&self) -> Option<String> {
         let facts = self.facts;
-        let wanted = facts.folder(&self.place)?;
+        let Place { data, wal } = self.place.clone();
+        // Where nobody looked, nothing is known to be.
+        let nothing = Folder { data, wal, ..Folder::default() };
+        let wanted = facts.folder(&self.place).unwrap_or(&nothing);
         let runs = facts.process().map(|process| &process.variables);
         let configured = environment::on_node(self.fit.document, self.node, facts);
         let told = values(configured.clone());
@@ -860,17 +889,10 @@ impl<'a> NodeFit<'a> {
             if (same_data && old.wal == wanted.wal) || !(there || running) {
                 continue;
             }
-            let parent =
-                |path: &str| path.rsplit_once('/').map_or("/", |(parent, _)| parent).into();
+            let members = [old, wanted].map(|at| format!("{}/{}", at.data, layout::MEMBER));
             let (what, old, new, from, to) = match same_data {
-                true => {
-                    let to: String = parent(&wanted.wal);
-                    ("write-ahead log", &old.wal, &wanted.wal, old.wal.clone(), to)
-                }
-                false => {
-                    let member = format!("{}/{}", old.data, layout::MEMBER);
-                    ("data", &old.data, &wanted.data, member, wanted.data.clone())
-                }
+                true => ("write-ahead log", &old.wal, &wanted.wal, &old.wal, &wanted.wal),
+                false => ("data", &old.data, &wanted.data, &members[0], &members[1]),
             };
             if new.starts_with(&format!("{old}/{}", layout::MEMBER)) && what == "data" {
                 return Some(format!(
@@ -889,9 +911,16 @@ impl<'a> NodeFit<'a> {
             let names = ["ETCD_WAL_DIR", "ETCD_DATA_DIR"].into_iter().skip(usize::from(!same_data));
             let set = names.filter_map(|name| configured.get(name)).next().filter(|_| !brought);
             let says = set.map_or("the document", |set| &set.source);
+            let config = layout::config_file(&self.settings.config_dir);
+            if set.is_some_and(|set| set.source != config) {
+                return Some(format!("its {what} is in {old}, {says} says {new}: remove it there"));
+            }
+            let (folder, name) = to.rsplit_once('/').unwrap_or_default();
+            let keeps_name = from.rsplit('/').next() == Some(name);
+            let to = if keeps_name { &format!("{folder}/") } else { to };
             return Some(format!(
                 "its {what} is in {old}, {says} says {new}: change it back, or stop the \
-                 member, move it there (`mkdir -p {to} && mv {from} {to}/`), and run this again"
+                 member, move it there (`mkdir -p {folder} && mv {from} {to}`), and run this again"
             ));
         }
         None
@@ -1038,11 +1067,16 @@ impl<'a> NodeFit<'a> {
             return Some(self.renamed(&member.name));
         }
         if !member.peer_urls.contains(url) {
+            let urls = member.peer_urls.join(",");
+            let advice = advice_on(&urls, || {
+                format!(
+                    "change it back, or tell the cluster first, for one member at a time: \
+                     `etcd-member update --only {}`",
+                    node.name
+                )
+            });
             return Some(format!(
-                "the cluster knows it as {}, the document says {url}: change it back, or tell the \
-                 cluster first, for one member at a time: `etcd-member update --only {}`",
-                member.peer_urls.join(","),
-                node.name
+                "the cluster knows it as {urls}, the document says {url}: {advice}"
             ));
         }
         None
@@ -1057,12 +1091,16 @@ impl<'a> NodeFit<'a> {
         }
         let urls = told.get("ETCD_INITIAL_ADVERTISE_PEER_URLS")?;
         let known = urls.split(',').any(|known| known == *url);
-        (!known).then(|| {
+        let advice = || {
             format!(
-                "the cluster knows it as {urls}, the document says {url}: change it back, or \
-                 start the cluster as it is and tell it first: `etcd-member update --only {}`",
+                "change it back, or start the cluster as it is and tell it first: `etcd-member \
+                 update --only {}`",
                 node.name
             )
+        };
+        (!known).then(|| {
+            let advice = advice_on(urls, advice);
+            format!("the cluster knows it as {urls}, the document says {url}: {advice}")
         })
     }
 
@@ -1093,13 +1131,13 @@ impl<'a> NodeFit<'a> {
         let members = &self.fit.cluster.members;
         let Some(member) = members.iter().find(|member| member.peer_urls.contains(url)) else {
             return Err(match members.iter().find(|member| member.name == node.name) {
-                Some(member) => format!(
-                    "the cluster knows {} as {}, the document says {url}: change it back, or \
-                     replace the member: {}",
-                    node.name,
-                    member.peer_urls.join(","),
-                    replace(self.node)
-                ),
+                Some(member) => {
+                    let (name, urls) = (&node.name, member.peer_urls.join(","));
+                    let advice = advice_on(&urls, || {
+                        format!("change it back, or replace the member: {}", replace(node))
+                    });
+                    format!("the cluster knows {name} as {urls}, the document says {url}: {advice}")
+                }
                 None => {
                     format!("it is not a member of the cluster that runs: add it first: {ADD}")
                 }
@@ -1281,12 +1319,11 @@ impl<'a> NodeFit<'a> {
         };
         let path = format!("{}/{}", self.settings.cert_dir, layout::CA_CERT);
         let file = self.node.files.iter().find(|file| file.path == path)?;
-        let new = match (&file.content, &file.local) {
-            (Some(content), _) => content.clone().into_bytes(),
+        let new = match own::content(file) {
+            Some(new) => new,
             // A new one, of which nothing is known but that it is new.
-            (None, Some(_)) if file.pending => Vec::new(),
-            (None, Some(local)) => disk::read(local.as_ref(), super::CA_BYTES).ok()?,
-            (None, None) => Vec::new(),
+            None if file.pending || file.local.is_none() => Vec::new(),
+            None => return None,
         };
         if let Some(credential) = self.facts.credential.as_ref().filter(|_| self.is_strange()) {
             return Some(format!(

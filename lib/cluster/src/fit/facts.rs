@@ -376,6 +376,16 @@ impl Facts {
         self.process().is_some_and(|process| of_release(process) || is_rendered())
     }
 
+    /// Whether these tools have put an etcd there, running or not.
+    pub fn is_installed(&self) -> bool {
+        self.is_own() || self.definition.iter().any(|text| text.content.contains("etcd-render"))
+    }
+
+    /// Whether there is a unit file of etcd.
+    pub fn has_unit(&self) -> bool {
+        self.unit.is_some()
+    }
+
     /// Whether an etcd of others is there, running or not.
     pub fn is_of_others(&self) -> bool {
         let theirs = self.unit.as_ref().is_some_and(|at| !at.starts_with(layout::UNIT_DIR));

@@ -566,6 +566,119 @@ fn data_stay_where_they_are() {
 }
 
 #[test]
+fn what_a_member_needs_is_not_replaced_by_any_file() {
+    let file = |path: &'static str, content: &'static str| {
+        move |w: &mut World| {
+            let files = vec![text_file(path, content.into())];
+            w.document.nodes.iter_mut().for_each(|node| node.files.clear());
+            w.node(0).files = files;
+        }
+    };
+    for (path, content, why) in [
+        (
+            "/etc/systemd/system/etcd.service",
+            "junk",
+            "etcd's own unit: for another text of it: `etcd-render --templates`",
+        ),
+        (
+            "/usr/local/bin/etcd",
+            "junk",
+            "the link to the release that etcd runs: for another: `scripts/upgrade NODES VERSION`",
+        ),
+        (
+            "/etc/etcd/ssl/server.crt",
+            "junk",
+            "no certificate (PEM), and etcd would serve nobody with it: issue a new one: \
+             `etcd-cert issue`",
+        ),
+        (
+            "/etc/etcd/ssl/peer.key",
+            "junk",
+            "no private key (PEM), and etcd needs one: issue a new one: `etcd-cert issue`",
+        ),
+        (
+            "/etc/etcd/ssl/peer.crt",
+            OTHER_CA,
+            "a damaged certificate, and etcd would serve nobody with it: issue a new one: \
+             `etcd-cert issue`",
+        ),
+    ] {
+        found(file(path, content), &[&format!("etcd-01: {path}: {why}")]);
+        // Of an etcd that others have put there nothing is known.
+        found(
+            |w| {
+                file(path, content)(w);
+                w.facts(0).processes[0].exe = "/usr/bin/etcd".into();
+            },
+            &[],
+        );
+    }
+    found(file("/etc/motd", "junk"), &[]);
+    let absent = |w: &mut World| {
+        file("/etc/etcd/ssl/server.key", "")(w);
+        w.node(0).files[0].absent = true;
+    };
+    found(
+        absent,
+        &["etcd-01: /etc/etcd/ssl/server.key: etcd needs it: to take etcd off the node: \
+           `etcd-unit uninstall`"],
+    );
+}
+
+#[test]
+fn a_certificate_of_another_ca_is_named() {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let ca = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        rcgen::CertifiedIssuer::self_signed(params, key()).unwrap()
+    };
+    let (own, other) = (ca("ca"), ca("ca"));
+    let leaf = |ca| rcgen::CertificateParams::default().signed_by(&key(), ca).unwrap().pem();
+    let pushed = |certificate: String| {
+        let own = own.pem();
+        move |w: &mut World| {
+            w.document.nodes.iter_mut().for_each(|node| node.files.clear());
+            w.node(0).files = vec![text_file("/etc/etcd/ssl/peer.crt", certificate)];
+            w.facts(0).ca = own;
+        }
+    };
+    found(pushed(leaf(&own)), &[]);
+    found(
+        pushed(leaf(&other)),
+        &["etcd-01: /etc/etcd/ssl/peer.crt: not issued by the CA of the cluster, and etcd would \
+           serve nobody with it: issue a new one: `etcd-cert issue`"],
+    );
+}
+
+#[test]
+fn a_cluster_whose_peers_have_no_tls_is_left_to_others() {
+    found(
+        |w| w.cluster.members[1].peer_urls = vec!["http://192.168.1.101:2380".into()],
+        &["etcd-02: the cluster knows it as http://192.168.1.101:2380, the document says \
+           https://192.168.1.101:2380: its peers speak without TLS, and these tools with TLS only: \
+           leave it to what it was deployed with"],
+    );
+}
+
+#[test]
+fn a_log_where_systemd_alone_has_it_is_named() {
+    let moved = |w: &mut World| {
+        w.purpose = START;
+        w.node(0).files.clear();
+        w.facts(0).manager.insert("ETCD_WAL_DIR".into(), "/srv/w".into());
+    };
+    found(
+        moved,
+        &[
+            "etcd-01: its write-ahead log is in /var/lib/etcd/member/wal, systemctl set-environment \
+           says /srv/w: remove it there",
+        ],
+    );
+}
+
+#[test]
 fn a_file_in_the_place_of_a_folder_is_named() {
     for purpose in [PUSH, Purpose::Preflight, START] {
         found(

@@ -361,7 +361,9 @@ impl JobResult {
         };
         let why = self.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         if active == "active" && self.said.as_deref().is_some_and(is_unloadable) {
-            return Some(format!("{unit} was not restarted, and runs as before{why}"));
+            return Some(format!(
+                "{unit} was not restarted, and runs as before, but would not start again{why}"
+            ));
         }
         Some(format!("{what}: it is {active} ({sub}){why}"))
     }
@@ -394,6 +396,9 @@ pub fn why_ended(journal: &[String]) -> Option<String> {
 /// somebody connected, and said nothing or went away, is no such thing: these tools do so.
 fn is_complaint(line: &Value) -> bool {
     let (Some(why), what) = (line["error"].as_str(), line["msg"].as_str()) else { return false };
+    if line["level"].as_str().is_some_and(|level| ["debug", "info"].contains(&level)) {
+        return false;
+    }
     let of_client = ["EOF", "connection reset by peer"].iter().any(|end| why.ends_with(end));
     let looked_in = what.is_some_and(|what| {
         what.starts_with("rejected connection") && (of_client || what.contains("client endpoint"))

@@ -119,7 +119,7 @@ bound_on_disk() {
 find_etcds
 # The units that are to run, those that have a job of their own, and whether an etcd may go down
 # with one of these.
-keep=' ' asked=' ' along='' begun=
+keep=' ' asked=' ' along='' begun='' enabled=' '
 # With --check all that is done is to foresee.
 check=
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
@@ -165,12 +165,18 @@ while IFS=$tab read -r kind a b c; do
             systemctl daemon-reload 2>/dev/null
             die "systemctl $kind $a: $(why "$said")"
         }
+        [ "$kind" = disable ] || enabled="$enabled$a "
         ;;
     start | restart | stop) # UNIT SECONDS [WITH-ETCD]
         taken='' asked="$asked$a " along=$along$c
         if [ "$kind" != stop ]; then
             set -f
-            foresee "$kind" "$a" "$c" || { set +f; continue; }
+            foresee "$kind" "$a" "$c" || {
+                set +f
+                # Else it would do the same at the next boot.
+                case $enabled in *" $a "*) systemctl --quiet disable "$a" 2>/dev/null ;; esac
+                continue
+            }
             set +f
         fi
         [ ! "$check" ] || continue
