@@ -141,9 +141,10 @@ impl Health {
     /// Probes the cluster, until it is healthy with `--wait`, and then with `--hash`
     /// compares the members' data. Gives also what could not be compared.
     async fn probe(&self, run: &Run, targets: Targets) -> Result<(ClusterProbe, Vec<Problem>)> {
-        let fleet = Fleet::new(&self.ssh, run.common.jobs)?;
+        let by_ssh = self.via == Via::Ssh;
+        let fleet = by_ssh.then(|| Fleet::new(&self.ssh, run.common.jobs)).transpose()?;
         let invalid = |error: client::Error| Error::usage(error.to_string());
-        let route = Route::via(self.via, targets, &fleet)?;
+        let route = Route::via(targets, fleet.as_ref())?;
         let probe_once = async |limit: Duration| route.probe(limit).await.map_err(invalid);
         let mut probe = match self.wait {
             None => probe_once(Duration::MAX).await?,

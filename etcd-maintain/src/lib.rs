@@ -141,7 +141,7 @@ impl Tool for Maintain {
         let targets = self.endpoints.resolve(&run.document, &nodes, None)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
-        let route = Route::via(self.via, targets, &fleet)?;
+        let route = Route::via(targets, (self.via == Via::Ssh).then_some(&fleet))?;
         let done = runtime.block_on(self.work(run, &fleet, Members::new(&route, self.timeout)));
         drop(route);
         // A name server that does not answer must not hold up the end.

@@ -63,8 +63,9 @@ pub(crate) async fn list(tool: &crate::Member, run: &mut Run, args: &Args) -> Re
         unverified: args.insecure_skip_tls_verify,
     };
     let targets = endpoints.resolve(&run.document, &run.nodes(), None)?;
-    let fleet = Fleet::new(&tool.ssh, run.common.jobs)?;
-    let route = Route::via(args.via, targets, &fleet)?;
+    let by_ssh = args.via == Via::Ssh;
+    let fleet = by_ssh.then(|| Fleet::new(&tool.ssh, run.common.jobs)).transpose()?;
+    let route = Route::via(targets, fleet.as_ref())?;
     let invalid = |error: client::Error| Error::usage(error.to_string());
     let probe = route.probe(Duration::MAX).await.map_err(invalid)?;
     for endpoint in &probe.health.endpoints {

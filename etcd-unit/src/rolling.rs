@@ -13,6 +13,9 @@ use remote::Fleet;
 
 use crate::Unit;
 
+/// The reason of a restart that the operator has asked for.
+pub(crate) const AS_ASKED: &str = "as asked";
+
 /// The units of a node that are to be restarted, and with which its member goes down.
 pub(crate) struct Target<'a> {
     pub state: &'a NodeState<'a>,
@@ -102,8 +105,17 @@ pub(crate) async fn restart(
         }
     }
     let code = if failed.is_empty() { why.code() } else { Code::NotRestarted };
+    // One that does not start as it is now has shown what becomes of the others, too.
+    let has_ended = !failed.is_empty() && !matches!(why, Refusal::NotBack(_));
     for target in left {
+        let is_changed = target.units.iter().any(|(_, why)| why != AS_ASKED);
+        let same = match has_ended && is_changed {
+            true => {
+                ": what was changed is on this node, too, for its next start: put it right soon"
+            }
+            false => "",
+        };
         let reason = interrupted.left_alone(&target.state.node.name);
-        report(target, &format!("not restarted: {reason}"), code);
+        report(target, &format!("not restarted: {reason}{same}"), code);
     }
 }

@@ -14,6 +14,7 @@ use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::Fleet;
 
 use crate::beside::{Hit, Task, affordable, in_turn};
+use crate::rolling::AS_ASKED;
 use crate::turn::Turns;
 use crate::{Unit, rolling};
 
@@ -445,9 +446,9 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
             if wanted.is_left_alone(unit) || is_others {
                 plan.left.push(wanted.name.as_str());
             } else if is_member(wanted, unit) {
-                plan.outdated.push((wanted.name.clone(), "as asked".to_owned()));
+                plan.outdated.push((wanted.name.clone(), AS_ASKED.to_owned()));
             } else {
-                plan.work.restart(tool, &wanted.name, "as asked".to_owned());
+                plan.work.restart(tool, &wanted.name, AS_ASKED.to_owned());
             }
         }
         plans.push(plan);
@@ -661,7 +662,7 @@ impl Work {
             hit = hit.or(Some(Hit::Failed));
         }
         let reason = |ended: JobResult| {
-            let why = self.reasons.remove(&ended.unit).unwrap_or_else(|| "as asked".into());
+            let why = self.reasons.remove(&ended.unit).unwrap_or_else(|| AS_ASKED.into());
             (ended.unit, why)
         };
         let well = failed.is_empty();

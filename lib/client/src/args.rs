@@ -27,7 +27,8 @@ pub struct EndpointArgs {
     /// Use these endpoints instead of the document's nodes, and do not read stdin
     ///
     /// URLs, separated by commas, e.g. https://192.168.1.100:2379.
-    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',',
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub endpoints: Vec<String>,
     /// Where the credentials come from.
     #[command(flatten)]

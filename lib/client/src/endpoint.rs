@@ -352,6 +352,13 @@ impl Endpoint {
             Error::Connect(_) if self.socket.is_some() && is_cut_off(&error) => {
                 Error::Connect(format!("nothing is listening on port {}", port(&self.url)))
             }
+            Error::Connect(why)
+                if self.tls.is_none() && why.contains("before message completed") =>
+            {
+                let why =
+                    "it closed the connection: where it serves TLS, its URL begins with https";
+                Error::Connect(why.into())
+            }
             failed => failed,
         };
         let (client, request) = request.timeout(limit).build_split();

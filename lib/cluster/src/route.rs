@@ -51,16 +51,15 @@ pub enum Via {
 }
 
 impl<'a> Route<'a> {
-    /// The ways to `targets` as `via` says.
+    /// The ways to `targets`: with `fleet`, all of them through ssh.
     ///
     /// Fails where ssh is to lead to an endpoint that is no node of a document.
-    pub fn via(via: Via, targets: Targets, fleet: &'a Fleet) -> Result<Self, pipeline::Error> {
-        let by_ssh = via == Via::Ssh;
-        if by_ssh && targets.endpoints.iter().any(|target| target.node.is_none()) {
+    pub fn via(targets: Targets, fleet: Option<&'a Fleet>) -> Result<Self, pipeline::Error> {
+        if fleet.is_some() && targets.endpoints.iter().any(|target| target.node.is_none()) {
             let message = "--via ssh: only for the nodes of a document on stdin";
             return Err(pipeline::Error::usage(message));
         }
-        Ok(Self::new(targets.endpoints, targets.access, by_ssh.then_some(fleet)))
+        Ok(Self::new(targets.endpoints, targets.access, fleet))
     }
 
     /// The ways to `targets`: with `fleet`, those that belong to a node lead through

@@ -4,6 +4,8 @@
 //! (`Validate` in server/embed/config.go), and ends with the first that it cannot take: a
 //! member that is restarted with one stays down.
 
+use std::collections::BTreeMap;
+
 use crate::settings::{EXPERIMENTAL, is_known};
 use crate::{Minor, url};
 
@@ -236,7 +238,8 @@ impl Kind {
                 let (kind, options) = value.split_once(',').unwrap_or((value, ""));
                 match kind {
                     "simple" if options.is_empty() => kind == value,
-                    "simple" | "jwt" => options.split(',').all(|option| option.contains('=')),
+                    "simple" => options.split(',').all(|option| option.contains('=')),
+                    "jwt" => is_jwt(options),
                     _ => false,
                 }
             }
@@ -281,6 +284,20 @@ pub fn is_boolean(name: &str) -> bool {
     let rest = name.strip_prefix(EXPERIMENTAL).or_else(|| name.strip_prefix("ETCD_"));
     let mut booleans = KINDS.iter().filter(|(_, _, kind, _)| matches!(kind, Kind::Boolean));
     rest.is_some_and(|rest| booleans.any(|(.., names)| names.split(' ').any(|name| name == rest)))
+}
+
+/// Whether etcd takes the `options` of `jwt` (`ParseWithDefaults` in server/auth/options.go),
+/// the contents of the files aside.
+fn is_jwt(options: &str) -> bool {
+    let options: Option<BTreeMap<_, _>> = options.split(',').map(|o| o.split_once('=')).collect();
+    let Some(options) = options else { return false };
+    let method = options.get("sign-method").copied().unwrap_or_default();
+    let is_method = method == "EdDSA"
+        || method.split_at_checked(2).is_some_and(|(family, bits)| {
+            ["HS", "RS", "ES", "PS"].contains(&family) && ["256", "384", "512"].contains(&bits)
+        });
+    let has_key = options.contains_key("pub-key") || options.contains_key("priv-key");
+    is_method && has_key && options.get("ttl").is_none_or(|ttl| duration(ttl).is_some())
 }
 
 fn one_of(all: &[&str]) -> String {

@@ -140,7 +140,9 @@ pub fn sha256_of(path: &Path) -> Result<String> {
     let reading = || format!("{}: reading", path.display());
     let mut file = open(path).with_context(reading)?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
+    // A large buffer for a small file takes longer than its hash.
+    let size = file.metadata().with_context(reading)?.len();
+    let mut buffer = vec![0; usize::try_from(size.clamp(4 << 10, 256 << 10))?];
     loop {
         match file.read(&mut buffer).with_context(reading)? {
             0 => return Ok(hex::encode(hash.finalize())),

@@ -1,6 +1,7 @@
 //! One exchange with a script on a host: what it reads, what it writes, and the limits
 //! of both.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -137,17 +138,23 @@ async fn feed(
     let Some(stdin) = stdin else { return Ok(None) };
     // Small parts go together: each write is a packet of ssh.
     let mut stdin = BufWriter::with_capacity(CHUNK, stdin);
-    for part in input {
+    let mut begun = VecDeque::new();
+    for (at, part) in input.iter().enumerate() {
         let sent = match part {
             Input::Bytes(bytes) => send(&mut stdin, bytes, moved).await,
             Input::File { path, size } => {
-                let (file, mut bytes) = begin_file(path, *size).await?;
+                if begun.is_empty() {
+                    begun = begin_files(&input[at..]).await?;
+                }
+                let next = begun.pop_front().unwrap_or_else(|| begin_file(path, *size));
+                let (file, mut bytes) = next.map_err(|error| unreadable(path, &error))?;
                 let mut left = size - bytes.len() as u64;
-                let mut file = tokio::fs::File::from_std(file);
                 let mut sent = send(&mut stdin, &bytes, moved).await;
+                let mut file = file.map(tokio::fs::File::from_std);
                 while sent.is_ok() && left > 0 {
+                    let Some(file) = &mut file else { return Err(cut_off(path)) };
                     bytes.clear();
-                    let read = (&mut file).take(left.min(CHUNK as u64)).read_buf(&mut bytes).await;
+                    let read = file.take(left.min(CHUNK as u64)).read_buf(&mut bytes).await;
                     let count = read.map_err(|error| unreadable(path, &error))?;
                     if count == 0 {
                         return Err(cut_off(path));
@@ -166,22 +173,35 @@ async fn feed(
     Ok(stdin.flush().await.is_ok().then(|| stdin.into_inner()))
 }
 
-/// Opens a file of `size` bytes, and reads as much of it as is sent at a time.
-async fn begin_file(path: &Path, size: u64) -> Result<(File, Vec<u8>), Error> {
-    let opening = path.to_owned();
-    // A small file costs one change of threads.
-    let begun = tokio::task::spawn_blocking(move || {
-        let mut file = disk::open(&opening)?;
-        let wanted = size.min(CHUNK as u64);
-        let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(CHUNK));
-        (&mut file).take(wanted).read_to_end(&mut bytes)?;
-        Ok((file, bytes, wanted))
-    });
-    let begun = begun.await.map_err(std::io::Error::other).and_then(|begun| begun);
-    match begun.map_err(|error| unreadable(path, &error))? {
-        (_, bytes, wanted) if (bytes.len() as u64) < wanted => Err(cut_off(path)),
-        (file, bytes, _) => Ok((file, bytes)),
+/// What was read of a file already, and the file where there is more in it.
+type Begun = std::io::Result<(Option<File>, Vec<u8>)>;
+
+/// [Begins](begin_file) the first file in `input`, and those after it, as far as all together
+/// are sent at a time: a change of threads costs more than a small file.
+async fn begin_files(input: &[Input]) -> Result<VecDeque<Begun>, Error> {
+    let mut files = Vec::new();
+    let mut total = 0;
+    for part in input {
+        let Input::File { path, size } = part else { continue };
+        total += size;
+        if !files.is_empty() && total > CHUNK as u64 {
+            break;
+        }
+        files.push((path.clone(), *size));
     }
+    let begin = move || files.iter().map(|(path, size)| begin_file(path, *size)).collect();
+    let begun = tokio::task::spawn_blocking(begin).await;
+    begun.map_err(|error| Error::CommandFailed(error.to_string()))
+}
+
+/// Opens a file of `size` bytes, and reads as much of it as is sent at a time.
+fn begin_file(path: &Path, size: u64) -> Begun {
+    let mut file = disk::open(path)?;
+    let wanted = size.min(CHUNK as u64);
+    let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(CHUNK));
+    (&mut file).take(wanted).read_to_end(&mut bytes)?;
+    let has_more = bytes.len() as u64 == wanted && wanted < size;
+    Ok((has_more.then_some(file), bytes))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
