@@ -76,7 +76,9 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
             return outcome;
         }
     };
+    // One that an earlier stage with --check would have removed is to be added again.
     let mut members = view.members.clone();
+    members.retain(|member| !would_leave(document, member));
     let missing: Vec<_> =
         document.nodes.iter().filter(|node| !is_known(document, node, &members)).collect();
     if missing.is_empty() {
@@ -87,7 +89,7 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let joining: Vec<_> = missing.iter().filter(|node| selected.contains(&node.name)).collect();
     // Known of all of them before the first one joins.
     let mut obstacles: Vec<_> =
-        joining.iter().flat_map(|node| obstacles(change, node, &view.members)).collect();
+        joining.iter().flat_map(|node| obstacles(change, node, &members)).collect();
     if !joining.is_empty() {
         obstacles.extend(obstacles_of_all(change, &view, &view.members).await);
     }
@@ -141,8 +143,11 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
     let accepted = Accepted { quorum: false, margin: args.lose_margin };
     let policy = Policy::new(accepted, args.change.timeout);
     let url = document.peer_url(node);
+    let leaves = view.members.iter().any(|member| would_leave(document, member));
     let done = if run.check() {
-        change.cluster.view_when(policy, View::may_add).await.map(drop)
+        // Of a cluster that one has left before, nothing is to be seen yet.
+        let may_add = |view: &View| if leaves { Ok(()) } else { view.may_add() };
+        change.cluster.view_when(policy, may_add).await.map(drop)
     } else {
         change.cluster.add_learner(policy, &url).await
     };

@@ -8,7 +8,7 @@ use cluster::Lease;
 use cluster::fit::{self, Facts};
 use cluster::guard::{Cluster, Refusal, View};
 use cluster::members::{Accepted, Policy};
-use pipeline::document::{Member, Node};
+use pipeline::document::Node;
 use pipeline::{Code, Run, Severity, ToolResult};
 use remote::{Error, Fleet};
 
@@ -65,19 +65,21 @@ impl<'a> Change<'a> {
     }
 
     /// What etcd-push would refuse of the document on the nodes whose own etcd runs, of those
-    /// that `stay` says, once `updated` is as it is there.
+    /// that `stay` says, once the member of the node `updated` is as it is there; in a pipeline
+    /// that has a release to push, on those with an etcd of others, too.
     pub(crate) async fn mismatches(
         &self,
         stay: impl Fn(&Node) -> bool,
-        updated: Option<&Member>,
+        updated: Option<&str>,
     ) -> Vec<ToolResult> {
         let held = self.lease.selected.iter().chain(&self.lease.others);
         let nodes: Vec<_> = held
             .filter(|held| stay(held.node))
             .filter_map(|held| Some((held.node, &held.host, self.facts.get(&held.node.name)?)))
             .filter(|(node, _, facts)| {
-                let is_updated = updated.is_some_and(|member| member.name == node.name);
-                facts.is_own() || is_updated && !facts.is_of_others()
+                let is_pushed = self.run.document.release.is_some() && facts.runs_etcd();
+                let is_updated = updated == Some(node.name.as_str());
+                facts.is_own() || is_pushed || is_updated && !facts.is_of_others()
             })
             .map(|(node, host, facts)| (node, host, facts.clone()))
             .collect();

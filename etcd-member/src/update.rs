@@ -114,7 +114,7 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
         return;
     }
     // What follows would stop half-way, and the cluster would look for it where it is not.
-    if !restores && let Some(why) = unfit(change, node, member, &url).await {
+    if !restores && let Some(why) = unfit(change, node).await {
         refuse((Code::Mismatch, why));
         return;
     }
@@ -136,13 +136,16 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
     }
 }
 
-/// What would end the pipeline after `member`, of `node`, has the peer URL `url`.
-async fn unfit(change: &Change<'_>, node: &Node, member: &Member, url: &str) -> Option<String> {
+/// What would end the pipeline after the member of `node` has its peer URL.
+async fn unfit(change: &Change<'_>, node: &Node) -> Option<String> {
     if let Some(why) = etcd_render::refusal(&change.run.document, node) {
         return Some(format!("etcd-render would not go on after it: {why}"));
     }
-    let updated = Member { peer_urls: vec![url.to_owned()], ..member.clone() };
-    let why = change.mismatches(|_| true, Some(&updated)).await.into_iter().next()?;
+    let facts = change.facts.get(&node.name);
+    if let Some(why) = facts.and_then(|facts| fit::port(&change.run.document, node, facts)) {
+        return Some(why);
+    }
+    let why = change.mismatches(|_| true, Some(&node.name)).await.into_iter().next()?;
     let node = why.node.unwrap_or_default();
     Some(format!("etcd-push would not go on after it: {node}: {}", why.message))
 }

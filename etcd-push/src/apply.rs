@@ -31,6 +31,8 @@ pub(crate) struct Plan<'a> {
     links: Vec<(String, String)>,
     /// The folders in which an interrupted run left what it had staged.
     stale: Vec<String>,
+    /// Where paths with links lead.
+    real: HashMap<String, String>,
 }
 
 impl<'a> Plan<'a> {
@@ -39,8 +41,20 @@ impl<'a> Plan<'a> {
         state: &State,
         facts: Option<&Facts>,
     ) -> Result<Self, Error> {
-        let mut plan = Self::default();
+        let mut plan = Self { real: state.real.clone(), ..Self::default() };
         let node = manifest.node;
+        let files = manifest.files.iter().map(|wanted| &wanted.file.path);
+        let paths = files.chain(node.directories.iter().map(|directory| &directory.path));
+        let mut places = HashMap::new();
+        for path in paths {
+            let real = plan.real(path);
+            if let Some(other) = places.insert(real.to_owned(), path).filter(|other| *other != path)
+            {
+                return Err(Error::CommandFailed(format!(
+                    "{other} and {path} are both {real} on the node: name it once"
+                )));
+            }
+        }
         plan.users.extend(node.users.iter().filter(|user| !state.users.contains(&user.name)));
         for directory in &node.directories {
             match state.found.get(&directory.path) {
@@ -95,6 +109,12 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
+    /// Where `path` lies without links: the same folder has one staging folder, whatever it is
+    /// called.
+    fn real<'s>(&'s self, path: &'s str) -> &'s str {
+        self.real.get(path).map_or(path, String::as_str)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.users.is_empty()
             && self.new_directories.is_empty()
@@ -128,7 +148,7 @@ impl<'a> Plan<'a> {
             lines.batches("place", &[folder], &staged.names());
             lines.add("done", &[folder]);
         }
-        for (folder, names) in grouped(self.removed.iter().map(|path| split(path))) {
+        for (folder, names) in grouped(self.removed.iter().map(|path| split(self.real(path)))) {
             lines.batches("remove", &[folder], &names);
             lines.add("done", &[folder]);
         }
@@ -148,7 +168,7 @@ impl<'a> Plan<'a> {
             folders.entry(split(path).0).or_default().links.push(target);
         }
         for wanted in &self.files {
-            folders.entry(split(&wanted.file.path).0).or_default().files.push(wanted);
+            folders.entry(split(self.real(&wanted.file.path)).0).or_default().files.push(wanted);
         }
         folders
     }

@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub users: HashSet<String>,
     /// By path, and by that without links.
     pub found: HashMap<String, Found>,
+    /// Where files and folders lie without links, by those of their paths that have some.
+    pub real: HashMap<String, String>,
     /// The folders in which an interrupted run left what it had staged.
     pub stale: BTreeSet<String>,
     /// The paths of files that something is mounted at.
@@ -66,6 +68,7 @@ impl State {
             if let Some(found) = state.found.get(real) {
                 state.found.insert(path.to_owned(), found.clone());
             }
+            state.real.insert(path.to_owned(), real.to_owned());
         }
         Ok(state)
     }

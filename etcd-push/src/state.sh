@@ -40,7 +40,7 @@ regulars() {
     regular=''
     for file in $files; do
         if [ -L "$file" ]; then
-            continue
+            [ ! -d "$file" ] || die "$file: a link to a folder is in the place of the file: remove it first, or name the folder"
         elif [ -f "$file" ]; then
             regular=$regular$file$newline
         elif [ -d "$file" ]; then

@@ -95,9 +95,15 @@ pub(crate) async fn in_turn<'a, N: Task<'a>, T>(
     hit: impl Fn(&T) -> Option<Hit>,
 ) -> Vec<T> {
     let (risky, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(Task::may_hit);
+    let first: Vec<_> = others.iter().map(Task::state).collect();
     let mut done = fan_out(jobs, others, &job).await;
     let mut before: Vec<&NodeState> = Vec::new();
     let mut risky = risky.into_iter();
+    let mut hits = first.into_iter().zip(&done);
+    if let Some((state, hit)) = hits.find_map(|(state, one)| Some((state, hit(one)?))) {
+        leave(run, code, (&state.node.name, hit), risky.map(|task| task.state()));
+        return done;
+    }
     while let Some(task) = risky.next() {
         let (state, has_jobs) = (task.state(), task.has_jobs());
         let one = job(task).await;

@@ -149,10 +149,10 @@ pub async fn allows(
             }
         }
     }
-    let added = if run.check() { would_be_added(&run.document) } else { Vec::new() };
+    let announced = if run.check() { Announced::of(&run.document) } else { Announced::default() };
     let pushed =
         if run.check() { would_change(&run.document, "etcd-push") } else { BTreeSet::new() };
-    let look = Look { credentials, added: &added, updated: None, pushed: &pushed };
+    let look = Look { credentials, announced: &announced, pushed: &pushed };
     let mut verdict = check(&run.document, &run.nodes(), &nodes, purpose, look).await;
     if verdict.refuses() && !refused {
         // A member that is just starting may have made its log, and told the others of
@@ -167,15 +167,17 @@ pub async fn allows(
 }
 
 /// What of the document of `run` does not fit its `nodes`, all that answered a [`query`]:
-/// what [`allows`] would refuse, found without a lock and reported by the caller. The member
-/// `updated` is taken as it is there, whatever the cluster still says of it.
+/// what [`allows`] would refuse, found without a lock and reported by the caller. The member of
+/// the node `updated` is taken as it is in the document, whatever the cluster still says of it.
 pub async fn mismatches(
     run: &Run,
     nodes: &[(&Node, &Host, Facts)],
     credentials: &CredentialArgs,
-    updated: Option<&Member>,
+    updated: Option<&str>,
 ) -> Vec<ToolResult> {
-    let look = Look { credentials, added: &[], updated, pushed: &BTreeSet::new() };
+    let updated = updated.into_iter().collect();
+    let announced = Announced { updated, ..Announced::default() };
+    let look = Look { credentials, announced: &announced, pushed: &BTreeSet::new() };
     check(&run.document, &run.nodes(), nodes, Purpose::Preflight, look).await.results
 }
 
@@ -190,6 +192,17 @@ pub fn obstacles(document: &Document, node: &Node, facts: &Facts) -> Vec<ToolRes
     let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: "", pushed: &pushed };
     let of_node = fit.facts.iter().map(|(node, facts)| NodeFit::new(&fit, node, facts));
     of_node.flat_map(|node| node.obstacles()).collect()
+}
+
+/// Why the member of `node`, which answered a [`query`] with `facts`, could not listen where the
+/// document says; in words.
+pub fn port(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
+    let cluster = Cluster::default();
+    let facts = vec![(node, facts)];
+    let (purpose, pushed) = (Purpose::Join, BTreeSet::new());
+    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: "", pushed: &pushed };
+    let (node, facts) = fit.facts.first()?;
+    NodeFit::new(&fit, node, facts).port(&environment::next_start(document, node, facts))
 }
 
 /// Why the member of `node`, which answered a [`query`] with `facts`, would be the only one of
@@ -234,10 +247,7 @@ fn told(document: &Document, node: &Node, facts: &Facts) -> BTreeMap<String, Str
 #[derive(Clone, Copy)]
 struct Look<'a> {
     credentials: &'a CredentialArgs,
-    /// Taken for members of a cluster that runs.
-    added: &'a [Member],
-    /// Taken for the member of its ID.
-    updated: Option<&'a Member>,
+    announced: &'a Announced<'a>,
     /// The nodes whose files are not those that an earlier stage with `--check` would have
     /// put there.
     pushed: &'a BTreeSet<&'a str>,
@@ -256,12 +266,49 @@ impl Verdict {
     }
 }
 
-/// The members that an earlier stage with `--check` would have added.
-fn would_be_added(document: &Document) -> Vec<Member> {
-    let names = would_change(document, "etcd-member");
-    let nodes = document.nodes.iter().filter(|node| names.contains(node.name.as_str()));
-    let member = |node| Member { peer_urls: vec![document.peer_url(node)], ..Member::default() };
-    nodes.map(member).collect()
+/// What etcd-member, an earlier stage with `--check`, would have done: the names of the nodes, and
+/// of a member that is none any more.
+#[derive(Debug, Default)]
+struct Announced<'a> {
+    added: Vec<&'a str>,
+    updated: Vec<&'a str>,
+    removed: Vec<&'a str>,
+}
+
+impl<'a> Announced<'a> {
+    fn of(document: &'a Document) -> Self {
+        let mut announced = Self::default();
+        let is_announced =
+            |result: &&ToolResult| result.tool == "etcd-member" && result.code == Code::WouldChange;
+        for result in document.results.iter().filter(is_announced) {
+            let node = result.node.as_deref();
+            if result.message.starts_with("would add ") {
+                announced.added.extend(node);
+            } else if result.message.starts_with("would update ") {
+                announced.updated.extend(node);
+            } else if let Some(rest) = result.message.strip_prefix("would remove member ") {
+                announced.removed.extend(rest.split(' ').next());
+            }
+        }
+        announced
+    }
+
+    /// Does that to `members`.
+    fn apply(&self, document: &Document, members: &mut Vec<Member>) {
+        if members.is_empty() {
+            return;
+        }
+        members.retain(|member| !self.removed.contains(&member.label()));
+        let urls = |name: &str| {
+            let node = document.nodes.iter().find(|node| node.name == name);
+            node.map(|node| vec![document.peer_url(node)])
+        };
+        for member in members.iter_mut().filter(|m| self.updated.contains(&m.name.as_str())) {
+            member.peer_urls = urls(&member.name).unwrap_or_default();
+        }
+        let added = self.added.iter().filter_map(|name| urls(name));
+        members.extend(added.map(|peer_urls| Member { peer_urls, ..Member::default() }));
+    }
 }
 
 /// The nodes on which `tool`, an earlier stage with `--check`, would have changed something.
@@ -299,14 +346,7 @@ async fn check(
         true => Cluster::ask(document, nodes, look.credentials).await,
         false => Cluster::default(),
     };
-    if !cluster.members.is_empty() {
-        cluster.members.extend_from_slice(look.added);
-    }
-    for member in &mut cluster.members {
-        if let Some(updated) = look.updated.filter(|updated| updated.id == member.id) {
-            member.clone_from(updated);
-        }
-    }
+    look.announced.apply(document, &mut cluster.members);
     let facts = nodes.iter().map(|(node, _, facts)| (*node, facts)).collect();
     let own_ca = look.credentials.ca(document);
     let own_ca = own_ca.and_then(|path| disk::read_text(&path, CA_BYTES).ok()).unwrap_or_default();

@@ -8,7 +8,7 @@ use pipeline::{Code, Run, ToolResult};
 use remote::fan_out;
 use tokio::time::{Instant, sleep};
 
-use crate::guard::{Cluster, Refusal, Standing, View};
+use crate::guard::{Cluster, Refusal, Standing, View, Voter};
 
 /// How long to wait between two looks at the cluster.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -241,6 +241,13 @@ fn not_well(
 ) -> Option<String> {
     if let Some(alarm) = now.alarms.iter().find(|alarm| !alarms.contains(alarm)) {
         return Some(named(alarm));
+    }
+    // Nothing that is taken one by one takes a member out of the cluster.
+    let is_gone = |old: &&Voter| {
+        now.members_error.is_none() && now.voters.iter().all(|voter| voter.id != old.id)
+    };
+    if let Some(gone) = before.voters.iter().find(is_gone) {
+        return Some(format!("{} is no member any more", gone.name));
     }
     for voter in &now.voters {
         let name = voter.node.as_deref().unwrap_or_default();

@@ -82,16 +82,42 @@ pub fn environment<'a>(
         }
     }
     if let Some((words, source)) = command {
+        let value = |name: &str| found.get(name).map_or("", |set| set.value.as_str());
+        let words: Vec<_> = words.iter().flat_map(|word| expanded(word, value)).collect();
         for (name, value) in flags(&words) {
-            let named = value.strip_prefix('$').map(|name| name.trim_matches(['{', '}']));
-            let of_variable = named.and_then(|name| found.get(name)).map(|set| set.value.clone());
-            let value = of_variable.unwrap_or(value);
             let shadowed = found.get(&name).map(|set| set.source.clone());
             found.insert(name, Setting { value, source: source.clone(), shadowed });
         }
     }
     found.retain(|name, _| name.starts_with("ETCD_"));
     found
+}
+
+/// What systemd makes of a word of a command line with variables, each of which has its `value`:
+/// `$NAME` alone is replaced by the words in it, `${NAME}` anywhere by all of it.
+fn expanded<'a>(word: &str, value: impl Fn(&str) -> &'a str) -> Vec<String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    if let Some(name) = word.strip_prefix('$').filter(|name| is_name(name)) {
+        return value(name).split_whitespace().map(str::to_owned).collect();
+    }
+    let mut whole = String::new();
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once("${") {
+        whole += before;
+        match after.split_once('}').filter(|(name, _)| is_name(name)) {
+            Some((name, after)) => {
+                whole += value(name);
+                rest = after;
+            }
+            None => {
+                whole += "${";
+                rest = after;
+            }
+        }
+    }
+    vec![whole + rest]
 }
 
 /// What of a drop-in keeps etcd from starting as its unit has it.
@@ -292,6 +318,29 @@ mod tests {
                 "ETCD_DATA_DIR=/data"
             ]
         );
+    }
+
+    #[test]
+    fn variables_of_a_command_line_are_replaced_as_systemd_does() {
+        let value = |name: &str| match name {
+            "OPTS" => "--a 1 --b",
+            "DIR" => "/data",
+            _ => "",
+        };
+        for (word, expected) in [
+            ("$OPTS", &["--a", "1", "--b"] as &[&str]),
+            ("${OPTS}", &["--a 1 --b"]),
+            ("--data-dir=${DIR}/x", &["--data-dir=/data/x"]),
+            ("--data-dir=$DIR", &["--data-dir=$DIR"]),
+            ("$NONE", &[]),
+            ("${", &["${"]),
+            ("a$", &["a$"]),
+        ] {
+            assert_eq!(expanded(word, value), expected, "{word}");
+        }
+        let unit = "[Service]\nEnvironment=OPTS=--force-new-cluster\nExecStart=/bin/etcd $OPTS\n";
+        let found = environment(&[text("unit", unit)], |_| Vec::new());
+        assert_eq!(found["ETCD_FORCE_NEW_CLUSTER"].value, "true");
     }
 
     fn text(path: &str, content: &str) -> Text {

@@ -818,6 +818,29 @@ fn another_address(lab: &Lab) {
         lines(&lab.bash("etcd-member update --check < moved.json").exits(1)),
         [format!("etcd-02: would update {what}")]
     );
+    // The stages after it take what it announces for done.
+    lab.bash(
+        "export ETCD_TOOLS_CHECK=1; etcd-fetch < moved.json | etcd-cert issue | etcd-member update \
+         | etcd-render | etcd-push | etcd-unit start > /dev/null",
+    )
+    .exits(1)
+    .says(&format!("etcd-member: etcd-02: would update {what}"))
+    .says("etcd-unit: etcd-02: would restart etcd.service: its configuration had changed");
+    // A port that is in use is known before.
+    let taken = lab.on(
+        "etcd-02",
+        "/usr/sbin/sshd -p 12380 -o PidFile=/run/other.pid
+         until cat /run/other.pid 2> /dev/null; do :; done",
+    );
+    assert_eq!(
+        lines(&lab.bash("etcd-member update < moved.json").exits(3)),
+        [format!(
+            "etcd-02: {what} not updated: the document has etcd listen at \
+             https://192.168.1.101:12380, where it could not start: another program listens there: \
+             stop that, or set another port"
+        )]
+    );
+    lab.on("etcd-02", &format!("kill {}", taken.trim()));
     let ran = lab.bash("etcd-member update < moved.json").ok();
     assert_eq!(lines(&ran), [format!("etcd-02: updated {what}")]);
     let deploy = deploy("").replace("nodes.txt", "moved.json");

@@ -160,6 +160,26 @@ fn what_has_converged_stays_and_what_is_not_safe_is_refused() {
              chmod 755 /usr/local/bin/$tool; \
          done; echo 'old secret' > /etc/secret; chmod 640 /etc/secret",
     );
+    // One folder by two names takes files by both, but not one file.
+    lab.on("etcd-01", "mkdir /srv/real; ln -s real /srv/link; ln -s /srv/real /srv/real/folder");
+    let two = |second: &str| {
+        let files = json!([
+            {"path": "/srv/real/a", "content": "a\n"}, {"path": second, "content": "b\n"},
+        ]);
+        lab.write("two.json", &document(1, &files, &json!([])));
+        lab.bash("etcd-push < two.json")
+    };
+    two("/srv/link/b").ok();
+    assert_eq!(lab.on("etcd-01", "cat /srv/real/a /srv/real/b"), "a\nb\n");
+    two("/srv/link/a").exits(3).says(
+        "etcd-push: etcd-01: /srv/real/a and /srv/link/a are both /srv/real/a on the node: name it \
+         once",
+    );
+    two("/srv/real/folder").exits(3).says(
+        "etcd-push: etcd-01: /srv/real/folder: a link to a folder is in the place of the file: \
+         remove it first, or name the folder",
+    );
+    lab.on("etcd-01", "rm -r /srv/real /srv/link");
     let files = json!([
         {"path": "/srv/shared/a", "mode": "0644", "owner": "1", "group": "0", "content": "text"},
         {"path": "/etc/secret", "mode": "0640", "content": "new secret\n"},

@@ -395,11 +395,13 @@ fn what_is_sick_can_be_cured() {
     unit(&lab, "uninstall --unit req.service --only etcd-01").ok();
     // Where nobody tells of the cluster, nothing is done that might take down an etcd.
     lab.write("late.service", "[Service]\nExecStart=/bin/sleep 1000\n");
-    lab.bash("mkdir none; cd none; etcd-unit start --unit-file ../late.service ../nodes.txt").exits(3).says(
-        "etcd-unit: etcd-02: nothing done: if its etcd went down with that: no CA certificate is \
-         given: run this in the folder that holds pki, or pass --pki or --cacert, or pass \
-         --lose-quorum to proceed",
-    );
+    lab.bash("mkdir none; cd none; etcd-unit start --unit-file ../late.service ../nodes.txt")
+        .exits(3)
+        .says(
+            "etcd-unit: etcd-02: nothing done: if its etcd went down with that: \
+         \"https://192.168.1.100:2379\": no CA certificate is given: run this in the folder that \
+         holds pki, or pass --pki or --cacert, or pass --lose-quorum to proceed",
+        );
     unit(&lab, "start --check --unit wants.service")
         .exits(3)
         .says(&refused("wants", "it starts conf.service, which"));

@@ -506,7 +506,11 @@ impl<'a> NodeFit<'a> {
         if let Some(out_of_sight) = out_of_sight(self.node, self.facts, answers) {
             return vec![out_of_sight.why];
         }
-        let overridden = self.overridden();
+        let next = environment::next_start(self.fit.document, self.node, self.facts);
+        if let Some(why) = self.harmful(&next) {
+            return vec![why];
+        }
+        let overridden = self.overridden(&next);
         if !overridden.is_empty() {
             return overridden;
         }
@@ -582,11 +586,10 @@ impl<'a> NodeFit<'a> {
 
     /// What on the node would tell the member at its next start to be something else
     /// than the document says.
-    fn overridden(&self) -> Vec<String> {
-        let Self { fit, node, facts, .. } = self;
-        let next = environment::next_start(fit.document, node, facts);
+    fn overridden(&self, next: &environment::Variables) -> Vec<String> {
+        let Self { fit, node, .. } = self;
         if !environment::is_brought(fit.document, node) {
-            if let Some(why) = self.hidden(&next).or_else(|| self.edited(&next)) {
+            if let Some(why) = self.hidden(next).or_else(|| self.edited(next)) {
                 return vec![why];
             }
             let name = next.get("ETCD_NAME").filter(|name| name.value != node.name);
@@ -620,7 +623,26 @@ impl<'a> NodeFit<'a> {
             })
         });
         let refused: Vec<_> = refused.collect();
-        if refused.is_empty() { self.hidden(&next).into_iter().collect() } else { refused }
+        if refused.is_empty() { self.hidden(next).into_iter().collect() } else { refused }
+    }
+
+    /// What must never be told a member, whoever tells it.
+    pub(super) fn harmful(&self, next: &environment::Variables) -> Option<String> {
+        if let Some(why) = forces_new_cluster(next) {
+            return Some(why);
+        }
+        // An etcd of others may be told by a file how to run.
+        if !self.facts.is_installed() && !environment::is_brought(self.fit.document, self.node) {
+            return None;
+        }
+        let is_on = |value: &str| etcd::value::boolean(value) == Some(true);
+        let rules: [(&str, &dyn Fn(&str) -> bool); 2] =
+            [("ETCD_CONFIG_FILE", &|file| !file.is_empty()), ("ETCD_UNSAFE_NO_FSYNC", &is_on)];
+        rules.into_iter().find_map(|(name, is_harmful)| {
+            let set = next.get(name).filter(|set| is_harmful(&set.value))?;
+            let why = pipeline::reserved_variable(name)?;
+            Some(format!("{} sets {name} to {}: {name} {why}", set.source, set.value))
+        })
     }
 
     /// The configuration of another member, with which a node without data is about to be
@@ -696,20 +718,32 @@ impl<'a> NodeFit<'a> {
     fn edited(&self, next: &environment::Variables) -> Option<String> {
         const LISTEN: &str = "ETCD_LISTEN_PEER_URLS";
         const NAME: &str = "ETCD_NAME";
-        const DATA: &str = "ETCD_DATA_DIR";
+        // Without these it would begin anew, or let everybody in.
+        const NEEDED: [&str; 9] = [
+            "ETCD_DATA_DIR",
+            "ETCD_CLIENT_CERT_AUTH",
+            "ETCD_TRUSTED_CA_FILE",
+            "ETCD_CERT_FILE",
+            "ETCD_KEY_FILE",
+            "ETCD_PEER_CLIENT_CERT_AUTH",
+            "ETCD_PEER_TRUSTED_CA_FILE",
+            "ETCD_PEER_CERT_FILE",
+            "ETCD_PEER_KEY_FILE",
+        ];
         if !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
-        if let Some(why) = forces_new_cluster(next) {
-            return Some(why);
-        }
         let runs = |name: &str| self.facts.process()?.variables.get(name);
-        if let Some(data) = runs(DATA).filter(|_| !next.contains_key(DATA)) {
-            return Some(format!(
-                "nothing gives its next start {DATA}, and the member runs with {data}: remove what \
+        let unset = NEEDED.into_iter().find_map(|name| {
+            let value = runs(name).filter(|_| !next.contains_key(name))?;
+            Some(format!(
+                "nothing gives its next start {name}, and the member runs with {value}: remove what \
                  unsets it (UnsetEnvironment=), or put its own configuration there: `etcd-render \
                  | etcd-push`"
-            ));
+            ))
+        });
+        if unset.is_some() {
+            return unset;
         }
         let name = next.get(NAME).filter(|set| {
             set.value != self.node.name && runs(NAME).is_some_and(|name| *name != set.value)
@@ -718,7 +752,17 @@ impl<'a> NodeFit<'a> {
             runs(LISTEN).is_some_and(|listens| is_heard(listens, &self.url))
                 && !is_heard(&set.value, &self.url)
         });
-        let (name, set) = name.map(|set| (NAME, set)).or(listen.map(|set| (LISTEN, set)))?;
+        // Its own configuration may be newer than the member.
+        let own = layout::config_file(&self.settings.config_dir);
+        let other = || {
+            next.iter().map(|(name, set)| (name.as_str(), set)).find(|(name, set)| {
+                NEEDED.contains(name)
+                    && set.source != own
+                    && runs(name).is_some_and(|value| *value != set.value)
+            })
+        };
+        let (name, set) =
+            name.map(|set| (NAME, set)).or(listen.map(|set| (LISTEN, set))).or_else(other)?;
         Some(format!(
             "{} sets {name} to {}, and the member runs with {}: put that back there, or its own \
              configuration: `etcd-render | etcd-push`",
@@ -779,7 +823,7 @@ impl<'a> NodeFit<'a> {
 
     /// What would keep etcd from starting, whatever its configuration: a drop-in, or an
     /// address that the host does not have.
-    fn obstacle(&self) -> Option<String> {
+    pub(super) fn obstacle(&self) -> Option<String> {
         let Self { fit, node, facts, .. } = self;
         if let Some(found) = environment::obstacle(fit.document, node, facts) {
             let etcd::unit::Obstacle { path, key, value } = found;
@@ -791,6 +835,9 @@ impl<'a> NodeFit<'a> {
         }
         let next = environment::next_start(fit.document, node, facts);
         if let Some(why) = self.quota(&next) {
+            return Some(why);
+        }
+        if let Some(why) = self.port(&next) {
             return Some(why);
         }
         let shadowing =
@@ -825,6 +872,61 @@ impl<'a> NodeFit<'a> {
                     set.source
                 )
             })
+        })
+    }
+
+    /// A port at which the member could not listen. What is not rendered yet is taken from the
+    /// document; etcd-preflight has a check of its own.
+    pub(super) fn port(&self, next: &environment::Variables) -> Option<String> {
+        const LISTEN: [&str; 2] = ["ETCD_LISTEN_CLIENT_URLS", "ETCD_LISTEN_PEER_URLS"];
+        let Self { fit, node, facts, .. } = self;
+        let document = fit.document;
+        let is_to_come = fit.purpose == Purpose::Join && !environment::is_brought(document, node);
+        let urls: Vec<(String, String)> = match fit.purpose {
+            Purpose::Preflight => return None,
+            _ if is_to_come => {
+                let urls = [document.listen_client_urls(node), document.listen_peer_url(node)];
+                urls.map(|urls| ("the document".to_owned(), urls)).into()
+            }
+            _ => {
+                let set = LISTEN.iter().filter_map(|name| next.get(*name));
+                set.map(|set| (set.source.clone(), set.value.clone())).collect()
+            }
+        };
+        // Where its own process listens, as far as that tells.
+        let own = facts.process().map(Process::urls);
+        if own.as_ref().is_some_and(Vec::is_empty) {
+            return None;
+        }
+        let parsed = |url: &str| {
+            let (_, host, port) = etcd::url::parts(url)?;
+            let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+            Some((ip?, port.parse::<u16>().ok()?))
+        };
+        let own: Vec<_> = own.iter().flatten().filter_map(|url| parsed(url)).collect();
+        let all = urls.iter().flat_map(|(by, urls)| urls.split(',').map(move |url| (by, url)));
+        let mut new = all.filter_map(|(by, url)| Some((by, url, parsed(url)?)));
+        let has_capability = || {
+            let of_document = node.units.iter().map(|unit| &unit.content);
+            let mut texts = of_document.chain(facts.definition.iter().map(|text| &text.content));
+            texts.any(|text| text.contains("AmbientCapabilities"))
+        };
+        new.find_map(|(by, url, (ip, port))| {
+            if own.iter().any(|(_, its)| *its == port) {
+                return None;
+            }
+            let meets = |(other, at): &(IpAddr, u16)| {
+                *at == port && (*other == ip || other.is_unspecified() || ip.is_unspecified())
+            };
+            let why = if facts.listening.iter().any(meets) {
+                "another program listens there: stop that, or set another port"
+            } else if port < facts.unprivileged && self.settings.user != "root" && !has_capability()
+            {
+                "only root may listen at a port below 1024: set another port"
+            } else {
+                return None;
+            };
+            Some(format!("{by} has etcd listen at {url}, where it could not start: {why}"))
         })
     }
 

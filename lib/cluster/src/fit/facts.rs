@@ -68,6 +68,10 @@ pub struct Facts {
     /// The addresses of the host; empty where they are not known, or where a process may
     /// listen at others.
     pub(super) addresses: Vec<IpAddr>,
+    /// Where anything on it listens.
+    pub(super) listening: Vec<(IpAddr, u16)>,
+    /// The first port at which not only root may listen; 0 where it is not known.
+    pub(super) unprivileged: u16,
     /// What tells the boot of its system from any other; empty where it does not say.
     pub(super) boot: String,
     /// What a binary says to `--version`, by its path; of those that are there.
@@ -233,6 +237,8 @@ impl Facts {
             "keeper" => self.keeper = Some(value.into()),
             "ca" => self.ca += &format!("{value}\n"),
             "credential" => drop(self.credential.get_or_insert_with(|| value.into())),
+            "listening" => self.listening.push(socket(value)?),
+            "unprivileged" => self.unprivileged = value.parse().ok()?,
             "address" => self.addresses.push(value.parse().ok()?),
             "mark" => {
                 let [word, data, wal] = fields(value)?;
@@ -445,6 +451,14 @@ fn on_host(url: &str) -> Option<(bool, String)> {
 }
 
 impl Process {
+    /// The URLs at which it listens; empty where only its flags say so.
+    pub(super) fn urls(&self) -> Vec<&str> {
+        let Some(peers) = self.variables.get("ETCD_LISTEN_PEER_URLS") else { return Vec::new() };
+        let more = ["ETCD_LISTEN_CLIENT_URLS", "ETCD_LISTEN_METRICS_URLS"];
+        let more = more.iter().filter_map(|name| self.variables.get(*name));
+        more.chain([peers]).flat_map(|urls| urls.split(',')).collect()
+    }
+
     /// The URLs at which it serves clients on its host, those of the loopback first; none
     /// where it was not told.
     pub(super) fn client_urls(&self) -> Vec<String> {
@@ -473,4 +487,17 @@ mod tests {
         assert_eq!(urls(None, "https://[fd00::1]:2379"), ["https://[fd00::1]:2379"]);
         assert!(urls(None, "").is_empty());
     }
+}
+
+/// A socket as `/proc/net/tcp` has it: the bytes of each 32 bits of the address in the order of
+/// the host, and the port, all in hex.
+fn socket(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let mut bytes = hex::decode(address).ok()?;
+    bytes.chunks_mut(4).for_each(<[u8]>::reverse);
+    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => IpAddr::from(bytes),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?).to_canonical(),
+    };
+    Some((address, u16::from_str_radix(port, 16).ok()?))
 }

@@ -111,6 +111,12 @@ if [ "$nonlocal" != 1 ]; then
     IFS=$blanks
 fi
 
+# Where anything listens, and from which port on those who are not root may.
+for socket in $(sed -n 's/^ *[0-9]*: \([0-9A-F]*:[0-9A-F]*\) [0-9A-F:]* 0A .*/\1/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null); do
+    say "listening$tab$socket"
+done
+{ read -r from < /proc/sys/net/ipv4/ip_unprivileged_port_start && say "unprivileged$tab$from"; } 2>/dev/null
+
 # Before the folders: a member that is starting now makes its log first, then the mark.
 if [ -e "$mark" ]; then
     word= marked_data= marked_wal=

@@ -10,11 +10,12 @@ use x509_parser::error::X509Error;
 use x509_parser::prelude::parse_x509_certificate;
 
 use super::compare::NodeFit;
-use super::{CA_BYTES, Purpose};
+use super::{CA_BYTES, Purpose, environment};
 
 /// What such a file is.
 enum Kind {
     Unit,
+    DropIn,
     Binary,
     Certificate,
     Key,
@@ -24,6 +25,7 @@ impl Kind {
     fn of(path: &str, settings: &NodeSettings) -> Option<Self> {
         let (folder, name) = path.rsplit_once('/')?;
         match name {
+            _ if layout::is_drop_in(path) => Some(Self::DropIn),
             layout::UNIT if folder == layout::UNIT_DIR => Some(Self::Unit),
             "etcd" if folder == settings.bin_dir => Some(Self::Binary),
             layout::SERVER_CERT | layout::PEER_CERT if folder == settings.cert_dir => {
@@ -56,16 +58,23 @@ impl NodeFit<'_> {
         if !pushes || !self.facts.is_installed() {
             return None;
         }
-        self.node.files.iter().find_map(|file| {
-            let why = self.own_file(file, &Kind::of(&file.path, &self.settings)?)?;
-            Some(format!("{}: {why}", file.path))
+        self.node.files.iter().find_map(|file| match Kind::of(&file.path, &self.settings)? {
+            Kind::DropIn if file.absent => None,
+            Kind::DropIn => {
+                let next = environment::next_start(self.fit.document, self.node, self.facts);
+                self.harmful(&next).or_else(|| self.obstacle())
+            }
+            kind => {
+                let why = self.own_file(file, &kind)?;
+                Some(format!("{}: {why}", file.path))
+            }
         })
     }
 
     fn own_file(&self, file: &File, kind: &Kind) -> Option<String> {
         const REISSUE: &str = "issue a new one: `etcd-cert issue`";
         let why = match kind {
-            Kind::Unit | Kind::Binary | Kind::Certificate | Kind::Key if file.absent => {
+            _ if file.absent => {
                 "etcd needs it: to take etcd off the node: `etcd-unit uninstall`".into()
             }
             Kind::Unit => {
@@ -74,6 +83,7 @@ impl NodeFit<'_> {
             Kind::Binary => "the link to the release that etcd runs: for another: \
                              `scripts/upgrade NODES VERSION`"
                 .into(),
+            Kind::DropIn => return None,
             Kind::Key => {
                 let text = content(file)?;
                 let is_key = has_private_key(&String::from_utf8_lossy(&text));

@@ -663,6 +663,155 @@ fn a_cluster_whose_peers_have_no_tls_is_left_to_others() {
 }
 
 #[test]
+fn what_harms_the_cluster_is_refused_whoever_sets_it() {
+    let why = |source: &str| {
+        format!(
+            "etcd-01: {source} sets ETCD_FORCE_NEW_CLUSTER to true, which removes all other members \
+             at the next start: remove it there"
+        )
+    };
+    let config = |line: &'static str| {
+        move |w: &mut World| {
+            w.node(0).files = vec![text_file(
+                "/etc/etcd/etcd.conf",
+                format!("ETCD_NAME=etcd-01\nETCD_DATA_DIR=/var/lib/etcd\n{line}\n"),
+            )];
+        }
+    };
+    let unit = |content: &str| {
+        let content = content.to_owned();
+        move |w: &mut World| {
+            w.node(0).set_unit(pipeline::document::Unit {
+                name: layout::UNIT.into(),
+                content,
+                ..Default::default()
+            });
+        }
+    };
+    let by_unit = "[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\nEnvironment=OPTS=-force-new-cluster\n\
+                   ExecStart=/usr/local/bin/etcd $OPTS\n";
+    for purpose in [PUSH, START, Purpose::Preflight] {
+        let set = |edit: &dyn Fn(&mut World)| {
+            let mut world = World::new();
+            edit(&mut world);
+            world.purpose = purpose;
+            world.found()
+        };
+        let forced = config("ETCD_FORCE_NEW_CLUSTER=true");
+        assert_eq!(set(&|w| forced(w)), [why("/etc/etcd/etcd.conf")]);
+        assert_eq!(set(&|w| unit(by_unit)(w)), [why("/etc/systemd/system/etcd.service")]);
+        let unsynced = config("ETCD_UNSAFE_NO_FSYNC=true");
+        assert_eq!(
+            set(&|w| unsynced(w)),
+            [
+                "etcd-01: /etc/etcd/etcd.conf sets ETCD_UNSAFE_NO_FSYNC to true: ETCD_UNSAFE_NO_FSYNC \
+              loses acknowledged writes in a power cut: leave it out"
+            ]
+        );
+        let by_file = |w: &mut World| {
+            w.facts(0).manager.insert("ETCD_CONFIG_FILE".into(), "/x.yml".into());
+        };
+        assert_eq!(
+            set(&by_file),
+            [
+                "etcd-01: systemctl set-environment sets ETCD_CONFIG_FILE to /x.yml: ETCD_CONFIG_FILE \
+              makes etcd ignore every other setting"
+            ]
+        );
+    }
+    // A drop-in among any files.
+    found(
+        |w| {
+            w.document.nodes.iter_mut().for_each(|node| node.files.clear());
+            w.node(0).files = vec![text_file(
+                "/etc/systemd/system/etcd.service.d/f.conf",
+                "[Service]\nEnvironment=ETCD_FORCE_NEW_CLUSTER=true\n".into(),
+            )];
+        },
+        &[&why("/etc/systemd/system/etcd.service.d/f.conf")],
+    );
+    // What lets everybody in.
+    found(
+        |w| {
+            w.purpose = START;
+            w.node(0).files.clear();
+            let told = &mut w.facts(0).processes[0].variables;
+            told.insert("ETCD_CLIENT_CERT_AUTH".into(), "true".into());
+        },
+        &["etcd-01: nothing gives its next start ETCD_CLIENT_CERT_AUTH, and the member runs with \
+           true: remove what unsets it (UnsetEnvironment=), or put its own configuration there: \
+           `etcd-render | etcd-push`"],
+    );
+}
+
+#[test]
+fn a_port_that_is_not_to_be_had_is_named() {
+    let listens = |port: u16, user: Option<&str>| {
+        let user = user.map(str::to_owned);
+        move |w: &mut World| {
+            let urls = format!("https://192.168.1.100:{port}");
+            let config = format!(
+                "ETCD_NAME=etcd-01\nETCD_DATA_DIR=/var/lib/etcd\nETCD_LISTEN_CLIENT_URLS={urls}\n"
+            );
+            w.node(0).settings.user = user;
+            w.node(0).files = vec![text_file("/etc/etcd/etcd.conf", config)];
+            let facts = w.facts(0);
+            for line in [
+                "listening\t6401A8C0:115C",
+                "listening\t0100007F:115D",
+                "listening\t00000000000000000000000000000000:115E",
+                "unprivileged\t1024",
+            ] {
+                facts.line(line).unwrap();
+            }
+            let own = "https://192.168.1.100:2380".to_owned();
+            facts.processes[0].variables.insert("ETCD_LISTEN_PEER_URLS".into(), own);
+        }
+    };
+    let line = |port: u16, why: &str| {
+        format!(
+            "etcd-01: /etc/etcd/etcd.conf has etcd listen at https://192.168.1.100:{port}, where it \
+             could not start: {why}"
+        )
+    };
+    let taken = "another program listens there: stop that, or set another port";
+    found(listens(4444, None), &[&line(4444, taken)]);
+    found(listens(4446, None), &[&line(4446, taken)]);
+    // Only on the loopback, where it listens itself, and one that is free.
+    for port in [4445, 2380, 4447] {
+        found(listens(port, None), &[]);
+    }
+    let low = "only root may listen at a port below 1024: set another port";
+    found(listens(22, None), &[&line(22, low)]);
+}
+
+#[test]
+fn what_a_check_has_announced_of_members_is_taken_for_done() {
+    let world = World::new();
+    let mut document = world.document.clone();
+    for (node, message) in [
+        (0, "would update peer URL https://192.168.1.100:2380 → https://192.168.1.100:1"),
+        (1, "would remove member etcd-02 (https://192.168.1.101:2380)"),
+        (1, "would add it to the cluster, as a learner"),
+    ] {
+        let result = ToolResult::would_change(message).on(&document.nodes[node].name);
+        document.results.push(ToolResult { tool: "etcd-member".into(), ..result });
+    }
+    document.nodes[0].settings.peer_port = Some(1);
+    let mut members = world.cluster.members.clone();
+    Announced::of(&document).apply(&document, &mut members);
+    let found: Vec<_> = members.iter().map(|m| format!("{} {}", m.name, m.peer_urls[0])).collect();
+    assert_eq!(
+        found,
+        [
+            "etcd-01 https://192.168.1.100:1",
+            "etcd-03 https://192.168.1.102:2380",
+            " https://192.168.1.101:2380",
+        ]
+    );
+}
+
+#[test]
 fn a_log_where_systemd_alone_has_it_is_named() {
     let moved = |w: &mut World| {
         w.purpose = START;

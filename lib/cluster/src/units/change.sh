@@ -19,6 +19,14 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
         if [ "$cursor" ]; then from=--after-cursor=$cursor; fi
     fi
     printf '%s\n' "$4" | sed -n "s/^Failed to \(start\|restart\|stop\) .*: \|^A dependency job .*\|^Cannot .*/said$tab&/p"
+    case $4 in *'A dependency job '*)
+        for needed in $(systemctl show "$1" -p Requires,Requisite,BindsTo | sed 's/^[A-Za-z]*=//'); do
+            case $(systemctl show "$needed" -p ActiveState) in
+            ActiveState=failed) echo "said$tab$needed, which it requires, has failed: see systemctl status $needed on the node" ;;
+            esac
+        done
+        ;;
+    esac
     systemctl show "$1" -p ExecCondition,ExecStartPre,ExecStartPost |
         sed -n "s/^\(Exec[A-Za-z]*\)={ path=[^ ]* ; argv\[\]=\(.*\) ; ignore_errors=no ; .* ; code=\([a-z]*\) ; status=\([1-9][0-9]*\).*/control$tab\1=\2: \3, status \4/p"
     # -u misses what systemd's own child says where it is gone before it is looked up.
@@ -169,7 +177,13 @@ while IFS=$tab read -r kind a b c; do
         ;;
     start | restart | stop) # UNIT SECONDS [WITH-ETCD]
         taken='' asked="$asked$a " along=$along$c
-        if [ "$kind" != stop ]; then
+        with=
+        if [ "$kind" = stop ]; then
+            stopped_with "$a"
+            for other in $down; do
+                if [ "$other" != "$a" ] && is_etcd "$other"; then with="$with$other "; fi
+            done
+        else
             set -f
             foresee "$kind" "$a" "$c" || {
                 set +f
@@ -190,6 +204,8 @@ while IFS=$tab read -r kind a b c; do
         since=$(date +%s.%6N)
         said=$(timeout "$b" systemctl "$kind" "$a" 2>&1 8>&-)
         code=$?
+        # systemd is done with a unit before what it stops along.
+        for other in $with; do timeout "$b" systemctl stop "$other" 2>/dev/null 8>&-; done
         look "$a"
         get Type
         type=$value
