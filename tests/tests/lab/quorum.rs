@@ -391,8 +391,24 @@ fn what_is_sick_can_be_cured() {
     assert!(first.ends_with(needed), "{first}");
     ran.says("etcd-unit: etcd-02: nothing done: the same has failed on etcd-01");
     let there = "ls /etc/systemd/system/req.service 2>/dev/null || true";
+    unit(&lab, "start --unit-file req.service").exits(3);
     assert_eq!(lab.on_all(&HOSTS[1..3], there), ["", ""]);
     unit(&lab, "uninstall --unit req.service --only etcd-01").ok();
+    // What etcd goes down with is not stopped before etcd is.
+    lab.write(
+        "kept.service",
+        "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nRequiredBy=etcd.service\n",
+    );
+    unit(&lab, "start --unit-file kept.service --only etcd-02").ok();
+    unit(&lab, "stop --unit kept.service --only etcd-02")
+        .ok()
+        .says("etcd-unit: etcd-02: stopped kept.service, and with it etcd.service");
+    assert_eq!(lab.on("etcd-02", "systemctl is-active etcd || true"), "inactive\n");
+    lab.on("etcd-02", "systemctl start etcd");
+    unit(&lab, "uninstall --lose-quorum --unit kept.service --only etcd-02").ok();
+    lab.on("etcd-02", "systemctl start etcd");
+    wait_healthy(&lab);
+    let pids = lab.on_all(&HOSTS[..3], PID);
     // Where nobody tells of the cluster, nothing is done that might take down an etcd.
     lab.write("late.service", "[Service]\nExecStart=/bin/sleep 1000\n");
     lab.bash("mkdir none; cd none; etcd-unit start --unit-file ../late.service ../nodes.txt")

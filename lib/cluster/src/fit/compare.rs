@@ -734,16 +734,27 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let runs = |name: &str| self.facts.process()?.variables.get(name);
-        let unset = NEEDED.into_iter().find_map(|name| {
-            let value = runs(name).filter(|_| !next.contains_key(name))?;
-            Some(format!(
-                "nothing gives its next start {name}, and the member runs with {value}: remove what \
-                 unsets it (UnsetEnvironment=), or put its own configuration there: `etcd-render \
-                 | etcd-push`"
-            ))
-        });
-        if unset.is_some() {
-            return unset;
+        // How others run theirs is for them to change.
+        if self.facts.is_installed() && let Some(why) = NEEDED.into_iter().find_map(|name| {
+            let value = runs(name)?;
+            // Its own configuration may be newer than the member.
+            let is_beside =
+                |set: &&Setting| set.source.contains(".d/") || set.source == environment::MANAGER;
+            match next.get(name) {
+                None => Some(format!(
+                    "nothing gives its next start {name}, and the member runs with {value}: \
+                         remove what unsets it (UnsetEnvironment=), or put its own configuration \
+                         there: `etcd-render | etcd-push`"
+                )),
+                Some(set) => Some(set).filter(is_beside).filter(|s| s.value != *value).map(|set| {
+                    format!(
+                        "{} sets {name} to {}, and the member runs with {value}: remove it there",
+                        set.source, set.value
+                    )
+                }),
+            }
+        }) {
+            return Some(why);
         }
         let name = next.get(NAME).filter(|set| {
             set.value != self.node.name && runs(NAME).is_some_and(|name| *name != set.value)
@@ -752,17 +763,7 @@ impl<'a> NodeFit<'a> {
             runs(LISTEN).is_some_and(|listens| is_heard(listens, &self.url))
                 && !is_heard(&set.value, &self.url)
         });
-        // Its own configuration may be newer than the member.
-        let own = layout::config_file(&self.settings.config_dir);
-        let other = || {
-            next.iter().map(|(name, set)| (name.as_str(), set)).find(|(name, set)| {
-                NEEDED.contains(name)
-                    && set.source != own
-                    && runs(name).is_some_and(|value| *value != set.value)
-            })
-        };
-        let (name, set) =
-            name.map(|set| (NAME, set)).or(listen.map(|set| (LISTEN, set))).or_else(other)?;
+        let (name, set) = name.map(|set| (NAME, set)).or(listen.map(|set| (LISTEN, set)))?;
         Some(format!(
             "{} sets {name} to {}, and the member runs with {}: put that back there, or its own \
              configuration: `etcd-render | etcd-push`",

@@ -10,6 +10,9 @@ use pipeline::document::{Node, NodeSettings};
 
 use super::facts::Facts;
 
+/// Where the variables of systemd itself come from.
+pub(super) const MANAGER: &str = "systemctl set-environment";
+
 /// Variables by name.
 pub(super) type Variables = BTreeMap<String, Setting>;
 
@@ -173,7 +176,7 @@ impl Definition {
         };
         let mut variables = unit::environment(&parts, of_pattern);
         for (name, value) in &facts.manager {
-            let source = "systemctl set-environment".to_owned();
+            let source = MANAGER.to_owned();
             let set = Setting { value: value.clone(), source, shadowed: None };
             variables.entry(name.clone()).or_insert(set);
         }

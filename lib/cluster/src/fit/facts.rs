@@ -123,6 +123,7 @@ pub fn query(document: &Document, node: &Node, binaries: &[String]) -> Query {
     line("ca", &ca);
     line("config", &layout::config_file(&settings.config_dir));
     line("mark", &layout::member_mark(&settings.config_dir));
+    line("ports", &format!("{}\t{}", settings.client_port, settings.peer_port));
     for binary in binaries {
         line("binary", binary);
     }

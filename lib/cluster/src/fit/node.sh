@@ -6,7 +6,7 @@ newline='
 '
 blanks=" $tab$newline"
 say() { printf 'fit\t%s\n' "$1"; }
-data= wal= user= ca= config= mark= binaries=
+data= wal= user= ca= config= mark= ports= binaries=
 while IFS=$tab read -r kind value; do
     case $kind in
     data) data=$value ;;
@@ -15,6 +15,7 @@ while IFS=$tab read -r kind value; do
     ca) ca=$value ;;
     config) config=$value ;;
     mark) mark=$value ;;
+    ports) ports=$value ;;
     binary) binaries="$binaries $value" ;;
     end) break ;;
     esac
@@ -111,12 +112,6 @@ if [ "$nonlocal" != 1 ]; then
     IFS=$blanks
 fi
 
-# Where anything listens, and from which port on those who are not root may.
-for socket in $(sed -n 's/^ *[0-9]*: \([0-9A-F]*:[0-9A-F]*\) [0-9A-F:]* 0A .*/\1/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null); do
-    say "listening$tab$socket"
-done
-{ read -r from < /proc/sys/net/ipv4/ip_unprivileged_port_start && say "unprivileged$tab$from"; } 2>/dev/null
-
 # Before the folders: a member that is starting now makes its log first, then the mark.
 if [ -e "$mark" ]; then
     word= marked_data= marked_wal=
@@ -193,7 +188,7 @@ for file in $(grep -lsE '^ExecStart=[^ ]*/etcd([[:space:]]|$)' /etc/systemd/syst
 done
 
 # One in a container with a network of its own is none of the node's.
-used_ca=
+used_ca= told=
 for process in /proc/[0-9]*; do
     { read -r name < "$process/comm"; } 2>/dev/null || continue
     [ "$name" = etcd ] && [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
@@ -229,6 +224,10 @@ for process in /proc/[0-9]*; do
     if [ "$unit" = etcd.service ]; then
         last "$newline$environment" "${newline}ETCD_TRUSTED_CA_FILE="
         used_ca=$value
+        last "$newline$environment" "${newline}ETCD_LISTEN_CLIENT_URLS="
+        told=$value
+        last "$newline$environment" "${newline}ETCD_LISTEN_PEER_URLS="
+        told=$told,$value,
     fi
     last "$newline$environment" "${newline}ETCD_DATA_DIR="
     process_data=$value
@@ -247,6 +246,17 @@ for process in /proc/[0-9]*; do
         fi
     fi
 done
+
+# Where anything listens, and from which port on those who are not root may; of no interest
+# where etcd listens at its ports already.
+case $told in *":${ports%%"$tab"*},"*) ;; *) told= ;; esac
+case $told in *":${ports#*"$tab"},"*) ;; *)
+    for socket in $(sed -n 's/^ *[0-9]*: \([0-9A-F]*:[0-9A-F]*\) [0-9A-F:]* 0A .*/\1/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null); do
+        say "listening$tab$socket"
+    done
+    { read -r from < /proc/sys/net/ipv4/ip_unprivileged_port_start && say "unprivileged$tab$from"; } 2>/dev/null
+    ;;
+esac
 
 settings=
 if [ -f "$config" ]; then
