@@ -180,7 +180,7 @@ impl Fit<'_> {
                 // The CA is the cluster's, whatever else the document says of it.
                 Some((_, facts)) => {
                     let of_node = of_node(facts);
-                    of_node.ca().into_iter().chain(of_node.own_files()).collect()
+                    of_node.ca().or_else(|| of_node.own_files()).into_iter().collect()
                 }
                 None if !concerned => Vec::new(),
                 None if self.cluster.members.is_empty() => Vec::new(),
@@ -521,8 +521,7 @@ impl<'a> NodeFit<'a> {
             self.blocked(),
             self.leads_out(),
             self.stranger(),
-            self.ca(),
-            self.own_files(),
+            self.ca().or_else(|| self.own_files()),
             self.binary(),
         ]
         .into_iter()
@@ -735,12 +734,14 @@ impl<'a> NodeFit<'a> {
         }
         let runs = |name: &str| self.facts.process()?.variables.get(name);
         // How others run theirs is for them to change.
-        if self.facts.is_installed() && let Some(why) = NEEDED.into_iter().find_map(|name| {
-            let value = runs(name)?;
-            // Its own configuration may be newer than the member.
-            let is_beside =
-                |set: &&Setting| set.source.contains(".d/") || set.source == environment::MANAGER;
-            match next.get(name) {
+        if self.facts.is_installed()
+            && let Some(why) = NEEDED.into_iter().find_map(|name| {
+                let value = runs(name)?;
+                // Its own configuration may be newer than the member.
+                let is_beside = |set: &&Setting| {
+                    set.source.contains(".d/") || set.source == environment::MANAGER
+                };
+                match next.get(name) {
                 None => Some(format!(
                     "nothing gives its next start {name}, and the member runs with {value}: \
                          remove what unsets it (UnsetEnvironment=), or put its own configuration \
@@ -753,7 +754,8 @@ impl<'a> NodeFit<'a> {
                     )
                 }),
             }
-        }) {
+            })
+        {
             return Some(why);
         }
         let name = next.get(NAME).filter(|set| {

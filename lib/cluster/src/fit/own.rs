@@ -1,6 +1,8 @@
 //! The files that a member of these tools cannot be without, where a document has them among
 //! any others.
 
+use std::path::Path;
+
 use etcd::layout;
 use pipeline::document::{File, NodeSettings};
 use pipeline::{disk, has_private_key};
@@ -17,6 +19,8 @@ enum Kind {
     Unit,
     DropIn,
     Binary,
+    Config,
+    Ca,
     Certificate,
     Key,
 }
@@ -32,14 +36,37 @@ impl Kind {
                 Some(Self::Certificate)
             }
             layout::SERVER_KEY | layout::PEER_KEY if folder == settings.cert_dir => Some(Self::Key),
+            layout::CA_CERT if folder == settings.cert_dir => Some(Self::Ca),
+            _ if path == layout::config_file(&settings.config_dir) => Some(Self::Config),
             _ => None,
         }
     }
 }
 
-/// Whether a member with these `settings` needs the file `path`.
+/// Whether a member with these `settings` needs the file `path`, or passes the folder `path` on
+/// its way to one.
 pub(super) fn is_own(path: &str, settings: &NodeSettings) -> bool {
-    Kind::of(path, settings).is_some()
+    Kind::of(path, settings).is_some() || is_on_the_way(path, settings)
+}
+
+/// Whether the folder `path` holds a folder of the member's, or is one.
+fn is_on_the_way(path: &str, settings: &NodeSettings) -> bool {
+    let NodeSettings { data_dir, wal_dir, config_dir, cert_dir, bin_dir, .. } = settings;
+    let own = [data_dir, config_dir, cert_dir, bin_dir].into_iter().chain(wal_dir);
+    let mut own = own.map(String::as_str).chain([layout::RELEASES]);
+    own.any(|folder| Path::new(folder).starts_with(path))
+}
+
+/// Whether `user`, with a group of its name, has the permission `bit` (4 to read, 1 to pass) of
+/// what has this `mode`, `owner` and `group`; owners by number are not known here.
+fn is_permitted(user: &str, bit: u32, mode: &str, owner: &str, group: &str) -> bool {
+    let Ok(mode) = u32::from_str_radix(mode, 8) else { return true };
+    let is_number = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
+    if user == "root" || is_number(owner) || is_number(group) {
+        return true;
+    }
+    let shift = if owner == user { 6 } else { 3 * u32::from(group == user) };
+    mode >> shift & bit != 0
 }
 
 /// What `file` is to hold, as far as it is at hand already.
@@ -58,6 +85,18 @@ impl NodeFit<'_> {
         if !pushes || !self.facts.is_installed() {
             return None;
         }
+        let user = self.settings.user.as_str();
+        let barred = self.node.directories.iter().find(|folder| {
+            is_on_the_way(&folder.path, &self.settings)
+                && !is_permitted(user, 1, &folder.mode, &folder.owner, &folder.group)
+        });
+        if let Some(folder) = barred {
+            return Some(format!(
+                "{}: etcd, which runs as {user}, could not enter it with mode {} and owner {}:{}: it \
+                 is on the way to its files",
+                folder.path, folder.mode, folder.owner, folder.group
+            ));
+        }
         self.node.files.iter().find_map(|file| match Kind::of(&file.path, &self.settings)? {
             Kind::DropIn if file.absent => None,
             Kind::DropIn => {
@@ -73,9 +112,19 @@ impl NodeFit<'_> {
 
     fn own_file(&self, file: &File, kind: &Kind) -> Option<String> {
         const REISSUE: &str = "issue a new one: `etcd-cert issue`";
+        let user = self.settings.user.as_str();
         let why = match kind {
             _ if file.absent => {
                 "etcd needs it: to take etcd off the node: `etcd-unit uninstall`".into()
+            }
+            Kind::Config | Kind::Ca | Kind::Certificate | Kind::Key
+                if !is_permitted(user, 4, &file.mode, &file.owner, &file.group) =>
+            {
+                format!(
+                    "etcd, which runs as {user}, could not read it with mode {} and owner {}:{}: set \
+                     them so that it can",
+                    file.mode, file.owner, file.group
+                )
             }
             Kind::Unit => {
                 "etcd's own unit: for another text of it: `etcd-render --templates`".into()
@@ -83,7 +132,7 @@ impl NodeFit<'_> {
             Kind::Binary => "the link to the release that etcd runs: for another: \
                              `scripts/upgrade NODES VERSION`"
                 .into(),
-            Kind::DropIn => return None,
+            Kind::DropIn | Kind::Config | Kind::Ca => return None,
             Kind::Key => {
                 let text = content(file)?;
                 let is_key = has_private_key(&String::from_utf8_lossy(&text));

@@ -626,6 +626,55 @@ fn what_a_member_needs_is_not_replaced_by_any_file() {
 }
 
 #[test]
+fn what_a_member_reads_or_passes_stays_open_to_it() {
+    let folder = |path: &str, mode: &str| {
+        let (path, mode, root) = (path.to_owned(), mode.to_owned(), "root".to_owned());
+        let group = root.clone();
+        move |w: &mut World| {
+            w.document.nodes.iter_mut().for_each(|node| node.files.clear());
+            w.node(0).set_directory(pipeline::document::Directory {
+                path,
+                mode,
+                owner: root,
+                group,
+            });
+        }
+    };
+    for path in ["/etc/etcd", "/var/lib", "/usr/local/lib/etcd-tools", "/etc"] {
+        found(
+            folder(path, "0700"),
+            &[&format!(
+                "etcd-01: {path}: etcd, which runs as etcd, could not enter it with mode 0700 and \
+                 owner root:root: it is on the way to its files"
+            )],
+        );
+        found(folder(path, "0755"), &[]);
+    }
+    found(folder("/srv", "0700"), &[]);
+    let file = |owner: &'static str| {
+        move |w: &mut World| {
+            w.document.nodes.iter_mut().for_each(|node| node.files.clear());
+            let mut file = text_file("/etc/etcd/etcd.conf", "ETCD_NAME=x".into());
+            file.mode = "0600".into();
+            file.owner = owner.into();
+            file.path = "/etc/etcd/ssl/ca.crt".into();
+            file.content = Some(CA.into());
+            w.node(0).files = vec![file];
+        }
+    };
+    found(
+        file("root"),
+        &[
+            "etcd-01: /etc/etcd/ssl/ca.crt: etcd, which runs as etcd, could not read it with mode 0600 \
+           and owner root:root: set them so that it can",
+        ],
+    );
+    for owner in ["etcd", "998"] {
+        found(file(owner), &[]);
+    }
+}
+
+#[test]
 fn a_certificate_of_another_ca_is_named() {
     let key = || rcgen::KeyPair::generate().unwrap();
     let ca = |name: &str| {

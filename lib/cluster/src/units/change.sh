@@ -131,8 +131,9 @@ keep=' ' asked=' ' along='' begun='' enabled=' '
 # With --check all that is done is to foresee.
 check=
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
-# it was started here, its process, and how often systemd has restarted it.
-forked=
+# it was started here, its process, and how often systemd has restarted it. And whether what was
+# started starts others in its time.
+forked='' triggers=''
 while IFS=$tab read -r kind a b c; do
     case $kind in
     check) check=1 ;;
@@ -221,6 +222,7 @@ while IFS=$tab read -r kind a b c; do
         if [ "$kind" != stop ] && [ "$who" ] && { [ "$who" = done ] || [ "$pid" != "${old:-0}" ]; }; then
             mkdir -p $started && printf '%s\t%s\n' "$who" "$origin" > "$started/$a"
         fi
+        case $kind.$code.$a in stop.*) ;; *.0.*.timer | *.0.*.path | *.0.*.socket) triggers=1 ;; esac
         case $kind.$code in
         start.0 | restart.0) if [ $pid != 0 ] && runs_etcd "$a" $pid; then begun="$begun$a$newline"; fi ;;
         esac
@@ -259,8 +261,8 @@ while IFS=$tab read -r kind a b c; do
     end) complete=1 ;;
     esac
 done
-# They are given the time to fail, all at once.
-[ -z "$forked" ] || sleep 2
+# They are given the time to fail, all at once, and others that to take down an etcd.
+[ -z "$forked" ] && { [ ! "$triggers" ] || [ ! "$standing" ]; } || sleep 2
 printf '%s' "$forked" | while read -r a since pid restarts; do
     look "$a"
     state=
