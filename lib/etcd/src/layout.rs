@@ -76,10 +76,33 @@ pub fn member_mark(config_dir: &str) -> String {
     format!("{config_dir}/etcd.member")
 }
 
-/// Whether `path` is a drop-in of etcd's unit, where an administrator has them.
+/// Whether `path` is a drop-in of etcd's unit, its own or that of all services, wherever systemd
+/// looks for them.
 pub fn is_drop_in(path: &str) -> bool {
-    let name = path.strip_prefix(UNIT_DIR).and_then(|path| path.strip_prefix("/etcd.service.d/"));
-    name.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
+    const ROOTS: [&str; 5] = [
+        UNIT_DIR,
+        "/run/systemd/system",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    ];
+    let folder = path.rsplit_once('/').filter(|(_, name)| name.ends_with(".conf"));
+    let folder = folder.and_then(|(folder, _)| folder.rsplit_once('/'));
+    folder.is_some_and(|(root, folder)| {
+        ROOTS.contains(&root) && ["etcd.service.d", "service.d"].contains(&folder)
+    })
+}
+
+/// Whether `path` is a file of systemd's own configuration, what it gives to all units among it
+/// (systemd-system.conf(5)).
+pub fn is_of_systemd(path: &str) -> bool {
+    const ROOTS: [&str; 4] = ["/etc", "/run", "/usr/local/lib", "/usr/lib"];
+    ROOTS.iter().filter_map(|root| path.strip_prefix(root)).any(|rest| {
+        rest == "/systemd/system.conf"
+            || rest
+                .strip_prefix("/systemd/system.conf.d/")
+                .is_some_and(|name| name.ends_with(".conf"))
+    })
 }
 
 /// Where a file is staged before it is renamed to `path`: hidden, in the same folder.

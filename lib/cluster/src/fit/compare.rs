@@ -605,7 +605,7 @@ impl<'a> NodeFit<'a> {
         let differs = names.into_iter().filter(|name| {
             let value = |of: &environment::Variables| of.get(*name).map(|set| set.value.clone());
             let no_effect = etcd::settings::is_bootstrap_only(name) && self.has_log();
-            value(&next) != value(&wanted) && !no_effect
+            value(next) != value(&wanted) && !no_effect
         });
         let refused = differs.filter_map(|name| {
             let why = pipeline::reserved_variable(name)?;
@@ -634,14 +634,14 @@ impl<'a> NodeFit<'a> {
         if !self.facts.is_installed() && !environment::is_brought(self.fit.document, self.node) {
             return None;
         }
-        let is_on = |value: &str| etcd::value::boolean(value) == Some(true);
-        let rules: [(&str, &dyn Fn(&str) -> bool); 2] =
-            [("ETCD_CONFIG_FILE", &|file| !file.is_empty()), ("ETCD_UNSAFE_NO_FSYNC", &is_on)];
-        rules.into_iter().find_map(|(name, is_harmful)| {
-            let set = next.get(name).filter(|set| is_harmful(&set.value))?;
-            let why = pipeline::reserved_variable(name)?;
-            Some(format!("{} sets {name} to {}: {name} {why}", set.source, set.value))
-        })
+        let is_harmful = |name: &str, value: &str| match name {
+            "ETCD_CONFIG_FILE" => !value.is_empty(),
+            "ETCD_UNSAFE_NO_FSYNC" => etcd::value::boolean(value) == Some(true),
+            _ => false,
+        };
+        let (name, set) = next.iter().find(|(name, set)| is_harmful(name, &set.value))?;
+        let why = pipeline::reserved_variable(name)?;
+        Some(format!("{} sets {name} to {}: {name} {why}", set.source, set.value))
     }
 
     /// The configuration of another member, with which a node without data is about to be
@@ -1157,6 +1157,14 @@ impl<'a> NodeFit<'a> {
     fn as_member(&self, own: &Identity) -> Option<String> {
         let (node, url) = (self.node, &self.url);
         let Some(member) = self.fit.cluster.member(&own.member) else {
+            let reply = self.fit.cluster.replies.get(&node.name);
+            if reply.is_some_and(|status| status.leader.is_some()) {
+                let why = "it serves, and another node serves without it: these are two clusters: \
+                           look whom each knows, `etcd-member list --endpoints URL`, and stop the \
+                           one that is not to stay at once, before it tells the others that they \
+                           are removed";
+                return Some(why.into());
+            }
             return Some(format!(
                 "its data is of member {}, which the cluster has removed: move {}/{} away, then \
                  add the node: {ADD}",

@@ -24,6 +24,8 @@ struct Definition {
     drop_ins: Vec<Text>,
     /// Environment files, each with the pattern that stands for it.
     files: Vec<(String, Text)>,
+    /// The list of `DefaultEnvironment=` in systemd's own configuration.
+    defaults: Vec<Text>,
 }
 
 /// What the next start on the node would be given by what lies there alone.
@@ -126,6 +128,10 @@ impl Definition {
                 None => there.files.push((path, text)),
             }
         }
+        for text in wanted.defaults {
+            there.defaults.retain(|other| other.path != text.path);
+            there.defaults.push(text);
+        }
         there
     }
 
@@ -138,7 +144,7 @@ impl Definition {
         }
         let (drop_ins, mut units): (Vec<_>, Vec<_>) =
             facts.definition.iter().cloned().partition(|part| part.path.ends_with(".conf"));
-        Self { unit: units.pop(), drop_ins, files }
+        Self { unit: units.pop(), drop_ins, files, defaults: facts.defaults.clone() }
     }
 
     fn wanted(node: &Node) -> Self {
@@ -147,20 +153,27 @@ impl Definition {
             path: format!("{}/{}", layout::UNIT_DIR, layout::UNIT),
             content: unit.content.clone(),
         });
-        let mut drop_ins = Vec::new();
-        let mut files = Vec::new();
+        let (mut drop_ins, mut files, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
         for file in &node.files {
             let is_drop_in = layout::is_drop_in(&file.path);
             // What cannot be read as text is no environment file; one that is to go says nothing
             // any more.
             let Some(content) = file.text() else { continue };
+            if layout::is_of_systemd(&file.path) {
+                let lists =
+                    content.lines().filter_map(|line| line.strip_prefix("DefaultEnvironment="));
+                defaults.extend(
+                    lists.map(|list| Text { path: file.path.clone(), content: list.into() }),
+                );
+                continue;
+            }
             let text = Text { path: file.path.clone(), content };
             match is_drop_in {
                 true => drop_ins.push(text),
                 false => files.push((file.path.clone(), text)),
             }
         }
-        Self { unit, drop_ins, files }
+        Self { unit, drop_ins, files, defaults }
     }
 
     fn variables(&self, document: &Document, node: &Node, facts: &Facts) -> Variables {
@@ -175,6 +188,18 @@ impl Definition {
             self.files.iter().filter(|(of, _)| of == pattern).map(|(_, text)| text).collect()
         };
         let mut variables = unit::environment(&parts, of_pattern);
+        // Where systemd has read them already, they are among its own.
+        for Text { path, content } in &self.defaults {
+            for (name, value) in unit::words(content).iter().filter_map(|word| word.split_once('='))
+            {
+                let (value, source) = (value.to_owned(), path.clone());
+                let is_read = facts.manager.get(name).is_none_or(|now| *now == value);
+                if name.starts_with("ETCD_") && is_read {
+                    let set = Setting { value, source, shadowed: None };
+                    variables.entry(name.to_owned()).or_insert(set);
+                }
+            }
+        }
         for (name, value) in &facts.manager {
             let source = MANAGER.to_owned();
             let set = Setting { value: value.clone(), source, shadowed: None };

@@ -31,6 +31,9 @@ pub struct Facts {
     pub(super) definition: Vec<Text>,
     /// Other environment files of the unit, each with the pattern that stands for it.
     pub(super) environment_files: Vec<(String, Text)>,
+    /// What files of systemd's own configuration set for all units, at the latest from the next
+    /// boot on: the list of `DefaultEnvironment=`.
+    pub(super) defaults: Vec<Text>,
     /// The variables of systemd itself, which all units inherit.
     pub(super) manager: BTreeMap<String, String>,
     pub(super) folders: Vec<Folder>,
@@ -182,6 +185,10 @@ impl Facts {
                 self.environment_files.push((pattern.into(), text));
             }
             "setting" => self.environment_files.last_mut()?.1.content += &format!("{value}\n"),
+            "default" => {
+                let (path, content) = value.split_once('\t')?;
+                self.defaults.push(Text { path: path.into(), content: content.into() });
+            }
             "manager" => {
                 if let Some((name, value)) = value.split_once('=') {
                     self.manager.insert(name.into(), value.into());
@@ -470,6 +477,19 @@ impl Process {
     }
 }
 
+/// A socket as `/proc/net/tcp` has it: the bytes of each 32 bits of the address in the order of
+/// the host, and the port, all in hex.
+fn socket(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let mut bytes = hex::decode(address).ok()?;
+    bytes.chunks_mut(4).for_each(<[u8]>::reverse);
+    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => IpAddr::from(bytes),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?).to_canonical(),
+    };
+    Some((address, u16::from_str_radix(port, 16).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -488,17 +508,4 @@ mod tests {
         assert_eq!(urls(None, "https://[fd00::1]:2379"), ["https://[fd00::1]:2379"]);
         assert!(urls(None, "").is_empty());
     }
-}
-
-/// A socket as `/proc/net/tcp` has it: the bytes of each 32 bits of the address in the order of
-/// the host, and the port, all in hex.
-fn socket(text: &str) -> Option<(IpAddr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let mut bytes = hex::decode(address).ok()?;
-    bytes.chunks_mut(4).for_each(<[u8]>::reverse);
-    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
-        Ok(bytes) => IpAddr::from(bytes),
-        Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?).to_canonical(),
-    };
-    Some((address, u16::from_str_radix(port, 16).ok()?))
 }

@@ -180,12 +180,27 @@ files=$(
 if [ "$files" ]; then printf '%s\n' "$files"; fi
 
 # Units of others that run an etcd, and where they have its data: what is stopped is there, too.
-for file in $(grep -lsE '^ExecStart=[^ ]*/etcd([[:space:]]|$)' /etc/systemd/system/*.service /usr/local/lib/systemd/system/*.service); do
-    [ "${file##*/}" != etcd.service ] || continue
-    theirs=$(given ETCD_DATA_DIR data-dir < "$file")
-    folder "$theirs" ''
-    say "other$tab$file$tab$theirs"
-done
+# And what systemd gives to all units once it has read its own configuration again.
+found=$(grep -HsE '^(ExecStart=[^ ]*/etcd([[:space:]]|$)|DefaultEnvironment=.*ETCD_)' \
+    /etc/systemd/system/*.service /usr/local/lib/systemd/system/*.service \
+    /etc/systemd/system.conf /etc/systemd/system.conf.d/*.conf /run/systemd/system.conf.d/*.conf \
+    /usr/local/lib/systemd/system.conf.d/*.conf /usr/lib/systemd/system.conf.d/*.conf)
+other=
+while IFS= read -r line; do
+    file=${line%%:*}
+    case $file in
+    *.conf) say "default$tab$file$tab${line#*=}" ;;
+    '' | */etcd.service | "$other") ;;
+    *)
+        other=$file
+        theirs=$(given ETCD_DATA_DIR data-dir < "$file")
+        folder "$theirs" ''
+        say "other$tab$file$tab$theirs"
+        ;;
+    esac
+done <<END
+$found
+END
 
 # One in a container with a network of its own is none of the node's.
 used_ca= told=

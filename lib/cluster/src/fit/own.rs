@@ -29,7 +29,7 @@ impl Kind {
     fn of(path: &str, settings: &NodeSettings) -> Option<Self> {
         let (folder, name) = path.rsplit_once('/')?;
         match name {
-            _ if layout::is_drop_in(path) => Some(Self::DropIn),
+            _ if layout::is_drop_in(path) || layout::is_of_systemd(path) => Some(Self::DropIn),
             layout::UNIT if folder == layout::UNIT_DIR => Some(Self::Unit),
             "etcd" if folder == settings.bin_dir => Some(Self::Binary),
             layout::SERVER_CERT | layout::PEER_CERT if folder == settings.cert_dir => {

@@ -779,6 +779,38 @@ fn what_harms_the_cluster_is_refused_whoever_sets_it() {
         },
         &[&why("/etc/systemd/system/etcd.service.d/f.conf")],
     );
+    // The same for all services, and what systemd gives to all units.
+    for (path, content) in [
+        (
+            "/etc/systemd/system/service.d/f.conf",
+            "[Service]\nEnvironment=ETCD_FORCE_NEW_CLUSTER=true\n",
+        ),
+        (
+            "/etc/systemd/system.conf.d/x.conf",
+            "[Manager]\nDefaultEnvironment=A=b ETCD_FORCE_NEW_CLUSTER=true\n",
+        ),
+    ] {
+        found(
+            |w| {
+                w.document.nodes.iter_mut().for_each(|node| node.files.clear());
+                w.node(0).files = vec![text_file(path, content.into())];
+            },
+            &[&why(path)],
+        );
+    }
+    // Read already or not, and no matter who has put it there.
+    let default = "default\t/etc/systemd/system.conf\tETCD_FORCE_NEW_CLUSTER=true";
+    for is_read in [false, true] {
+        found(
+            |w| {
+                w.facts(0).line(default).unwrap();
+                if is_read {
+                    w.facts(0).line("manager\tETCD_FORCE_NEW_CLUSTER=true").unwrap();
+                }
+            },
+            &[&why("/etc/systemd/system.conf")],
+        );
+    }
     // What lets everybody in.
     found(
         |w| {
