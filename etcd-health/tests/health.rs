@@ -508,7 +508,9 @@ fn faults_of_tls() {
         lines(&mut with(&plain)),
         (
             69,
-            format!("etcd-health: {plain}: connecting: connection closed before message completed")
+            format!(
+                "etcd-health: {plain}: connecting: it closed the connection: where it serves TLS, its URL begins with https"
+            )
         )
     );
     assert_eq!(
@@ -715,7 +717,10 @@ fn what_is_not_etcd() {
         (page, "not an answer of etcd: expected value at line 1 column 1"),
         (cut_off, "connecting: end of file before message length reached"),
         ("SSH-2.0-OpenSSH\r\n".into(), "connecting: invalid HTTP version parsed"),
-        (String::new(), "connecting: connection closed before message completed"),
+        (
+            String::new(),
+            "connecting: it closed the connection: where it serves TLS, its URL begins with https",
+        ),
     ] {
         let url = impostor(move |stream| drop(stream.write_all(answer.as_bytes())));
         let output = tool(&["--endpoints", &url]).output().unwrap();

@@ -60,7 +60,8 @@ impl<'a> Change<'a> {
         }
         let hosts = lease.selected.iter().chain(&lease.others).map(|held| held.host.clone());
         let cluster = Cluster::new(&run.document, fleet, access, &[]);
-        let cluster = cluster.via(args.via).locked(hosts.collect());
+        let port = |node: &Node| facts.get(&node.name)?.client_port();
+        let cluster = cluster.listening(port).via(args.via).locked(hosts.collect());
         Ok(Some(Self { run, lease, cluster, facts, credentials: &tool.credentials }))
     }
 

@@ -422,6 +422,14 @@ fn of_alarm(health: &Health, alarm: &Alarm) -> Problem {
         return Problem { kind: ProblemKind::Alarm, node: Some(node), message };
     }
     let member = health.members.iter().find(|member| member.id == alarm.member_id);
+    if member.is_none() && !health.members.is_empty() {
+        let message = format!(
+            "alarm {} of {}, which is no member any more: it is left over: take it back: `etcdctl \
+             alarm disarm`",
+            alarm.alarm, alarm.member_id
+        );
+        return Problem { kind: ProblemKind::Alarm, node: None, message };
+    }
     let name = member.map(|m| m.name.as_str()).filter(|name| !name.is_empty());
     let message = format!("member {}: {message}", name.unwrap_or(&alarm.member_id));
     Problem { kind: ProblemKind::Alarm, node: None, message }

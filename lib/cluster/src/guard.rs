@@ -178,6 +178,16 @@ impl Refusal {
     }
 }
 
+/// Where the nodes of `document` serve clients: at the port that `port` gives, else at that of the
+/// document.
+fn targets(document: &Document, port: impl Fn(&Node) -> Option<u16>) -> Vec<Target> {
+    let target = |node: &Node| {
+        let port = port(node).unwrap_or(document.settings(node).client_port);
+        Target { url: format!("https://{}:{port}", node.url_host()), node: Some(node.clone()) }
+    };
+    document.nodes.iter().map(target).collect()
+}
+
 impl<'a> Cluster<'a> {
     /// The cluster of the nodes of `document`, reached through the ssh connections
     /// of `fleet`. The client ports are those that the running processes in `states`
@@ -189,13 +199,10 @@ impl<'a> Cluster<'a> {
         states: &[NodeState<'_>],
     ) -> Self {
         let access = Access { timeout: PROBE, ..access };
-        let target = |node: &Node| {
+        let targets = targets(document, |node| {
             let state = states.iter().find(|state| state.node.name == node.name);
-            let port = state.and_then(running_client_port);
-            let port = port.unwrap_or(document.settings(node).client_port);
-            Target { url: format!("https://{}:{port}", node.url_host()), node: Some(node.clone()) }
-        };
-        let targets = document.nodes.iter().map(target).collect();
+            state.and_then(running_client_port)
+        });
         let route = Route::new(targets, access.clone(), Some(fleet));
         let unit =
             |state: &NodeState<'_>| Some((state.node.name.clone(), running(state)?.name.clone()));
@@ -210,6 +217,15 @@ impl<'a> Cluster<'a> {
             members: RefCell::default(),
             locked: states.iter().map(|state| state.host.clone()).collect(),
         }
+    }
+
+    /// The same, with the client ports that `port` gives, as far as it does. Nothing may have
+    /// been asked yet.
+    pub fn listening(self, port: impl Fn(&Node) -> Option<u16>) -> Self {
+        let targets = targets(self.document, port);
+        let route =
+            Route::new(targets, self.access.clone(), Some(self.fleet)).by(self.via, self.fleet);
+        Self { route, ..self }
     }
 
     /// The same for a run that holds the locks of `hosts`.

@@ -515,13 +515,14 @@ impl<'a> NodeFit<'a> {
             return overridden;
         }
         let identity = self.moved().or_else(|| self.identity()).or_else(|| self.leftover());
+        let stranger = self.stranger();
         [
             identity,
             self.obstacle(),
             self.blocked(),
             self.leads_out(),
-            self.stranger(),
-            self.ca().or_else(|| self.own_files()),
+            stranger.clone(),
+            self.ca().or_else(|| self.own_files().filter(|_| stranger.is_none())),
             self.binary(),
         ]
         .into_iter()

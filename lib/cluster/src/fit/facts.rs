@@ -320,6 +320,12 @@ impl Facts {
         Some(is_heard(listens, url))
     }
 
+    /// The port at which the member serves clients; none where it does not run, or does not tell.
+    pub fn client_port(&self) -> Option<u16> {
+        let urls = self.process()?.client_urls();
+        etcd::url::parts(urls.first()?)?.2.parse().ok()
+    }
+
     /// The unit of others that runs an etcd on the node, or did.
     pub fn unit_of_others(&self) -> Option<&str> {
         let running = self.processes.iter().map(|process| process.unit.as_str());
