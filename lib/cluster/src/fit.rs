@@ -55,11 +55,10 @@ fn concerns(document: &Document, node: &Node, purpose: Purpose) -> bool {
 /// touched so, [`allows`] needs no answer to a [`query`].
 pub fn touches_etcd(document: &Document, node: &Node) -> bool {
     let settings = document.settings(node);
-    let ca = format!("{}/{}", settings.cert_dir, layout::CA_CERT);
     let files = node.files.iter().map(|file| &file.path);
     let mut paths = files.chain(node.directories.iter().map(|folder| &folder.path));
     concerns(document, node, Purpose::Push { replace_ca: false })
-        || paths.any(|path| *path == ca || own::is_own(path, &settings))
+        || paths.any(|path| own::is_own(path, &settings))
 }
 
 /// What a tool is about to do.
