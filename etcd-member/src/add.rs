@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use cluster::fit::{self, Facts};
+use cluster::fit::{self, Announced, Facts};
 use cluster::guard::{Refusal, View};
 use cluster::members::{Accepted, Policy};
 use etcd::layout;
@@ -78,7 +78,8 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     };
     // One that an earlier stage with --check would have removed is to be added again.
     let mut members = view.members.clone();
-    members.retain(|member| !would_leave(document, member));
+    let announced = Announced::of(document);
+    members.retain(|member| !announced.removes(member));
     let missing: Vec<_> =
         document.nodes.iter().filter(|node| !is_known(document, node, &members)).collect();
     if missing.is_empty() {
@@ -91,7 +92,7 @@ async fn add_one(change: &Change<'_>, args: &AddArgs) -> Outcome {
     let mut obstacles: Vec<_> =
         joining.iter().flat_map(|node| obstacles(change, node, &members)).collect();
     if !joining.is_empty() {
-        obstacles.extend(obstacles_of_all(change, &view, &view.members).await);
+        obstacles.extend(obstacles_of_all(change, &view, &members).await);
     }
     if let [first, ..] = joining[..]
         && obstacles.is_empty()
@@ -143,8 +144,9 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
     let accepted = Accepted { quorum: false, margin: args.lose_margin };
     let policy = Policy::new(accepted, args.change.timeout);
     let url = document.peer_url(node);
-    let leaves = view.members.iter().any(|member| would_leave(document, member));
     let done = if run.check() {
+        let announced = Announced::of(document);
+        let leaves = view.members.iter().any(|member| announced.removes(member));
         // Of a cluster that one has left before, nothing is to be seen yet.
         let may_add = |view: &View| if leaves { Ok(()) } else { view.may_add() };
         change.cluster.view_when(policy, may_add).await.map(drop)
@@ -236,7 +238,8 @@ pub(crate) async fn obstacles_of_all(
     members: &[Member],
 ) -> Vec<ToolResult> {
     let document = &change.run.document;
-    let stay = members.iter().filter(|member| !would_leave(document, member));
+    let announced = Announced::of(document);
+    let stay = members.iter().filter(|member| !announced.removes(member));
     let stay: Vec<_> = stay.cloned().collect();
     let mut obstacles = left_out_of_list(document, &stay);
     obstacles.extend(fit::misplaced(document, &stay));
@@ -257,12 +260,6 @@ pub(crate) fn left_out_of_list(document: &Document, members: &[Member]) -> Vec<T
     let voters: Vec<_> = members.iter().filter(|member| !member.is_learner).cloned().collect();
     let extra = fit::extra_members(document, &voters);
     extra.into_iter().map(|why| ToolResult::error(Code::UnknownMember, why)).collect()
-}
-
-/// Whether an earlier `remove --check` or `replace --check` would have removed `member`.
-fn would_leave(document: &Document, member: &Member) -> bool {
-    let would = format!("would remove member {} ", member.label());
-    document.results.iter().any(|r| r.tool == "etcd-member" && r.message.starts_with(&would))
 }
 
 /// Whether `node` is `member`, exactly.
@@ -326,11 +323,12 @@ pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -
 
 async fn promote_all(change: &Change<'_>, policy: Policy, members: &[Member]) {
     let (run, document) = (change.run, &change.run.document);
+    let announced = Announced::of(document);
     let mut learners = 0;
     for node in run.nodes() {
         let learner =
             members.iter().find(|member| member.is_learner && is_member(document, node, member));
-        if run.check() && (learner.is_some() || would_be_added(document, node)) {
+        if run.check() && (learner.is_some() || announced.adds(&node.name)) {
             learners += 1;
             let message = "would promote it to a voting member";
             run.report(ToolResult::would_change(message).on(&node.name));
@@ -349,13 +347,4 @@ async fn promote_all(change: &Change<'_>, policy: Policy, members: &[Member]) {
         let message = "no node is a learner: nothing to promote";
         run.report(ToolResult::unchanged(Code::UpToDate, message));
     }
-}
-
-/// Whether an earlier `add --check` would have added `node`.
-fn would_be_added(document: &Document, node: &Node) -> bool {
-    document.results.iter().any(|result| {
-        result.tool == "etcd-member"
-            && result.code == Code::WouldChange
-            && result.node.as_ref() == Some(&node.name)
-    })
 }

@@ -42,19 +42,8 @@ impl<'a> Plan<'a> {
         facts: Option<&Facts>,
     ) -> Result<Self, Error> {
         let mut plan = Self { real: state.real.clone(), ..Self::default() };
+        plan.refuse_doubled(manifest)?;
         let node = manifest.node;
-        let files = manifest.files.iter().map(|wanted| &wanted.file.path);
-        let paths = files.chain(node.directories.iter().map(|directory| &directory.path));
-        let mut places = HashMap::new();
-        for path in paths {
-            let real = plan.real(path);
-            if let Some(other) = places.insert(real.to_owned(), path).filter(|other| *other != path)
-            {
-                return Err(Error::CommandFailed(format!(
-                    "{other} and {path} are both {real} on the node: name it once"
-                )));
-            }
-        }
         plan.users.extend(node.users.iter().filter(|user| !state.users.contains(&user.name)));
         for directory in &node.directories {
             match state.found.get(&directory.path) {
@@ -113,6 +102,22 @@ impl<'a> Plan<'a> {
     /// called.
     fn real<'s>(&'s self, path: &'s str) -> &'s str {
         self.real.get(path).map_or(path, String::as_str)
+    }
+
+    /// Refuses two names for what is one file or folder on the node.
+    fn refuse_doubled(&self, manifest: &Manifest) -> Result<(), Error> {
+        let files = manifest.files.iter().map(|wanted| &wanted.file.path);
+        let paths = files.chain(manifest.node.directories.iter().map(|folder| &folder.path));
+        let mut places = HashMap::new();
+        for path in paths {
+            let real = self.real(path);
+            if let Some(other) = places.insert(real, path).filter(|other| *other != path) {
+                return Err(Error::CommandFailed(format!(
+                    "{other} and {path} are both {real} on the node: name it once"
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -186,24 +186,32 @@ pub async fn mismatches(
 /// would keep one from being put there and started: to be known before the cluster is
 /// changed for it.
 pub fn obstacles(document: &Document, node: &Node, facts: &Facts) -> Vec<ToolResult> {
-    let cluster = Cluster::default();
-    let facts = vec![(node, facts)];
-    let pushed = BTreeSet::new();
-    let purpose = Purpose::Join;
-    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: "", pushed: &pushed };
-    let of_node = fit.facts.iter().map(|(node, facts)| NodeFit::new(&fit, node, facts));
-    of_node.flat_map(|node| node.obstacles()).collect()
+    joining(document, node, facts, |node| node.obstacles())
 }
 
 /// Why the member of `node`, which answered a [`query`] with `facts`, could not listen where the
 /// document says; in words.
 pub fn port(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
-    let cluster = Cluster::default();
-    let facts = vec![(node, facts)];
-    let (purpose, pushed) = (Purpose::Join, BTreeSet::new());
-    let fit = Fit { document, facts, cluster: &cluster, purpose, own_ca: "", pushed: &pushed };
-    let (node, facts) = fit.facts.first()?;
-    NodeFit::new(&fit, node, facts).port(&environment::next_start(document, node, facts))
+    joining(document, node, facts, |node| node.port(&node.next_start()))
+}
+
+/// What `ask` gives of `node`, which is to have a member beside nobody that is known.
+fn joining<T>(
+    document: &Document,
+    node: &Node,
+    facts: &Facts,
+    ask: impl FnOnce(NodeFit) -> T,
+) -> T {
+    let (cluster, pushed) = (Cluster::default(), BTreeSet::new());
+    let fit = Fit {
+        document,
+        facts: vec![(node, facts)],
+        cluster: &cluster,
+        purpose: Purpose::Join,
+        own_ca: "",
+        pushed: &pushed,
+    };
+    ask(NodeFit::new(&fit, node, facts))
 }
 
 /// Why the member of `node`, which answered a [`query`] with `facts`, would be the only one of
@@ -270,14 +278,15 @@ impl Verdict {
 /// What etcd-member, an earlier stage with `--check`, would have done: the names of the nodes, and
 /// of a member that is none any more.
 #[derive(Debug, Default)]
-struct Announced<'a> {
+pub struct Announced<'a> {
     added: Vec<&'a str>,
     updated: Vec<&'a str>,
     removed: Vec<&'a str>,
 }
 
 impl<'a> Announced<'a> {
-    fn of(document: &'a Document) -> Self {
+    /// By the results in `document`.
+    pub fn of(document: &'a Document) -> Self {
         let mut announced = Self::default();
         let is_announced =
             |result: &&ToolResult| result.tool == "etcd-member" && result.code == Code::WouldChange;
@@ -294,12 +303,22 @@ impl<'a> Announced<'a> {
         announced
     }
 
+    /// Whether the node `name` would have become a member.
+    pub fn adds(&self, name: &str) -> bool {
+        self.added.contains(&name)
+    }
+
+    /// Whether `member` would have been removed.
+    pub fn removes(&self, member: &Member) -> bool {
+        self.removed.contains(&member.label())
+    }
+
     /// Does that to `members`.
     fn apply(&self, document: &Document, members: &mut Vec<Member>) {
         if members.is_empty() {
             return;
         }
-        members.retain(|member| !self.removed.contains(&member.label()));
+        members.retain(|member| !self.removes(member));
         let urls = |name: &str| {
             let node = document.nodes.iter().find(|node| node.name == name);
             node.map(|node| vec![document.peer_url(node)])

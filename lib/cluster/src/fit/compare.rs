@@ -180,7 +180,8 @@ impl Fit<'_> {
                 // The CA is the cluster's, whatever else the document says of it.
                 Some((_, facts)) => {
                     let of_node = of_node(facts);
-                    of_node.ca().or_else(|| of_node.own_files()).into_iter().collect()
+                    let own = || of_node.own_files().or_else(|| of_node.own_drop_ins());
+                    of_node.ca().or_else(own).into_iter().collect()
                 }
                 None if !concerned => Vec::new(),
                 None if self.cluster.members.is_empty() => Vec::new(),
@@ -497,6 +498,11 @@ impl<'a> NodeFit<'a> {
         Self { fit, node, facts, settings, place: fit.place(node, facts), url }
     }
 
+    /// What etcd would be given at its next start.
+    pub(super) fn next_start(&self) -> environment::Variables {
+        environment::next_start(self.fit.document, self.node, self.facts)
+    }
+
     fn refusals(&self) -> Vec<String> {
         if let Some(foreign) = self.foreign() {
             return vec![foreign];
@@ -506,7 +512,7 @@ impl<'a> NodeFit<'a> {
         if let Some(out_of_sight) = out_of_sight(self.node, self.facts, answers) {
             return vec![out_of_sight.why];
         }
-        let next = environment::next_start(self.fit.document, self.node, self.facts);
+        let next = self.next_start();
         if let Some(why) = self.harmful(&next) {
             return vec![why];
         }
@@ -518,7 +524,7 @@ impl<'a> NodeFit<'a> {
         let stranger = self.stranger();
         [
             identity,
-            self.obstacle(),
+            self.obstacle(&next),
             self.blocked(),
             self.leads_out(),
             stranger.clone(),
@@ -564,7 +570,7 @@ impl<'a> NodeFit<'a> {
     pub(super) fn obstacles(&self) -> Vec<ToolResult> {
         let mut whys: Vec<_> = self.foreign().into_iter().collect();
         if whys.is_empty() {
-            whys.extend(self.obstacle());
+            whys.extend(self.obstacle(&self.next_start()));
             whys.extend(self.blocked());
             whys.extend(self.stranger());
             whys.extend(self.ca());
@@ -718,47 +724,13 @@ impl<'a> NodeFit<'a> {
     fn edited(&self, next: &environment::Variables) -> Option<String> {
         const LISTEN: &str = "ETCD_LISTEN_PEER_URLS";
         const NAME: &str = "ETCD_NAME";
-        // Without these it would begin anew, or let everybody in.
-        const NEEDED: [&str; 9] = [
-            "ETCD_DATA_DIR",
-            "ETCD_CLIENT_CERT_AUTH",
-            "ETCD_TRUSTED_CA_FILE",
-            "ETCD_CERT_FILE",
-            "ETCD_KEY_FILE",
-            "ETCD_PEER_CLIENT_CERT_AUTH",
-            "ETCD_PEER_TRUSTED_CA_FILE",
-            "ETCD_PEER_CERT_FILE",
-            "ETCD_PEER_KEY_FILE",
-        ];
         if !matches!(self.fit.purpose, Purpose::Start { .. }) {
             return None;
         }
-        let runs = |name: &str| self.facts.process()?.variables.get(name);
-        // How others run theirs is for them to change.
-        if self.facts.is_installed()
-            && let Some(why) = NEEDED.into_iter().find_map(|name| {
-                let value = runs(name)?;
-                // Its own configuration may be newer than the member.
-                let is_beside = |set: &&Setting| {
-                    set.source.contains(".d/") || set.source == environment::MANAGER
-                };
-                match next.get(name) {
-                None => Some(format!(
-                    "nothing gives its next start {name}, and the member runs with {value}: \
-                         remove what unsets it (UnsetEnvironment=), or put its own configuration \
-                         there: `etcd-render | etcd-push`"
-                )),
-                Some(set) => Some(set).filter(is_beside).filter(|s| s.value != *value).map(|set| {
-                    format!(
-                        "{} sets {name} to {}, and the member runs with {value}: remove it there",
-                        set.source, set.value
-                    )
-                }),
-            }
-            })
-        {
+        if let Some(why) = self.unsecured(next) {
             return Some(why);
         }
+        let runs = |name: &str| self.facts.process()?.variables.get(name);
         let name = next.get(NAME).filter(|set| {
             set.value != self.node.name && runs(NAME).is_some_and(|name| *name != set.value)
         });
@@ -774,6 +746,41 @@ impl<'a> NodeFit<'a> {
             set.value,
             runs(name)?
         ))
+    }
+
+    /// What beside the configuration would have the member begin anew, or let everybody in: another
+    /// data directory, other certificates, or none. How others run theirs is for them to change.
+    fn unsecured(&self, next: &environment::Variables) -> Option<String> {
+        const NEEDED: [&str; 9] = [
+            "ETCD_DATA_DIR",
+            "ETCD_CLIENT_CERT_AUTH",
+            "ETCD_TRUSTED_CA_FILE",
+            "ETCD_CERT_FILE",
+            "ETCD_KEY_FILE",
+            "ETCD_PEER_CLIENT_CERT_AUTH",
+            "ETCD_PEER_TRUSTED_CA_FILE",
+            "ETCD_PEER_CERT_FILE",
+            "ETCD_PEER_KEY_FILE",
+        ];
+        let process = self.facts.process().filter(|_| self.facts.is_installed())?;
+        NEEDED.into_iter().find_map(|name| {
+            let value = process.variables.get(name)?;
+            let Some(set) = next.get(name) else {
+                return Some(format!(
+                    "nothing gives its next start {name}, and the member runs with {value}: remove \
+                     what unsets it (UnsetEnvironment=), or put its own configuration there: \
+                     `etcd-render | etcd-push`"
+                ));
+            };
+            // Its own configuration may be newer than the member.
+            let is_beside = set.source.contains(".d/") || set.source == environment::MANAGER;
+            (is_beside && set.value != *value).then(|| {
+                format!(
+                    "{} sets {name} to {}, and the member runs with {value}: remove it there",
+                    set.source, set.value
+                )
+            })
+        })
     }
 
     /// What beside the configuration would have nobody reach the member at its node's
@@ -827,7 +834,7 @@ impl<'a> NodeFit<'a> {
 
     /// What would keep etcd from starting, whatever its configuration: a drop-in, or an
     /// address that the host does not have.
-    pub(super) fn obstacle(&self) -> Option<String> {
+    pub(super) fn obstacle(&self, next: &environment::Variables) -> Option<String> {
         let Self { fit, node, facts, .. } = self;
         if let Some(found) = environment::obstacle(fit.document, node, facts) {
             let etcd::unit::Obstacle { path, key, value } = found;
@@ -837,11 +844,10 @@ impl<'a> NodeFit<'a> {
                 layout::UNIT
             ));
         }
-        let next = environment::next_start(fit.document, node, facts);
-        if let Some(why) = self.quota(&next) {
+        if let Some(why) = self.quota(next) {
             return Some(why);
         }
-        if let Some(why) = self.port(&next) {
+        if let Some(why) = self.port(next) {
             return Some(why);
         }
         let shadowing =

@@ -391,14 +391,17 @@ impl Facts {
     /// where they wrote the unit.
     pub fn is_own(&self) -> bool {
         let of_release = |process: &Process| process.exe.starts_with(layout::RELEASES);
-        let is_rendered =
-            || self.definition.iter().any(|text| text.content.contains("etcd-render"));
-        self.process().is_some_and(|process| of_release(process) || is_rendered())
+        self.process().is_some_and(|process| of_release(process) || self.is_rendered())
+    }
+
+    /// Whether these tools wrote the unit.
+    fn is_rendered(&self) -> bool {
+        self.definition.iter().any(|text| text.content.contains("etcd-render"))
     }
 
     /// Whether these tools have put an etcd there, running or not.
     pub fn is_installed(&self) -> bool {
-        self.is_own() || self.definition.iter().any(|text| text.content.contains("etcd-render"))
+        self.is_own() || self.is_rendered()
     }
 
     /// Whether there is a unit file of etcd.

@@ -1,6 +1,7 @@
 //! The files that a member of these tools cannot be without, where a document has them among
 //! any others.
 
+use std::cell::LazyCell;
 use std::path::Path;
 
 use etcd::layout;
@@ -12,7 +13,7 @@ use x509_parser::error::X509Error;
 use x509_parser::prelude::parse_x509_certificate;
 
 use super::compare::NodeFit;
-use super::{CA_BYTES, Purpose, environment};
+use super::{CA_BYTES, Purpose};
 
 /// What such a file is.
 enum Kind {
@@ -97,23 +98,36 @@ impl NodeFit<'_> {
                 folder.path, folder.mode, folder.owner, folder.group
             ));
         }
-        self.node.files.iter().find_map(|file| match Kind::of(&file.path, &self.settings)? {
-            Kind::DropIn if file.absent => None,
-            Kind::DropIn => {
-                let next = environment::next_start(self.fit.document, self.node, self.facts);
-                self.harmful(&next).or_else(|| self.obstacle())
-            }
-            kind => {
-                let why = self.own_file(file, &kind)?;
-                Some(format!("{}: {why}", file.path))
-            }
+        let cas = LazyCell::new(|| self.cas());
+        self.node.files.iter().find_map(|file| {
+            let why = self.own_file(file, &Kind::of(&file.path, &self.settings)?, &cas)?;
+            Some(format!("{}: {why}", file.path))
         })
     }
 
-    fn own_file(&self, file: &File, kind: &Kind) -> Option<String> {
+    /// What a drop-in would do to the next start of a member of which the document brings nothing
+    /// else: else that is judged with all the rest.
+    pub(super) fn own_drop_ins(&self) -> Option<String> {
+        let pushes = matches!(self.fit.purpose, Purpose::Push { .. });
+        let is_drop_in = |file: &&File| {
+            !file.absent && matches!(Kind::of(&file.path, &self.settings), Some(Kind::DropIn))
+        };
+        let drop_in = self.node.files.iter().find(is_drop_in);
+        drop_in.filter(|_| pushes && self.facts.is_installed())?;
+        let next = self.next_start();
+        self.harmful(&next).or_else(|| self.obstacle(&next))
+    }
+
+    fn own_file(
+        &self,
+        file: &File,
+        kind: &Kind,
+        cas: &[CertificateDer<'static>],
+    ) -> Option<String> {
         const REISSUE: &str = "issue a new one: `etcd-cert issue`";
         let user = self.settings.user.as_str();
         let why = match kind {
+            Kind::DropIn => return None,
             _ if file.absent => {
                 "etcd needs it: to take etcd off the node: `etcd-unit uninstall`".into()
             }
@@ -132,42 +146,46 @@ impl NodeFit<'_> {
             Kind::Binary => "the link to the release that etcd runs: for another: \
                              `scripts/upgrade NODES VERSION`"
                 .into(),
-            Kind::DropIn | Kind::Config | Kind::Ca => return None,
+            Kind::Config | Kind::Ca => return None,
             Kind::Key => {
                 let text = content(file)?;
                 let is_key = has_private_key(&String::from_utf8_lossy(&text));
                 (!is_key).then(|| format!("no private key (PEM), and etcd needs one: {REISSUE}"))?
             }
             Kind::Certificate => {
-                let what = self.no_certificate(&content(file)?)?;
+                let what = no_certificate(&content(file)?, cas)?;
                 format!("{what}, and etcd would serve nobody with it: {REISSUE}")
             }
         };
         Some(why)
     }
 
-    /// Why `pem` is no certificate that those who trust the CA of the cluster would take; its
-    /// name and its time aside.
-    fn no_certificate(&self, pem: &[u8]) -> Option<&'static str> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
-        let Some((leaf, issuers)) = chain.split_first() else {
-            return Some("no certificate (PEM)");
-        };
-        let Ok((_, leaf)) = parse_x509_certificate(leaf) else {
-            return Some("a damaged certificate");
-        };
+    /// The CAs of the cluster: those on the node, and those that the document brings.
+    fn cas(&self) -> Vec<CertificateDer<'static>> {
         let path = format!("{}/{}", self.settings.cert_dir, layout::CA_CERT);
         let brought = self.node.files.iter().find(|file| file.path == path).and_then(content);
         let there = self.facts.ca.as_bytes();
-        let cas = [there, brought.as_deref().unwrap_or_default()].concat();
-        let cas: Vec<_> = CertificateDer::pem_slice_iter(&cas).flatten().collect();
-        let mut issuers = issuers.iter().chain(&cas).filter_map(|issuer| {
-            let (_, issuer) = parse_x509_certificate(issuer).ok()?;
-            let verified = leaf.verify_signature(Some(issuer.public_key()));
-            // Of a kind of signature that is not known here, nothing is said.
-            Some(!matches!(verified, Err(X509Error::SignatureVerificationError)))
-        });
-        let is_known = cas.is_empty() || issuers.any(|is_issuer| is_issuer);
-        (!is_known).then_some("not issued by the CA of the cluster")
+        let all = [there, brought.as_deref().unwrap_or_default()].concat();
+        CertificateDer::pem_slice_iter(&all).flatten().collect()
     }
+}
+
+/// Why `pem` is no certificate that those who trust `cas` would take; its name and its time
+/// aside.
+fn no_certificate(pem: &[u8], cas: &[CertificateDer]) -> Option<&'static str> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
+    let Some((leaf, issuers)) = chain.split_first() else {
+        return Some("no certificate (PEM)");
+    };
+    let Ok((_, leaf)) = parse_x509_certificate(leaf) else {
+        return Some("a damaged certificate");
+    };
+    let mut issuers = issuers.iter().chain(cas).filter_map(|issuer| {
+        let (_, issuer) = parse_x509_certificate(issuer).ok()?;
+        let verified = leaf.verify_signature(Some(issuer.public_key()));
+        // Of a kind of signature that is not known here, nothing is said.
+        Some(!matches!(verified, Err(X509Error::SignatureVerificationError)))
+    });
+    let is_known = cas.is_empty() || issuers.any(|is_issuer| is_issuer);
+    (!is_known).then_some("not issued by the CA of the cluster")
 }
