@@ -235,6 +235,11 @@ impl Authority {
         self.certificates.first().with_context(missing)
     }
 
+    /// All CAs in `ca.crt`, the current one first.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
     /// The CAs by one of which a certificate must be signed to be left alone:
     /// the current one. Where there is no key to sign anew, any that is trusted.
     pub fn signers(&self) -> &[Certificate] {

@@ -197,7 +197,9 @@ impl Issuing<'_> {
             State::Missing => (Code::Issued, String::new()),
         };
         if !self.run.check() {
-            leaf.issue(self.demands.authority, self.demands.now, self.not_after)?;
+            let Demands { authority, now, .. } = self.demands;
+            let not_after = leaf.kept_term(authority).map_or(self.not_after, |term| now + term);
+            leaf.issue(authority, now, not_after)?;
         }
         self.run.report(change(self.run, &leaf.label, done, &why).of(node));
         Ok(Step::Issued)

@@ -10,7 +10,7 @@ use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::folder::{Folder, Pair, read_if_present};
 use crate::key;
-use crate::sign::params;
+use crate::sign::{EARLIER, params};
 
 /// A certificate as it is wanted.
 pub(crate) struct Leaf {
@@ -22,6 +22,8 @@ pub(crate) struct Leaf {
     /// The names that it must have; empty when any will do.
     names: Vec<String>,
     usages: Vec<Usage>,
+    /// Whether a new one is valid for as long as the one before it.
+    keeps_term: bool,
 }
 
 /// What there is of a certificate.
@@ -40,7 +42,8 @@ pub(crate) enum State {
 pub(crate) struct Demands<'a> {
     pub authority: &'a Authority,
     pub now: OffsetDateTime,
-    /// It must be valid for longer than this.
+    /// It must be valid for longer than this; one whose term, which it keeps, is no longer,
+    /// for a third of that.
     pub renew_before: Duration,
     /// Whether it may have more names than are wanted.
     pub more_names: bool,
@@ -57,12 +60,13 @@ pub(crate) fn of_node(folder: &Folder, name: &str, names: &[String]) -> Vec<Leaf
         subject: (DnType::CommonName, name.into()),
         names: names.to_vec(),
         usages: vec![Usage::ServerAuth, Usage::ClientAuth],
+        keeps_term: false,
     };
     vec![leaf("server"), leaf("peer")]
 }
 
 /// The client certificates of the operator, of kube-apiserver, and all that [`client`]
-/// made.
+/// made, which are renewed for as long as they were made for.
 pub(crate) fn clients(folder: &Folder) -> Result<Vec<Leaf>> {
     // With authentication on, etcd takes a client's common name for that of its user,
     // and its gateway refuses certificates that have one.
@@ -72,7 +76,8 @@ pub(crate) fn clients(folder: &Folder) -> Result<Vec<Leaf>> {
         of_client("client", operator, folder.client()),
         of_client("apiserver-etcd-client", apiserver, folder.apiserver_client()),
     ];
-    leaves.extend(folder.named_clients()?.iter().map(|name| client(folder, name)));
+    let named = |name: &String| Leaf { keeps_term: true, ..client(folder, name) };
+    leaves.extend(folder.named_clients()?.iter().map(named));
     Ok(leaves)
 }
 
@@ -89,6 +94,7 @@ fn of_client(stem: &str, subject: (DnType, String), pair: Pair) -> Leaf {
         subject,
         names: Vec::new(),
         usages: vec![Usage::ClientAuth],
+        keeps_term: false,
     }
 }
 
@@ -125,6 +131,20 @@ impl Leaf {
         })
     }
 
+    /// For how long a new one is to be valid; nothing where the certificate that is there does
+    /// not say so.
+    pub fn kept_term(&self, authority: &Authority) -> Option<Duration> {
+        let cert = read_if_present(&self.pair.cert).ok()??;
+        self.term(&Certificate::first(&cert).ok()?, authority)
+    }
+
+    fn term(&self, found: &Certificate, authority: &Authority) -> Option<Duration> {
+        // What ends with a CA may have been meant to last longer.
+        let is_cut = authority.certificates().iter().any(|ca| ca.not_after == found.not_after);
+        let term = found.not_after - found.not_before - EARLIER;
+        (self.keeps_term && !is_cut && term.is_positive()).then_some(term)
+    }
+
     /// Why `found` cannot stay, if it cannot.
     fn fault(&self, found: &Certificate, key: Option<&[u8]>, demands: &Demands) -> Option<State> {
         let bad = |why: String| Some(State::Bad(why));
@@ -144,7 +164,11 @@ impl Leaf {
         }
         // One that expires with its CA could not be made to last longer.
         let lasts = demands.authority.current().map_or(true, |ca| found.not_after < ca.not_after);
-        if lasts && found.not_after - demands.now <= demands.renew_before {
+        // One of a shorter term of its own would be due from its first day.
+        let short = self.term(found, demands.authority);
+        let short = short.filter(|term| *term <= demands.renew_before);
+        let renew_before = short.map_or(demands.renew_before, |term| term / 3);
+        if lasts && found.not_after - demands.now <= renew_before {
             return Some(State::Due(format!("it expires {}", found.expiry(demands.now))));
         }
         let fault = self.usage_fault(found).or_else(|| self.name_fault(found, demands.more_names));

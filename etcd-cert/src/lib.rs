@@ -48,7 +48,8 @@ enum Command {
     ///
     /// It goes to clients/NAME.crt and clients/NAME.key in the folder, with NAME for its
     /// common name, which is its user where authentication is on. One that fits is
-    /// left alone; `issue` renews it with the others.
+    /// left alone; `issue` renews it with the others, for as long as it was issued for,
+    /// and where that is no longer than --renew-before, in the last third of it.
     Client(Client),
     /// List when certificates expire; exit 1 when one is due for renewal
     Check(Check),

@@ -9,9 +9,11 @@ use time::{Duration, OffsetDateTime};
 
 use crate::certificate::Certificate;
 
+/// How long before it is made a certificate begins, for hosts whose clocks are behind.
+pub(crate) const EARLIER: Duration = Duration::minutes(5);
+
 /// What every certificate has: the subject, a single entry `(type, value)`, a random
-/// serial number, and a time that begins five minutes before `now`, for hosts whose
-/// clocks are behind.
+/// serial number, and a time that begins [`EARLIER`] than `now`.
 pub(crate) fn params(
     subject: (DnType, &str),
     now: OffsetDateTime,
@@ -21,7 +23,7 @@ pub(crate) fn params(
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(subject.0, subject.1);
     params.serial_number = Some(serial_number()?);
-    params.not_before = now - Duration::minutes(5);
+    params.not_before = now - EARLIER;
     params.not_after = not_after;
     params.use_authority_key_identifier_extension = true;
     Ok(params)

@@ -85,6 +85,31 @@ fn no_certificate_outlives_its_ca() {
 }
 
 #[test]
+fn a_client_keeps_the_term_that_it_was_issued_for() {
+    let lab = Lab::issued();
+    let days_left = || {
+        let table = lab.run(&["check", "-o", "table"], "").stdout;
+        let row = table.lines().find(|row| row.contains("  backup  ")).unwrap();
+        row.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    let issue = ["client", "backup", "--validity", "90d"];
+    lab.run(&issue, "").expect(0, &["etcd-cert: backup certificate issued"]);
+    assert_eq!(days_left(), "89");
+    lab.remove("pki/clients/backup.key");
+    assert_eq!(lab.issue(&[]).code, 0);
+    assert_eq!(days_left(), "89");
+
+    // A shorter one is not due from its first day on.
+    lab.remove(BACKUP);
+    let issue = ["client", "backup", "--validity", "9d", "--renew-before", "2d"];
+    lab.run(&issue, "").expect(0, &["etcd-cert: backup certificate issued"]);
+    let before = lab.tree();
+    assert_eq!(lab.run(&["check"], "").code, 0);
+    assert_eq!(lab.issue(&[]).code, 0);
+    assert_eq!(lab.tree(), before);
+}
+
+#[test]
 fn expiry_is_told_to_people_scripts_and_prometheus() {
     let lab = Lab::issued();
     let expiry = lab.expiry("pki/nodes/etcd-01/server.crt");
