@@ -242,7 +242,11 @@ fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
     killed_at(&lab, &replace, "it is added", || votes(0, "103").is_some());
     lab.bash(&replace)
         .ok()
-        .says(&format!("replace-member: write {line} in the place of etcd-03 in nodes.txt"));
+        .says(&format!("replace-member: write {line} in the place of etcd-03 in nodes.txt"))
+        .says(
+            "replace-member: k8s-master-02, should it come back: etcd is still installed there, \
+             and no member: systemctl disable --now etcd",
+        );
     let mut expected = all_voters(2);
     expected.push(("etcd-09".into(), "103".into(), true));
     assert_eq!(members(&lab, &urls(1)), expected);
