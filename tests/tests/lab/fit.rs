@@ -80,6 +80,8 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
     };
     cases.push((".cluster.settings.peerPort = 12380".into(), vec![port(0), port(1), port(2)]));
     cases.push((".nodes[1].settings.peerPort = 12380".into(), vec![port(1)]));
+    let ports = ".cluster.settings |= . + {peerPort: 12380, clientPort: 12379}";
+    cases.push((ports.into(), vec![port(0), port(1), port(2)]));
     let moved = "its data is in /var/lib/etcd, the document says /srv/etcd: change it back, or stop \
                  the member, move it there (`mkdir -p /srv/etcd && mv /var/lib/etcd/member \
                  /srv/etcd/`), and run this again";

@@ -802,12 +802,14 @@ fn another_address(lab: &Lab) {
             [format!("{what} not updated: {tool} would not go on after it: {why}")]
         );
     }
-    moved(".cluster.settings.peerPort = 12380");
-    // What is advised goes from one to the next, and back.
+    // What is advised goes from one to the next, and back, with all ports at once, too; at its
+    // new client port nobody tells its version.
+    moved(".cluster.settings = {peerPort: 12380, clientPort: 12379}");
+    let version = release("guide").expect("the version that runs");
     for list in ["moved.json", "nodes.txt"] {
         for name in ["etcd-01", "etcd-02"] {
             let ran = lab.bash(&format!(
-                "export ETCD_TOOLS_ONLY={name}; etcd-fetch < {list} | etcd-cert issue \
+                "export ETCD_TOOLS_ONLY={name}; etcd-fetch {version} < {list} | etcd-cert issue \
                  | etcd-member update | etcd-render | etcd-push | etcd-unit start \
                  | etcd-health --wait"
             ));
