@@ -79,12 +79,18 @@ pub fn member_mark(config_dir: &str) -> String {
 /// Whether `path` is a drop-in of etcd's unit, its own or that of all services, wherever systemd
 /// looks for them.
 pub fn is_drop_in(path: &str) -> bool {
-    const ROOTS: [&str; 5] = [
+    const ROOTS: [&str; 11] = [
+        "/etc/systemd/system.control",
+        "/run/systemd/system.control",
+        "/run/systemd/transient",
+        "/run/systemd/generator.early",
         UNIT_DIR,
         "/run/systemd/system",
+        "/run/systemd/generator",
         "/usr/local/lib/systemd/system",
         "/usr/lib/systemd/system",
         "/lib/systemd/system",
+        "/run/systemd/generator.late",
     ];
     let folder = path.rsplit_once('/').filter(|(_, name)| name.ends_with(".conf"));
     let folder = folder.and_then(|(folder, _)| folder.rsplit_once('/'));
@@ -236,6 +242,20 @@ fn is_unfit_for_data(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drop_ins_are_known_wherever_systemd_looks() {
+        for (path, is) in [
+            ("/etc/systemd/system/etcd.service.d/a.conf", true),
+            ("/run/systemd/system.control/etcd.service.d/a.conf", true),
+            ("/usr/lib/systemd/system/service.d/a.conf", true),
+            ("/etc/systemd/system/etcd.service.d/a", false),
+            ("/etc/systemd/system/other.service.d/a.conf", false),
+            ("/etc/systemd/user/service.d/a.conf", false),
+        ] {
+            assert_eq!(is_drop_in(path), is, "{path}");
+        }
+    }
 
     #[test]
     fn folders_of_the_system_are_known() {

@@ -272,7 +272,7 @@ fn overridden_on_the_node(lab: &Lab) {
         "etcd-02",
         &format!(
             "mkdir -p {folder}; printf '[Service]\nEnvironment=ETCD_WAL_DIR=/srv/wal \
-             ETCD_NAME=kv ETCD_LOG_LEVEL=debug\nEnvironmentFile=-/etc/default/etcd*\n\
+             ETCD_NAME=kv ETCD_LOG_LEVEL=debug\nEnvironmentFile=-%%E/default/etcd*\n\
              EnvironmentFile=-/etc/absent\n' > {folder}/wal.conf; \
              printf 'ETCD_LISTEN_PEER_URLS=https://127.0.0.1:2380\nETCD_NAME=\"kv\"\n\
              ETCD_INITIAL_CLUSTER_STATE=existing' > /etc/default/etcd-02"

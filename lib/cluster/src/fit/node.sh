@@ -121,11 +121,15 @@ if [ -e "$mark" ]; then
 fi
 
 # The unit file and its drop-ins: what systemd reads next, whatever it has read so far.
-roots='/etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system'
+roots='/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient
+/run/systemd/generator.early /etc/systemd/system /run/systemd/system /run/systemd/generator
+/usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system /run/systemd/generator.late'
 # The specifiers that others use in a unit of etcd, as systemd reads them.
 host=
 { read -r host < /proc/sys/kernel/hostname; } 2>/dev/null
-specifiers="s/%%/\\n/g; s/%n/etcd.service/g; s/%[pN]/etcd/g; s/%H/$host/g; s/%l/${host%%.*}/g; s/%i//g; s/\\n/%%/g"
+specifiers="s/%%/\\n/g; s/%n/etcd.service/g; s/%[pN]/etcd/g; s/%H/$host/g; s/%l/${host%%.*}/g; s/%i//g
+s,%E,/etc,g; s,%S,/var/lib,g; s,%C,/var/cache,g; s,%L,/var/log,g; s,%t,/run,g; s,%h,/root,g; s,%u,root,g
+s/\\n/%%/g"
 part() {
     printf 'fit\tpart\t%s\n' "$1"
     { head -c 65536 "$1"; echo; } | sed "$specifiers; s/^/fit${tab}line$tab/"
