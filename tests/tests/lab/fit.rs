@@ -634,7 +634,17 @@ fn lost_data_are_not_replaced_by_an_empty_member() {
                 member from the cluster, then add it again";
     assert!(lab.on("etcd-03", "journalctl -u etcd -o cat").lines().any(|said| said == line));
     assert_eq!(lab.on("etcd-03", "ls -A /var/lib/etcd"), "aside\n");
-    lab.on("etcd-03", "systemctl stop etcd");
+    lab.on("etcd-03", "systemctl stop etcd; mv /var/lib/etcd/aside /var/lib/etcd/member");
+    // Which it does, too, where etcd may not go to its data.
+    lab.on("etcd-03", "chmod 0700 /var/lib");
+    let shut = "etcd-unit: etcd-03: etcd.service did not start: it is activating (auto-restart): \
+                /var/lib/etcd/member/wal: etcd may not look into it: compare the modes and owners \
+                in namei -l /var/lib/etcd/member/wal on the node";
+    lab.bash("etcd-unit start --only etcd-03 nodes.txt").exits(3).says(shut);
+    lab.on(
+        "etcd-03",
+        "chmod 0755 /var/lib; systemctl stop etcd; mv /var/lib/etcd/member /var/lib/etcd/aside",
+    );
 
     // So do the tools, which know what the cluster says.
     let all = edited(".", "etcd-push | etcd-unit start");

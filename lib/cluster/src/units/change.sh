@@ -32,7 +32,14 @@ ended() { # UNIT CODE SINCE SAID [OLD-PROCESS]
     # -u misses what systemd's own child says where it is gone before it is looked up.
     # After a cursor, -n means the first lines.
     journalctl _SYSTEMD_UNIT="$1" + UNIT="$1" _UID=0 "$from" --no-pager -o cat 2>/dev/null | tail -n 100 | sed "s/^/journal$tab/"
-    journalctl _SYSTEMD_UNIT="$1" "$from" --no-pager -q -o cat 2>/dev/null | tail -n 1 | sed "s/^/last$tab/"
+    last=$(journalctl _SYSTEMD_UNIT="$1" "$from" --no-pager -q -o cat 2>/dev/null | tail -n 1)
+    [ -z "$last" ] || printf 'last\t%s\n' "$last"
+    # The check before etcd starts sees what etcd's user may see.
+    wal=${last%%: no write-ahead log, but *}
+    set -- "$wal"/*.wal
+    if [ "$wal" != "$last" ] && [ -e "$1" ]; then
+        printf 'said\t%s\n' "$wal: etcd may not look into it: compare the modes and owners in namei -l $wal on the node"
+    fi
 }
 # Sets $conflicts to the units that are in the way of $1, and of what systemd would start with
 # it or after it: on each line the one that says so, and the other.
