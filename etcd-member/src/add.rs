@@ -128,8 +128,19 @@ async fn add_node(change: &Change<'_>, args: &AddArgs, view: &View, node: &Node)
     let learner = view.members.iter().find(|member| member.is_learner);
     if let Some(learner) = learner.filter(|_| !args.allow_second_learner) {
         let is_node = document.nodes.iter().any(|node| is_member(document, node, learner));
+        let selected = run.nodes();
+        let is_selected = selected.iter().any(|node| is_member(document, node, learner));
         return match is_node {
-            true => None,
+            true if is_selected => None,
+            true => refused(
+                Code::Mismatch,
+                format!(
+                    "{name} ({}) is a learner, and etcd takes one at a time: start and promote it \
+                     first, or remove it: `etcd-member remove {name}`",
+                    learner.peer_urls.join(","),
+                    name = learner.label()
+                ),
+            ),
             false => refused(
                 Code::Mismatch,
                 format!(
@@ -339,7 +350,22 @@ async fn promote_all(change: &Change<'_>, policy: Policy, members: &[Member]) {
                     let message = "promoted to a voting member";
                     run.report(ToolResult::changed(Code::Promoted, message).on(&node.name));
                 }
-                Err(why) => change.refuse(Some(node), "not promoted", &why),
+                Err(why) => {
+                    let view = change.cluster.view().await.ok();
+                    let mut members = view.iter().flat_map(|view| &view.members);
+                    let started = members
+                        .find(|member| member.id == learner.id)
+                        .is_none_or(|member| !member.client_urls.is_empty());
+                    let why = match started {
+                        true => why,
+                        false => Refusal::Failed(
+                            "its etcd has not started yet: `etcd-render | etcd-push | etcd-unit \
+                             start`, and run this again"
+                                .into(),
+                        ),
+                    };
+                    change.refuse(Some(node), "not promoted", &why);
+                }
             }
         }
     }

@@ -158,14 +158,14 @@ fn nodes(run: &Run, members: &[Member]) -> String {
         if scheme != "https" {
             warn(cluster::fit::PLAIN_PEERS.into());
         }
-        if node.is_none() && port != "2380" {
+        if port != "2380" {
             warn(format!("its peer port is {port}: set settings.peerPort in a JSON document"));
         }
         if let Some((scheme, _, port)) = member.client_urls.first().and_then(|url| parts(url)) {
             if scheme != "https" {
                 warn("it serves clients without TLS, and these tools ask with TLS only".into());
             }
-            if node.is_none() && port != "2379" {
+            if port != "2379" {
                 warn(format!(
                     "its client port is {port}: set settings.clientPort in a JSON document"
                 ));

@@ -140,11 +140,19 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     // Not before those can be added that are to take its place.
     let others: Vec<_> = view.members.iter().filter(|m| m.id != member.id).cloned().collect();
     let joining = document.nodes.iter().filter(|node| !is_known(document, node, &others));
+    let joining: Vec<_> = joining.collect();
     let mut obstacles: Vec<_> =
-        joining.flat_map(|node| obstacles(change, node, &view.members)).collect();
+        joining.iter().flat_map(|node| obstacles(change, node, &view.members)).collect();
     obstacles.extend(obstacles_of_all(change, &view, &others).await);
     if !obstacles.is_empty() {
         obstacles.into_iter().for_each(|why| report(run, "nothing replaced", why));
+        return Ok(());
+    }
+    let policy = args.risks.policy(args.change);
+    if !joining.is_empty()
+        && let Err(why) = policy.judge(view.may_add_without(&member.id))
+    {
+        change.refuse(node, "nothing replaced, as it could not be added again", &why);
         return Ok(());
     }
     leave(change, args, member, node).await;

@@ -99,6 +99,16 @@ async fn update_one(change: &Change<'_>, policy: Policy, view: &View, access: &A
         refuse((Code::Mismatch, why));
         return;
     }
+    if !restores && change.facts.get(&node.name).is_some_and(Facts::is_strange) {
+        let why = "it would not be found there: others deployed it, and it does not listen there: \
+                   have it listen there first, or set the peerPort and address that it has";
+        refuse((Code::Mismatch, why.into()));
+        return;
+    }
+    if !restores && let Some(why) = unresolved(change, node).await {
+        refuse((Code::Mismatch, why));
+        return;
+    }
     if let Some((next, _)) = moved.next().filter(|_| !restores) {
         let why = format!(
             "{} has another address, too: one member at a time: pass --only {name} here, to \
@@ -148,6 +158,29 @@ async fn unfit(change: &Change<'_>, node: &Node) -> Option<String> {
     let why = change.mismatches(|_| true, Some(&node.name)).await.into_iter().next()?;
     let node = why.node.unwrap_or_default();
     Some(format!("etcd-push would not go on after it: {node}: {}", why.message))
+}
+
+/// Which host of another member does not know the name that is the address of `node`. ssh may,
+/// by its configuration.
+async fn unresolved(change: &Change<'_>, node: &Node) -> Option<String> {
+    const RESOLVE: &str = "# Whether the name is known here.
+getent ahosts \"$1\" >/dev/null || echo unknown";
+    if node.ip().is_some() {
+        return None;
+    }
+    let held = change.lease.selected.iter().chain(&change.lease.others);
+    let others = held.filter(|held| held.node.name != node.name);
+    for held in others {
+        let said = held.host.run(RESOLVE, &[&node.address], &[]).await;
+        if said.is_ok_and(|lines| !lines.is_empty()) {
+            return Some(format!(
+                "{} does not know the name {}, and would not find it there: use an address, or a \
+                 name that is known on all nodes",
+                held.node.name, node.address
+            ));
+        }
+    }
+    None
 }
 
 /// Reports that no node has another address than its member, and the nodes and the members of
@@ -232,7 +265,7 @@ fn unsettled(change: &Change<'_>, members: &[Member], member: &Member) -> Option
     members.iter().filter(|other| other.id != member.id).find_map(|other| {
         let node = document.nodes.iter().find(|node| node.name == other.name)?;
         let facts = change.facts.get(&node.name)?;
-        let is_its = facts.member(document, node) == Some(&other.id);
+        let is_its = facts.has_data_of(&other.id);
         // One of several is enough to find it.
         let astray = |url: &String| is_its && facts.listens_at(url) == Some(false);
         let url = other.peer_urls.first().filter(|_| other.peer_urls.iter().all(astray))?;

@@ -57,7 +57,8 @@ pub(crate) async fn judge(
                 .push(finding.warning_if(downgrade.is_some(), || downgrade.unwrap_or_default()));
             let full = probe.alarms.iter().any(|alarm| alarm.alarm == "NOSPACE");
             let endpoints = probe.health.endpoints.iter();
-            findings.extend(endpoints.flat_map(|e| database(document, e, full)));
+            let sizes = || probe.health.endpoints.iter().filter_map(|e| e.db_size_bytes);
+            findings.extend(endpoints.flat_map(|e| database(document, e, sizes().min(), full)));
             findings
         }
         // Whoever has no certificates yet can still deploy.
@@ -159,12 +160,20 @@ fn members(probe: &ClusterProbe) -> Vec<Finding> {
     findings
 }
 
-/// The database of one member. Where the cluster `is_full` already, the quota is no reason to
+/// The database of one member; of one that does not answer, as if it had the `smallest` of
+/// those that do. Where the cluster `is_full` already, the quota is no reason to
 /// refuse what may cure it.
 #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn database(document: &Document, endpoint: &Endpoint, is_full: bool) -> Vec<Finding> {
+fn database(
+    document: &Document,
+    endpoint: &Endpoint,
+    smallest: Option<u64>,
+    is_full: bool,
+) -> Vec<Finding> {
     let node = document.nodes.iter().find(|node| endpoint.node.as_ref() == Some(&node.name));
-    let (Some(node), Some(size)) = (node, endpoint.db_size_bytes) else { return Vec::new() };
+    let (Some(node), Some(size)) = (node, endpoint.db_size_bytes.or(smallest)) else {
+        return Vec::new();
+    };
     let wanted = document.settings(node).quota_backend_bytes;
     let quota = endpoint.db_quota_bytes.unwrap_or(wanted).max(1);
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

@@ -599,24 +599,31 @@ impl View {
 
     /// Whether the member `id` may leave the cluster for good. A voter may while those
     /// that remain are a quorum of their own, and still one when one more of them fails,
-    /// where that was so before.
+    /// where that was so before, or where it is healthy itself and another is not.
     pub fn may_remove(&self, id: &str) -> Result<(), Refusal> {
         self.has_quorum()?;
         let Some(voter) = self.voters.iter().find(|voter| voter.id == id) else { return Ok(()) };
         let (up, count) = (self.up(), self.voters.len() - 1);
         let others: Vec<_> = self.voters.iter().filter(|voter| voter.id != id).collect();
         let remain = connected(&others).len();
-        if count == 0 || remain < quorum(count) {
+        if count == 0 {
+            let why =
+                "it is the last voter, and a cluster keeps one: `scripts/teardown NODES` ends it";
+            return Err(Refusal::Failed(why.into()));
+        }
+        if remain < quorum(count) {
             let needed = quorum(count);
-            let message = match count {
-                0 => "no voter would be left".to_owned(),
-                _ => format!("{remain} of {count} voters would be healthy, quorum is {needed}"),
-            };
+            let message =
+                format!("{remain} of {count} voters would be healthy, quorum is {needed}");
             let may_pass = !self.cut_off(&others).is_empty();
             return Err(Refusal::Quorum(self.with_complaints(message, id) + ":", may_pass));
         }
         let could_bear_one = up > quorum(count + 1) || count == 1;
-        if voter.standing == Standing::Up && could_bear_one && remain == quorum(count) {
+        let is_other_sick = up <= count;
+        if voter.standing == Standing::Up
+            && (could_bear_one || is_other_sick)
+            && remain == quorum(count)
+        {
             let voters = if count == 1 { "1 voter" } else { &format!("{count} voters") };
             let message = format!("{voters} would be left, of which none may fail");
             return Err(Refusal::Margin(self.with_complaints(message, id), false));
@@ -626,13 +633,20 @@ impl View {
 
     /// Whether a learner may be added: not while a voter is missing and no other may fail.
     pub fn may_add(&self) -> Result<(), Refusal> {
+        self.may_add_without("")
+    }
+
+    /// The same once the member `id` is none any more.
+    pub fn may_add_without(&self, id: &str) -> Result<(), Refusal> {
         self.has_quorum()?;
-        let up = self.up();
-        if up < self.voters.len() && up == quorum(self.voters.len()) {
-            let message =
-                format!("{up} of {} voters are healthy, no other may fail", self.voters.len());
-            let may_pass = self.voters.iter().any(Voter::may_recover);
-            return Err(Refusal::Margin(self.with_complaints(message, ""), may_pass));
+        let voters: Vec<_> = self.voters.iter().filter(|voter| voter.id != id).collect();
+        let up = voters.iter().filter(|voter| voter.standing == Standing::Up).count();
+        let count = voters.len();
+        if up < count && up == quorum(count) {
+            let are = if count == self.voters.len() { "are" } else { "would be" };
+            let message = format!("{up} of {count} voters {are} healthy, no other may fail");
+            let may_pass = voters.iter().any(|voter| voter.may_recover());
+            return Err(Refusal::Margin(self.with_complaints(message, id), may_pass));
         }
         Ok(())
     }
@@ -881,7 +895,12 @@ mod tests {
             // The one that is down leaves, or the learner, which has no vote.
             ("duu", ""),
             ("?uu", ""),
-            ("uuud", ""),
+            ("duuu", ""),
+            (
+                "uuud",
+                "3 voters would be left, of which none may fail (n3: not running): pass \
+                 --lose-margin to proceed",
+            ),
             (
                 "uuu",
                 "2 voters would be left, of which none may fail: pass --lose-margin to proceed",
@@ -897,7 +916,10 @@ mod tests {
                 "1 of 2 voters would be healthy, quorum is 2 (n2: not running): pass --lose-quorum \
                  to proceed",
             ),
-            ("u", "no voter would be left: pass --lose-quorum to proceed"),
+            (
+                "u",
+                "it is the last voter, and a cluster keeps one: `scripts/teardown NODES` ends it",
+            ),
             (
                 "sdu",
                 "quorum is lost, 1 of 3 voters healthy: n0: no leader; n1: not running: the members \
@@ -924,6 +946,11 @@ mod tests {
         ] {
             assert_eq!(view(standings).may_add().is_ok(), may, "{standings}");
         }
+        assert_eq!(
+            view("duuu?").may_add_without("0").unwrap_err().to_string(),
+            "3 of 4 voters would be healthy, no other may fail (n4: ssh): pass --lose-margin to \
+             proceed"
+        );
         assert_eq!(
             view("uu?").may_add().unwrap_err().to_string(),
             "2 of 3 voters are healthy, no other may fail (n2: ssh): pass --lose-margin to proceed"

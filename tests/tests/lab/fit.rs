@@ -94,6 +94,16 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
                    the host has no address 10.9.9.9: etcd would not start: change it";
     let metrics = ".cluster.settings.listenMetricsUrls = \"http://10.9.9.9:2381\"";
     cases.push((metrics.into(), all(nowhere)));
+    let loopback = |at: usize| {
+        let line = format!(
+            "/etc/etcd/etcd.conf sets ETCD_LISTEN_CLIENT_URLS to https://127.0.0.1:2379, where no \
+             client reaches it at {}: change it in the document",
+            address(at)
+        );
+        (HOSTS[at], line)
+    };
+    let listen = ".cluster.settings.env.ETCD_LISTEN_CLIENT_URLS = \"https://127.0.0.1:2379\"";
+    cases.push((listen.into(), vec![loopback(0), loopback(1), loopback(2)]));
     let log = "its write-ahead log is in /var/lib/etcd/member/wal, the document says \
                /srv/wal/wal: change it back, or stop the member, move it there (`mkdir -p /srv/wal && mv \
                /var/lib/etcd/member/wal /srv/wal/`), and run this again";

@@ -166,8 +166,8 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
         "shrink: etcd-09: neither a member of the cluster nor a node in nodes-5.txt: if a run \
              before has removed it, give the name of its node",
     );
-    // The second is told by its ID, the first, a member no more, by its peer URL.
-    let leave = format!("ETCD_MEMBER='https://192.168.1.103:2380 {id}'");
+    // The second is told by its ID, and once more by its name, the first, a member no more, by its peer URL.
+    let leave = format!("ETCD_MEMBER='https://192.168.1.103:2380 {id} etcd-05'");
     let ran = lab.bash(&make("shrink", "nodes-5.txt", &leave)).ok();
     let ran = ran
         .says("etcd-member: etcd-04: not a member of the cluster: nothing to remove")
@@ -399,9 +399,22 @@ fn one_learner_at_a_time(lab: &Lab) {
     assert_eq!(settings.initial_cluster, Some(initial));
     assert_eq!(serde_json::to_value(settings.initial_cluster_state).unwrap(), "existing");
     lab.bash("grep -v etcd-04 nodes-5.txt > without.txt").ok();
+    // The next one alone cannot be had before.
     let id =
         lab.bash(&lab.etcdctl(&urls(1), "member list | grep unstarted | cut -d , -f 1")).stdout;
     let id = id.trim();
+    assert_eq!(
+        lines(&with("nodes-5.txt", "add --only etcd-05").exits(3)),
+        [format!(
+            "etcd-05: not added: {id} (https://192.168.1.103:2380) is a learner, and etcd takes \
+                 one at a time: start and promote it first, or remove it: `etcd-member remove {id}`"
+        ),]
+    );
+    assert_eq!(
+        lines(&with("nodes-5.txt", "promote --timeout 1").exits(3)),
+        ["etcd-04: not promoted: its etcd has not started yet: `etcd-render | etcd-push | \
+             etcd-unit start`, and run this again"]
+    );
     assert_eq!(
         lines(&with("without.txt", "add").exits(3)),
         [format!(
@@ -753,6 +766,16 @@ fn another_address(lab: &Lab) {
         let nodes = "{apiVersion, nodes: [.nodes[] | {name, hostname, address}]}";
         lab.bash(&format!("jq '{nodes} | {edit}' document.json > moved.json")).ok();
     };
+    // A name that only ssh knows.
+    moved(".nodes[2].address = \"etcd-03\"");
+    assert_eq!(
+        lines(&lab.bash("etcd-member update < moved.json").exits(3)),
+        [
+            "etcd-03: peer URL https://192.168.1.102:2380 → https://etcd-03:2380 not updated: etcd-01 \
+             does not know the name etcd-03, and would not find it there: use an address, or a name \
+             that is known on all nodes"
+        ]
+    );
     moved(".cluster.settings.peerPort = 12380");
     let what = "etcd-01: peer URL https://192.168.1.100:2380 → https://192.168.1.100:12380";
     assert_eq!(
@@ -855,6 +878,10 @@ fn another_address(lab: &Lab) {
         .says("etcd-unit: etcd-02: restarted etcd.service: its configuration had changed");
     let members = lab.bash(&lab.etcdctl(&urls(1), "member list")).ok().stdout;
     assert!(members.contains(" https://192.168.1.101:12380,"), "{members}");
+    // What a list of nodes cannot say is said, though the document does.
+    let port = "etcd-member: etcd-02: warning: member etcd-02: its peer port is 12380: set \
+                settings.peerPort in a JSON document";
+    lab.bash("etcd-member list -o nodes moved.json").ok().says(port);
 }
 
 fn the_leader_leaves(lab: &Lab) {
@@ -1101,6 +1128,20 @@ fn a_cluster_that_others_deployed_is_taken_on() {
         "etcd-push: kv-3: it is not a member of the cluster that runs: add it first: `scripts/grow \
          NODES`, or `etcd-member add` before etcd-render",
     );
+    // No member is sent to where these tools would not have it listen.
+    let node = |at: usize| json!({"name": format!("kv-{at}"), "address": format!("192.168.1.{}", 100 + at)});
+    let other_port = json!({"apiVersion": "etcd-tools/v1", "nodes": (0..3).map(node).collect::<Vec<_>>(), "cluster": {"settings": {"peerPort": 12380}}});
+    lab.write("peers.json", &other_port.to_string());
+    let before = members(&lab, &urls(1));
+    assert_eq!(
+        lines(&lab.bash("etcd-member update --only kv-1 peers.json").exits(3)),
+        [
+            "kv-1: peer URL https://192.168.1.101:2380 → https://192.168.1.101:12380 not updated: it \
+             would not be found there: others deployed it, and it does not listen there: have it \
+             listen there first, or set the peerPort and address that it has"
+        ]
+    );
+    assert_eq!(members(&lab, &urls(1)), before);
     // Nor does one go down that nobody can ask.
     let node = |at: usize| json!({"name": format!("kv-{at}"), "address": format!("192.168.1.{}", 100 + at)});
     let nodes: Vec<_> = (0..3).map(node).collect();

@@ -783,32 +783,57 @@ impl<'a> NodeFit<'a> {
         })
     }
 
-    /// What beside the configuration would have nobody reach the member at its node's
-    /// address any more: its clients, or its peers.
+    /// What would have nobody reach the member at its node's address any more: its clients, or
+    /// its peers. A configuration that the document does not bring is for others to change.
     fn hidden(&self, next: &environment::Variables) -> Option<String> {
+        const ADVERTISE: &str = "ETCD_ADVERTISE_CLIENT_URLS";
         const LISTEN: [(&str, &str); 2] =
             [("ETCD_LISTEN_CLIENT_URLS", "client"), ("ETCD_LISTEN_PEER_URLS", "other member")];
         let address = self.node.ip()?;
         let own = layout::config_file(&self.settings.config_dir);
-        let serves = |url: &str| {
-            let parts = etcd::url::parts(url);
-            let ip = parts.and_then(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok());
-            ip.is_none_or(|ip: std::net::IpAddr| ip == address || ip.is_unspecified())
+        let is_brought = environment::is_brought(self.fit.document, self.node);
+        let ip = |url: &str| -> Option<IpAddr> {
+            etcd::url::parts(url)?.1.trim_matches(['[', ']']).parse().ok()
         };
-        LISTEN.into_iter().find_map(|(name, who)| {
+        let serves = |url: &str| ip(url).is_none_or(|ip| ip == address || ip.is_unspecified());
+        let undo = |set: &Setting| match set.source == own {
+            true => "change it in the document",
+            false => "remove it there",
+        };
+        let hidden = LISTEN.into_iter().find_map(|(name, who)| {
             let set = next.get(name)?;
-            let hidden = set.source != own && !set.value.split(',').any(serves);
-            hidden.then(|| {
+            let is_judged = set.source != own || is_brought;
+            (is_judged && !set.value.split(',').any(serves)).then(|| {
                 format!(
-                    "{} sets {name} to {}, where no {who} reaches it at {address}: remove it there",
-                    set.source, set.value
+                    "{} sets {name} to {}, where no {who} reaches it at {address}: {}",
+                    set.source,
+                    set.value,
+                    undo(set)
                 )
             })
+        });
+        // Clients learn from the member list where to go.
+        let astray = |url: &str| {
+            let mut others = self.fit.document.nodes.iter().filter(|o| o.name != self.node.name);
+            ip(url).is_some_and(|ip| ip.is_loopback() || others.any(|o| o.ip() == Some(ip)))
+        };
+        let advertised = next.get(ADVERTISE).filter(|_| is_brought);
+        let advertised = advertised.filter(|set| set.value.split(',').any(astray));
+        hidden.or_else(|| {
+            let set = advertised?;
+            Some(format!(
+                "{} sets {ADVERTISE} to {}, which leads clients to another member, or to \
+                 themselves: {}",
+                set.source,
+                set.value,
+                undo(set)
+            ))
         })
     }
 
     /// A quota that the member does not have yet, and that its database fills already. With the
-    /// first member that has it the whole cluster takes no more writes.
+    /// first member that has it the whole cluster takes no more writes. Where it does not answer,
+    /// the smallest database of those that do counts.
     fn quota(&self, next: &environment::Variables) -> Option<String> {
         const QUOTA: &str = "ETCD_QUOTA_BACKEND_BYTES";
         // Of none, or 0 (DefaultQuotaBytes in etcd's server/storage); one below is no limit.
@@ -818,16 +843,25 @@ impl<'a> NodeFit<'a> {
             Some(..0) => i64::MAX,
             Some(bytes) => bytes,
         };
-        let status = self.fit.cluster.replies.get(&self.node.name)?;
-        let old = bytes(self.facts.process()?.variables.get(QUOTA));
+        let replies = &self.fit.cluster.replies;
+        let own = replies.get(&self.node.name).map(|status| status.db_size_bytes);
+        let size = own.or_else(|| replies.values().map(|status| status.db_size_bytes).min())?;
+        let process = self.facts.process();
+        let old = process.map(|process| bytes(process.variables.get(QUOTA)));
         let set = next.get(QUOTA)?;
         let new = bytes(Some(&set.value));
-        let is_full = new < old && u64::try_from(new).is_ok_and(|new| new <= status.db_size_bytes);
+        // Where the cluster is full already, it is no reason to refuse what may cure it.
+        let mut alarms = replies.values().flat_map(|status| &status.alarms);
+        let is_new = match old {
+            Some(old) => new < old,
+            None => !alarms.any(|alarm| alarm.alarm == "NOSPACE"),
+        };
+        let is_full = is_new && u64::try_from(new).is_ok_and(|new| new <= size);
         (is_full && self.fit.purpose != Purpose::Preflight).then(|| {
             format!(
-                "{} sets {QUOTA} to {new}, and the database has {} bytes: the cluster would take \
-                 no more writes: set a larger quota, or compact and defragment it first",
-                set.source, status.db_size_bytes
+                "{} sets {QUOTA} to {new}, and the database has {size} bytes: the cluster would \
+                 take no more writes: set a larger quota, or compact and defragment it first",
+                set.source
             )
         })
     }
@@ -1171,6 +1205,11 @@ impl<'a> NodeFit<'a> {
                            one that is not to stay at once, before it tells the others that they \
                            are removed";
                 return Some(why.into());
+            }
+            // Another host has its place: what lies here is of no interest.
+            let mut others = self.fit.cluster.members.iter();
+            if others.any(|other| other.name == node.name && !other.peer_urls.contains(url)) {
+                return self.listed().err();
             }
             return Some(format!(
                 "its data is of member {}, which the cluster has removed: move {}/{} away, then \

@@ -312,12 +312,21 @@ impl Facts {
         self.processes.is_empty() && !self.has_data(&Place::wanted(document, node, self))
     }
 
-    /// Whether the member listens for its peers at `url`; none where it does not run, or
-    /// does not tell.
+    /// Whether the member listens for its peers at `url`; none where it does not run, or that
+    /// cannot be told, as of a name that may be of any address.
     pub fn listens_at(&self, url: &str) -> Option<bool> {
-        let listens = self.process()?.variables.get("ETCD_LISTEN_PEER_URLS")?;
-        etcd::url::parts(url)?;
-        Some(is_heard(listens, url))
+        let (_, host, port) = etcd::url::parts(url)?;
+        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let Some(listens) = self.to_ask()?.variables.get("ETCD_LISTEN_PEER_URLS") else {
+            // Its flags are not known here, but whether anybody listens there.
+            let mut heard = self.listening.iter().filter(|(_, at)| at.to_string() == port);
+            let is_there = heard.any(|(at, _)| at.is_unspecified() || ip.as_ref() == Ok(at));
+            return (ip.is_ok() && !self.listening.is_empty()).then_some(is_there);
+        };
+        let mut hosts = listens.split(',').filter_map(etcd::url::parts);
+        let is_known = ip.is_ok() || hosts.any(|(_, at, _)| at == host);
+        let is_heard = is_heard(listens, url);
+        (is_known || !is_heard).then_some(is_heard)
     }
 
     /// The port at which the member serves clients; none where it does not run, or does not tell.
@@ -402,6 +411,11 @@ impl Facts {
     /// Whether these tools have put an etcd there, running or not.
     pub fn is_installed(&self) -> bool {
         self.is_own() || self.is_rendered()
+    }
+
+    /// Whether the etcd that is there, running or not, was put there by others.
+    pub fn is_strange(&self) -> bool {
+        !self.is_installed() && (self.is_of_others() || self.has_unit())
     }
 
     /// Whether there is a unit file of etcd.

@@ -979,6 +979,17 @@ fn data_of_others_are_not_used() {
            /var/lib/etcd/member away, then add the node: `scripts/grow NODES`, or `etcd-member \
            add` before etcd-render"],
     );
+    // Another host has its place: what lies here is of no interest.
+    found(
+        |w| {
+            stopped(w);
+            w.facts(0).folders[0].identity = identity("f", "c");
+            w.cluster.members[0].peer_urls = vec!["https://192.168.1.104:2380".into()];
+        },
+        &["etcd-01: the cluster knows etcd-01 as https://192.168.1.104:2380, the document says \
+           https://192.168.1.100:2380: change it back, or replace the member: \
+           `scripts/replace-member NODES etcd-01`"],
+    );
     // Some were restored, and some were not.
     let advice = "a restore was interrupted: finish it, with the same file: `etcd-snapshot restore \
                   FILE`";
@@ -1486,6 +1497,15 @@ fn a_member_listens_where_its_process_was_told_to() {
     assert_eq!(listens("https://0.0.0.0:2380", own), Some(true));
     assert_eq!(listens("https://[fd00:0::1]:2380", "https://[fd00::1]:2380"), Some(true));
     assert_eq!(World::new().facts(0).listens_at(own), None);
+    // A name may be of any address; of another port it is not.
+    assert_eq!(listens(own, "https://one:2380"), None);
+    assert_eq!(listens(own, "https://one:12380"), Some(false));
+    assert_eq!(listens("https://one:2380", "https://one:2380"), Some(true));
+    // Where only its flags say so, the sockets tell.
+    let mut world = World::new();
+    world.facts(0).listening = vec![("192.168.1.100".parse().unwrap(), 12380)];
+    assert_eq!(world.facts(0).listens_at(own), Some(false));
+    assert_eq!(world.facts(0).listens_at("https://192.168.1.100:12380"), Some(true));
 }
 
 #[test]
@@ -1748,6 +1768,64 @@ fn a_configuration_of_another_member_is_not_pushed() {
             config(others)(w);
         },
         &[&why("etcd-02=https://192.168.1.101:2380", "ETCD_INITIAL_CLUSTER", members)],
+    );
+}
+
+#[test]
+fn a_configuration_that_hides_a_member_or_fills_its_quota_is_refused() {
+    let config = |more: &'static str| {
+        move |w: &mut World| {
+            w.cluster.replies.values_mut().for_each(|status| status.db_size_bytes = 20480);
+            let text = format!("ETCD_NAME=etcd-02\nETCD_DATA_DIR=/var/lib/etcd\n{more}\n");
+            w.node(1).set_file(text_file("/etc/etcd/etcd.conf", text));
+        }
+    };
+    let conf = "etcd-02: /etc/etcd/etcd.conf sets";
+    for (more, why) in [
+        ("ETCD_LISTEN_CLIENT_URLS=https://192.168.1.101:2379,https://127.0.0.1:2379", ""),
+        ("ETCD_LISTEN_CLIENT_URLS=https://0.0.0.0:2379", ""),
+        (
+            "ETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:2379",
+            "ETCD_LISTEN_CLIENT_URLS to https://127.0.0.1:2379, where no client reaches it at \
+             192.168.1.101: change it in the document",
+        ),
+        ("ETCD_ADVERTISE_CLIENT_URLS=https://etcd.example.com:2379", ""),
+        ("ETCD_ADVERTISE_CLIENT_URLS=https://10.0.0.9:2379", ""),
+        (
+            "ETCD_ADVERTISE_CLIENT_URLS=https://192.168.1.100:2379",
+            "ETCD_ADVERTISE_CLIENT_URLS to https://192.168.1.100:2379, which leads clients to \
+             another member, or to themselves: change it in the document",
+        ),
+        ("ETCD_QUOTA_BACKEND_BYTES=20481", ""),
+        (
+            "ETCD_QUOTA_BACKEND_BYTES=16384",
+            "ETCD_QUOTA_BACKEND_BYTES to 16384, and the database has 20480 bytes: the cluster would \
+             take no more writes: set a larger quota, or compact and defragment it first",
+        ),
+    ] {
+        let expected = format!("{conf} {why}");
+        let expected = if why.is_empty() { vec![] } else { vec![expected.as_str()] };
+        found(config(more), &expected);
+        // Of one that is stopped, what the others have counts.
+        found(
+            |w| {
+                config(more)(w);
+                w.facts(1).processes.clear();
+                w.cluster.replies.remove("etcd-02");
+            },
+            &expected,
+        );
+    }
+    // What may cure a cluster that is full is not refused.
+    found(
+        |w| {
+            config("ETCD_QUOTA_BACKEND_BYTES=16384")(w);
+            w.facts(1).processes.clear();
+            w.cluster.replies.remove("etcd-02");
+            let alarm = client::Alarm { member_id: "1".into(), alarm: "NOSPACE".into() };
+            w.cluster.replies.values_mut().for_each(|status| status.alarms = vec![alarm.clone()]);
+        },
+        &[],
     );
 }
 

@@ -274,7 +274,7 @@ impl JobResult {
 
     /// Takes the reason from the journal, and leaves the lines for people in it. What
     /// systemd refused goes first, then what ended etcd, then what systemd says of the unit,
-    /// then what etcd complained of last, then the last line of a process that does not log as
+    /// then that it and another member refuse each other, then what etcd complained of last, then the last line of a process that does not log as
     /// etcd does.
     fn extract_reason(&mut self) {
         let log: Vec<Value> =
@@ -289,6 +289,16 @@ impl JobResult {
             let waits = self.code == TIME_OVER && log.iter().any(votes);
             waits.then(|| NO_QUORUM.to_owned())
         };
+        let rejects = || {
+            let is_by_peer = |line: &&Value| {
+                let (what, why) = (line["msg"].as_str()?, line["error"].as_str()?);
+                let no = ["authentication failed", "bad certificate", "certificate authority"];
+                let is_no = no.iter().any(|no| why.contains(no));
+                Some(what == "rejected connection on peer endpoint" && is_no)
+            };
+            let mut lines = log.iter().rev().filter(|line| is_by_peer(line) == Some(true));
+            lines.next().and_then(message).filter(|_| self.code == TIME_OVER)
+        };
         let stop_hangs = || {
             let stops = self.code == TIME_OVER && self.active == "deactivating";
             let what = "it has not stopped yet, for which systemd waits as long as TimeoutStopSec= \
@@ -302,6 +312,7 @@ impl JobResult {
             .or_else(|| self.control.clone())
             .or_else(|| systemd(&["Failed to ", "Failed at step ", "Unable to locate executable "]))
             .or_else(|| self.journal.iter().rfind(|line| is_skipped(line)).cloned())
+            .or_else(rejects)
             .or_else(no_quorum)
             .or_else(|| log.iter().rev().filter(|line| is_complaint(line)).find_map(message))
             .or_else(|| self.last.clone().filter(|line| !line.starts_with('{')))
@@ -487,7 +498,14 @@ mod tests {
         let panic = r#"{"level":"panic","msg":"tocommit(9) is out of range"}"#;
         let exec = "etcd.service: Failed to execute /usr/local/bin/etcd: Permission denied";
         let failed = "etcd.service: Failed with result 'exit-code'.";
-        let cases: [(i32, &[&str], &str); 10] = [
+        let rejected = r#"{"level":"warn","msg":"rejected connection on peer endpoint","error":"client certificate authentication failed"}"#;
+        let cases: [(i32, &[&str], &str); 11] = [
+            (
+                TIME_OVER,
+                &[rejected, votes],
+                "etcd.service is not ready after 5 s: it is activating (start): rejected \
+                 connection on peer endpoint: client certificate authentication failed",
+            ),
             (
                 1,
                 &[panic, probe, failed],
