@@ -166,8 +166,9 @@ fn one_three_five_three_members_and_no_old_one_restarts() {
         "shrink: etcd-09: neither a member of the cluster nor a node in nodes-5.txt: if a run \
              before has removed it, give the name of its node",
     );
-    // The second is told by its ID, and once more by its name, the first, a member no more, by its peer URL.
-    let leave = format!("ETCD_MEMBER='https://192.168.1.103:2380 {id} etcd-05'");
+    // The second is told by its ID, and once more by its name, the first, a member no more, by its
+    // address.
+    let leave = format!("ETCD_MEMBER='192.168.1.103 {id} etcd-05'");
     let ran = lab.bash(&make("shrink", "nodes-5.txt", &leave)).ok();
     let ran = ran
         .says("etcd-member: etcd-04: not a member of the cluster: nothing to remove")
