@@ -76,26 +76,40 @@ pub fn member_mark(config_dir: &str) -> String {
     format!("{config_dir}/etcd.member")
 }
 
+/// Where systemd looks for units and their drop-ins, in its order (systemd.unit(5)).
+const UNIT_ROOTS: [&str; 11] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    UNIT_DIR,
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/run/systemd/generator.late",
+];
+
+/// Whether `path` is a file of etcd's unit, wherever systemd looks for it.
+pub fn is_unit(path: &str) -> bool {
+    let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+    name == UNIT && UNIT_ROOTS.contains(&folder)
+}
+
+/// Whether systemd reads the unit file `path` in the place of one in [`UNIT_DIR`].
+pub fn goes_before_own(path: &str) -> bool {
+    let before = UNIT_ROOTS.iter().take_while(|root| **root != UNIT_DIR);
+    path.rsplit_once('/').is_some_and(|(folder, _)| before.into_iter().any(|root| *root == folder))
+}
+
 /// Whether `path` is a drop-in of etcd's unit, its own or that of all services, wherever systemd
 /// looks for them.
 pub fn is_drop_in(path: &str) -> bool {
-    const ROOTS: [&str; 11] = [
-        "/etc/systemd/system.control",
-        "/run/systemd/system.control",
-        "/run/systemd/transient",
-        "/run/systemd/generator.early",
-        UNIT_DIR,
-        "/run/systemd/system",
-        "/run/systemd/generator",
-        "/usr/local/lib/systemd/system",
-        "/usr/lib/systemd/system",
-        "/lib/systemd/system",
-        "/run/systemd/generator.late",
-    ];
     let folder = path.rsplit_once('/').filter(|(_, name)| name.ends_with(".conf"));
     let folder = folder.and_then(|(folder, _)| folder.rsplit_once('/'));
     folder.is_some_and(|(root, folder)| {
-        ROOTS.contains(&root) && ["etcd.service.d", "service.d"].contains(&folder)
+        UNIT_ROOTS.contains(&root) && ["etcd.service.d", "service.d"].contains(&folder)
     })
 }
 

@@ -278,7 +278,27 @@ impl Fit<'_> {
         let older = versions.clone().find(|from| from.minor() < wanted.minor());
         let other = versions.find(|from| *from != wanted);
         let refusals = older.and_then(|from| self.downgrading(from, wanted)).into_iter();
-        refusals.chain(other.iter().flat_map(|from| self.alarms(*from, wanted))).collect()
+        let refusals = refusals.chain(other.iter().flat_map(|from| self.alarms(*from, wanted)));
+        let refusals: Vec<_> = refusals.collect();
+        if !refusals.is_empty() {
+            return refusals;
+        }
+        // What was rendered for another minor version says things that the one that runs ignores.
+        let rendered = running.iter().find(|(node, version)| {
+            matches!(self.purpose, Purpose::Push { .. })
+                && self.document.release.is_none()
+                && environment::is_brought(self.document, node)
+                && version.minor() != wanted.minor()
+        });
+        let other_minor = |(node, version): &(&Node, Version)| {
+            let message = format!(
+                "its configuration is rendered for etcd {}, and {version} runs: render it for that, \
+                 or take the step first: `scripts/upgrade NODES {wanted}`",
+                wanted.minor()
+            );
+            ToolResult::error(Code::VersionStep, message).on(&node.name)
+        };
+        rendered.map(other_minor).into_iter().collect()
     }
 
     /// The versions that run, or would run on the data of a node.
@@ -513,7 +533,7 @@ impl<'a> NodeFit<'a> {
             return vec![out_of_sight.why];
         }
         let next = self.next_start();
-        if let Some(why) = self.harmful(&next) {
+        if let Some(why) = self.harmful(&next).or_else(|| self.wrapped()) {
             return vec![why];
         }
         let overridden = self.overridden(&next);
@@ -649,6 +669,48 @@ impl<'a> NodeFit<'a> {
         let (name, set) = next.iter().find(|(name, set)| is_harmful(name, &set.value))?;
         let why = pipeline::reserved_variable(name)?;
         Some(format!("{} sets {name} to {}: {name} {why}", set.source, set.value))
+    }
+
+    /// A unit of the document that has something else start etcd: what that tells a member with
+    /// data is not to be seen. One that is there already has shown what it does.
+    fn wrapped(&self) -> Option<String> {
+        let mut units = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
+        let command = units::values(&units.next()?.content, "ExecStart").next_back()?;
+        let program = command.split_whitespace().next()?;
+        let program = program.trim_start_matches(['-', '@', ':', '+', '!', '|']);
+        let mut there = self.facts.definition.iter();
+        let is_there =
+            there.any(|text| units::values(&text.content, "ExecStart").any(|old| old == command));
+        let is_etcd = program.rsplit('/').next() == Some("etcd");
+        (self.has_log() && !is_etcd && !is_there).then(|| {
+            format!(
+                "{} of the document starts {program}, and what that has etcd do with the data that \
+                 is there cannot be told: have its ExecStart= start etcd itself",
+                layout::UNIT
+            )
+        })
+    }
+
+    /// What a drop-in of the document would have the member be at its next start, other than it is.
+    pub(super) fn otherwise(&self, next: &environment::Variables) -> Option<String> {
+        let process = self.facts.process()?;
+        let there = environment::on_node(self.fit.document, self.node, self.facts);
+        let value = |of: &environment::Variables, name: &str| of.get(name).map(|s| s.value.clone());
+        let names: BTreeSet<_> = next.keys().chain(there.keys()).collect();
+        names.into_iter().find_map(|name| {
+            let why = pipeline::reserved_variable(name)?;
+            let (new, runs) = (value(next, name), process.variables.get(name));
+            let is_same = new == value(&there, name) || new.as_ref() == runs;
+            if is_same || etcd::settings::is_bootstrap_only(name) && self.has_log() {
+                return None;
+            }
+            let runs = runs.map_or("without it".to_owned(), |runs| format!("with {runs}"));
+            let what = match next.get(name) {
+                Some(set) => format!("{} sets {name} to {}", set.source, set.value),
+                None => format!("a drop-in of the document unsets {name}"),
+            };
+            Some(format!("{what}, and the member runs {runs}: leave that out: {name} {why}"))
+        })
     }
 
     /// The configuration of another member, with which a node without data is about to be
@@ -983,8 +1045,14 @@ impl<'a> NodeFit<'a> {
         // One that is only started or restarted stays what it is.
         let overrides = !matches!(self.fit.purpose, Purpose::Start { .. })
             || self.node.units.iter().any(|unit| unit.name == layout::UNIT);
-        let theirs = facts.unit.as_deref().filter(|at| !at.starts_with(layout::UNIT_DIR));
-        if let Some(unit) = theirs.filter(|_| overrides) {
+        if let Some(unit) = facts.strange_unit().filter(|_| overrides) {
+            if layout::goes_before_own(unit) {
+                return Some(format!(
+                    "systemd reads {unit} in the place of {}/{}: remove it there",
+                    layout::UNIT_DIR,
+                    layout::UNIT
+                ));
+            }
             let data = facts.process().and_then(|process| process.variables.get("ETCD_DATA_DIR"));
             let data = data.map(|data| format!(" in {data}")).unwrap_or_default();
             return Some(format!(
@@ -1405,6 +1473,9 @@ impl<'a> NodeFit<'a> {
             return Some(why);
         }
         let (path, owner) = self.facts.folder(&self.place)?.stranger.as_ref()?;
+        if self.unit_user() == Some(owner) {
+            return None;
+        }
         let NodeSettings { user, data_dir, wal_dir, .. } = &self.settings;
         let data = &self.place.data;
         let wal = wal_dir.as_ref().filter(|_| data == data_dir);
@@ -1415,6 +1486,18 @@ impl<'a> NodeFit<'a> {
             stopped.unwrap_or_default(),
             folders.as_ref().unwrap_or(data)
         ))
+    }
+
+    /// As whom the unit starts etcd; nothing where there is none yet.
+    fn unit_user(&self) -> Option<&str> {
+        let mut units = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
+        let there = || self.facts.definition.iter().map(|text| text.content.as_str());
+        let texts: Vec<_> = match units.next() {
+            Some(unit) => vec![unit.content.as_str()],
+            None => there().collect(),
+        };
+        let set = texts.iter().flat_map(|text| units::values(text, "User")).next_back();
+        (!texts.is_empty()).then(|| set.filter(|user| !user.is_empty()).unwrap_or("root"))
     }
 
     /// What is in the data directory and is somebody else's, which would become etcd's.
@@ -1561,10 +1644,15 @@ impl<'a> NodeFit<'a> {
                 (from, format!(", or take the step: `scripts/upgrade NODES {says}`"))
             }
         };
-        Some(format!(
-            "{path} is {says}, and {from} runs: put that back: `scripts/upgrade NODES {from}`, or \
-             `etcd-fetch {from} < NODES | etcd-cert issue | etcd-render | etcd-push`{way_on}"
-        ))
+        let back = match self.facts.is_installed() {
+            true => format!(
+                "`scripts/upgrade NODES {from}`, or `etcd-fetch {from} < NODES | etcd-cert issue | \
+                 etcd-render | etcd-push`"
+            ),
+            // Where others have put it, these would refuse to.
+            false => "what put the other one there can do so".to_owned(),
+        };
+        Some(format!("{path} is {says}, and {from} runs: put that back: {back}{way_on}"))
     }
 
     /// A binary that would not start.

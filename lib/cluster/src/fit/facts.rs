@@ -418,6 +418,12 @@ impl Facts {
         !self.is_installed() && (self.is_of_others() || self.has_unit())
     }
 
+    /// The unit file of etcd that systemd reads, where it is not where these tools put theirs.
+    pub(super) fn strange_unit(&self) -> Option<&str> {
+        let own = format!("{}/{}", layout::UNIT_DIR, layout::UNIT);
+        self.unit.as_deref().filter(|at| *at != own)
+    }
+
     /// Whether there is a unit file of etcd.
     pub fn has_unit(&self) -> bool {
         self.unit.is_some()
@@ -425,8 +431,9 @@ impl Facts {
 
     /// Whether an etcd of others is there, running or not.
     pub fn is_of_others(&self) -> bool {
-        let theirs = self.unit.as_ref().is_some_and(|at| !at.starts_with(layout::UNIT_DIR));
-        theirs || self.unit_of_others().is_some() || self.runs_etcd() && !self.is_own()
+        self.strange_unit().is_some()
+            || self.unit_of_others().is_some()
+            || self.runs_etcd() && !self.is_own()
     }
 
     /// The process to be asked who the members are: that of etcd's unit, else of another.

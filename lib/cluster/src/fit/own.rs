@@ -31,7 +31,7 @@ impl Kind {
         let (folder, name) = path.rsplit_once('/')?;
         match name {
             _ if layout::is_drop_in(path) || layout::is_of_systemd(path) => Some(Self::DropIn),
-            layout::UNIT if folder == layout::UNIT_DIR => Some(Self::Unit),
+            _ if layout::is_unit(path) => Some(Self::Unit),
             "etcd" if folder == settings.bin_dir => Some(Self::Binary),
             layout::SERVER_CERT | layout::PEER_CERT if folder == settings.cert_dir => {
                 Some(Self::Certificate)
@@ -115,7 +115,7 @@ impl NodeFit<'_> {
         let drop_in = self.node.files.iter().find(is_drop_in);
         drop_in.filter(|_| pushes && self.facts.is_installed())?;
         let next = self.next_start();
-        self.harmful(&next).or_else(|| self.obstacle(&next))
+        self.harmful(&next).or_else(|| self.obstacle(&next)).or_else(|| self.otherwise(&next))
     }
 
     fn own_file(

@@ -2,7 +2,7 @@
 
 use client::Status;
 use pipeline::disk;
-use pipeline::document::{ClusterState, Member};
+use pipeline::document::{ClusterState, Member, Unit};
 
 use super::environment::Place;
 use super::facts::{Folder, PREFIX};
@@ -1266,7 +1266,19 @@ fn versions_go_in_steps() {
             });
         }
     };
-    found(wanted("v3.6.16"), &[]);
+    found(
+        |w| {
+            wanted("v3.6.16")(w);
+            w.document.release = Some(release("v3.6.16", false));
+        },
+        &[],
+    );
+    // What follows would run with what was rendered for another.
+    found(
+        wanted("v3.6.16"),
+        &["etcd-01: its configuration is rendered for etcd 3.6, and v3.5.33 runs: render it for \
+           that, or take the step first: `scripts/upgrade NODES v3.6.16`"],
+    );
     let refused = "etcd-01: v3.5.33 → v3.4.23: etcd 3.4 cannot read the data of 3.5: keep 3.5, \
                    or restore a snapshot that etcd 3.4 took";
     found(wanted("v3.4.23"), &[refused]);
@@ -1768,6 +1780,75 @@ fn a_configuration_of_another_member_is_not_pushed() {
             config(others)(w);
         },
         &[&why("etcd-02=https://192.168.1.101:2380", "ETCD_INITIAL_CLUSTER", members)],
+    );
+}
+
+#[test]
+fn what_would_start_etcd_otherwise_is_refused() {
+    let unit = |command: &'static str| {
+        move |w: &mut World| {
+            let content = format!(
+                "[Service]\nUser=etcd\nEnvironmentFile=/etc/etcd/etcd.conf\nExecStart={command}\n"
+            );
+            w.node(1).units = vec![Unit { name: layout::UNIT.into(), content, ..Unit::default() }];
+        }
+    };
+    for (command, program) in [
+        ("/usr/local/bin/etcd --log-level warn", ""),
+        ("-/opt/kv/etcd", ""),
+        ("/usr/bin/env ETCD_FORCE_NEW_CLUSTER=true /usr/local/bin/etcd", "/usr/bin/env"),
+        ("+/bin/sh -c 'exec etcd'", "/bin/sh"),
+        ("/usr/local/bin/etcd-wrapper", "/usr/local/bin/etcd-wrapper"),
+    ] {
+        let refused = format!(
+            "etcd-02: etcd.service of the document starts {program}, and what that has etcd do with \
+             the data that is there cannot be told: have its ExecStart= start etcd itself"
+        );
+        let refused = if program.is_empty() { vec![] } else { vec![refused.as_str()] };
+        found(unit(command), &refused);
+        // What it has been started with so far has shown what it does.
+        found(
+            |w| {
+                unit(command)(w);
+                let content = w.node(1).units[0].content.clone();
+                w.facts(1).definition = vec![Text { path: "unit".into(), content }];
+            },
+            &[],
+        );
+    }
+    // Its user is that of the unit, which is root where it says nothing.
+    let strange = |text: &'static str| {
+        move |w: &mut World| {
+            w.facts(1).folders[0].stranger = Some(("/var/lib/etcd/member".into(), "root".into()));
+            w.facts(1).definition = vec![Text { path: "unit".into(), content: text.into() }];
+        }
+    };
+    found(
+        strange("[Service]\nEnvironmentFile=/etc/etcd/etcd.conf\nExecStart=/usr/local/bin/etcd\n"),
+        &[],
+    );
+    found(
+        strange(
+            "[Service]\nUser=etcd\nEnvironmentFile=/etc/etcd/etcd.conf\n\
+             ExecStart=/usr/local/bin/etcd\n",
+        ),
+        &[
+            "etcd-02: /var/lib/etcd/member belongs to root, and etcd runs as etcd: `chown -R etcd:etcd \
+           /var/lib/etcd`",
+        ],
+    );
+    // A unit that systemd reads before that of these tools.
+    found(
+        |w| {
+            w.facts(1).unit = Some("/etc/systemd/system.control/etcd.service".into());
+            w.purpose = START;
+            unit("/usr/local/bin/etcd")(w);
+        },
+        &[
+            "etcd-02: /etc/systemd/system.control/etcd.service belongs to an etcd that these tools did \
+           not install: a new unit would override it and hide its data in /var/lib/etcd: remove its \
+           package, or leave this node out",
+        ],
     );
 }
 

@@ -98,7 +98,8 @@ while IFS= read -r unit && [ "$unit" ]; do
         there=$(readlink -f "$binary")
         # A wrapper script as ExecStart says nothing about the binary that it runs.
         if [ "${running##*/}" = "${there##*/}" ]; then
-            echo other-binary
+            # The same may have been put there again.
+            cmp -s "/proc/$pid/exe" "$there" 2>/dev/null || echo other-binary
         elif [ "$(head -c 2 "$binary" 2>/dev/null | tr -d '\0')" = '#!' ]; then
             echo "script$tab$binary"
             echo "changed${tab}script$tab$(stat -L -c %.9Y "$binary")"
