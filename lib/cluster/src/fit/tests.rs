@@ -1844,11 +1844,8 @@ fn what_would_start_etcd_otherwise_is_refused() {
             w.purpose = START;
             unit("/usr/local/bin/etcd")(w);
         },
-        &[
-            "etcd-02: /etc/systemd/system.control/etcd.service belongs to an etcd that these tools did \
-           not install: a new unit would override it and hide its data in /var/lib/etcd: remove its \
-           package, or leave this node out",
-        ],
+        &["etcd-02: systemd reads /etc/systemd/system.control/etcd.service in the place of \
+           /etc/systemd/system/etcd.service: remove it there"],
     );
 }
 
