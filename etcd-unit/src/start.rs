@@ -77,11 +77,15 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     let mut plans: Vec<_> =
         states.iter().map(|state| Plan::new(tool, run, &allowed, state)).collect();
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
-    let cluster = if outdated { Some(tool.cluster(run, fleet, &states)?) } else { None };
+    let to_start = plans.iter().filter(|plan| plan.starts_member && run.check());
+    let to_start: Vec<_> = to_start.map(|plan| plan.state.node.name.clone()).collect();
+    let cluster = || {
+        Ok::<_, anyhow::Error>(tool.cluster(run, fleet, &states)?.once_started(to_start.clone()))
+    };
+    let known = if outdated { Some(cluster()?) } else { None };
     // A member that waits for quorum may wait for those that are to be restarted, unless those
     // that are started are one themselves.
-    if let Some(cluster) = cluster.as_ref().filter(|_| plans.iter().any(|plan| plan.starts_member))
-    {
+    if let Some(cluster) = known.as_ref().filter(|_| plans.iter().any(|plan| plan.starts_member)) {
         let view = cluster.view().await?;
         let started = plans.iter().filter(|plan| plan.starts_member);
         let started: Vec<_> = started.map(|plan| &*plan.state.node.name).collect();
@@ -117,7 +121,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     drop(progress);
     let targets = come_back(tool, run, &allowed, targets(done));
     if !targets.is_empty() {
-        let cluster = cluster.map_or_else(|| tool.cluster(run, fleet, &states), Ok)?;
+        let cluster = known.map_or_else(cluster, Ok)?;
         rolling::restart(tool, run, &cluster, targets).await;
     }
     lease.release().await;
@@ -166,7 +170,12 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let mut reasons: BTreeSet<_> = state.outdated().into_iter().collect();
-            if plan.work.install(run, node, wanted, state) {
+            let is_back =
+                wanted.unit.as_ref().is_some_and(|unit| state.was_started_with(&unit.content));
+            let is_other = plan.work.install(run, node, wanted, state);
+            if is_back {
+                reasons.remove("unit");
+            } else if is_other {
                 // A unit on the disk that is neither names other files than the one that runs.
                 if reasons.contains("unit") {
                     reasons.clear();

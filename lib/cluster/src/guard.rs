@@ -51,6 +51,8 @@ pub struct Cluster<'a> {
     members: RefCell<Vec<Member>>,
     /// The hosts whose locks this run holds.
     locked: Vec<Host>,
+    /// The nodes whose stopped members count as started.
+    to_start: Vec<String>,
 }
 
 /// What is known of a voter, just now.
@@ -216,7 +218,14 @@ impl<'a> Cluster<'a> {
             others: RefCell::new(None),
             members: RefCell::default(),
             locked: states.iter().map(|state| state.host.clone()).collect(),
+            to_start: Vec::new(),
         }
+    }
+
+    /// The same as it will be once the members on `nodes`, which are stopped, have been started:
+    /// for what is only foreseen.
+    pub fn once_started(self, nodes: Vec<String>) -> Self {
+        Self { to_start: nodes, ..self }
     }
 
     /// The same, with the client ports that `port` gives, as far as it does. Nothing may have
@@ -264,6 +273,11 @@ impl<'a> Cluster<'a> {
         let probe = self.probe().await?;
         let mut view = self.view_of(probe).await;
         self.look_at_hosts(&mut view).await;
+        let is_started = |voter: &&mut Voter| {
+            voter.standing == Standing::Down
+                && voter.node.as_ref().is_some_and(|node| self.to_start.contains(node))
+        };
+        view.voters.iter_mut().filter(is_started).for_each(|voter| voter.standing = Standing::Up);
         Ok(view)
     }
 

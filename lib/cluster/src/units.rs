@@ -463,6 +463,16 @@ impl UnitState {
         }
     }
 
+    /// Whether the process was started with the unit file `content` and no drop-in, and there is
+    /// none now.
+    pub fn was_started_with(&self, content: &str) -> bool {
+        let is_comment = |line: &&str| line.trim_start().starts_with(['#', ';']);
+        let lines = content.split_inclusive('\n').filter(|line| !is_comment(line));
+        let definition = format!("{}\n{}", self.path(), lines.collect::<String>());
+        let record = self.record.as_ref().and_then(|record| record.split('\t').next());
+        self.drop_ins.is_empty() && record == Some(&pipeline::disk::sha256(definition.as_bytes()))
+    }
+
     /// Whether systemd has not read the unit file since it was changed.
     pub fn needs_reload(&self) -> bool {
         self.show("NeedDaemonReload") == "yes"
@@ -560,7 +570,8 @@ impl UnitState {
         if self.started_ticks.is_some() && self.configuration_differs() {
             reasons.insert("configuration");
         }
-        if self.needs_reload() {
+        // What it was started with says more, where that is known.
+        if self.needs_reload() && (self.record.is_none() || self.disk.is_none()) {
             reasons.insert("unit");
         }
         let hashes = |of: &Option<String>| -> Vec<String> {
@@ -669,7 +680,7 @@ mod tests {
 
     #[test]
     fn a_process_is_outdated_by_what_it_was_started_with() {
-        let cases: [(&str, &[&str]); 18] = [
+        let cases: [(&str, &[&str]); 19] = [
             ("", &[]),
             ("other-binary", &["binary"]),
             ("configured\tETCD_QUOTA=1", &["configuration"]),
@@ -684,6 +695,7 @@ mod tests {
             ("changed\tCA certificate\t950.0", &["CA certificate"]),
             ("changed\tunit\t2000.0", &[]),
             ("record\ta\tb\ndisk\ta\tb", &[]),
+            ("record\ta\tb\ndisk\ta\tb\nshow\tNeedDaemonReload\tyes", &[]),
             ("record\ta\tb\ndisk\tx\tb", &["unit"]),
             ("record\ta\tb\ndisk\ta\tx", &["CA certificate"]),
             ("record\ta\tb\tc\ndisk\ta\tb\tx", &["configuration"]),
@@ -697,6 +709,20 @@ mod tests {
         let read = |text: &str| UnitState::read(&lines(text)).unwrap().remove(0);
         assert_eq!(read(job).outdated(), Vec::<String>::new());
         assert_eq!(read(&format!("{job}show\tRemainAfterExit\tyes")).outdated(), ["unit"]);
+    }
+
+    #[test]
+    fn a_unit_that_was_changed_and_put_back_is_that_of_the_process() {
+        let text = "# one\n[Service]\nExecStart=/bin/a\n";
+        let hash =
+            pipeline::disk::sha256(b"/etc/systemd/system/a.service\n[Service]\nExecStart=/bin/a\n");
+        let read = |more: &str| {
+            let lines = lines(&format!("unit\ta.service\nrecord\t{hash}\tb\tc{more}"));
+            UnitState::read(&lines).unwrap().remove(0)
+        };
+        assert!(read("").was_started_with(text));
+        assert!(!read("").was_started_with("[Service]\nExecStart=/bin/b\n"));
+        assert!(!read("\ndrop-in\tx\t/etc/x.conf").was_started_with(text));
     }
 
     #[test]

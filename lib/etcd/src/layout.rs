@@ -91,10 +91,15 @@ const UNIT_ROOTS: [&str; 11] = [
     "/run/systemd/generator.late",
 ];
 
-/// Whether `path` is a file of etcd's unit, wherever systemd looks for it.
+/// Whether `path` is a file of etcd's unit, wherever systemd looks for it, or a link that enables
+/// it.
 pub fn is_unit(path: &str) -> bool {
     let (folder, name) = path.rsplit_once('/').unwrap_or_default();
-    name == UNIT && UNIT_ROOTS.contains(&folder)
+    let enables = |(root, by): &(&str, &str)| {
+        UNIT_ROOTS.contains(root) && (by.ends_with(".wants") || by.ends_with(".requires"))
+    };
+    name == UNIT
+        && (UNIT_ROOTS.contains(&folder) || folder.rsplit_once('/').as_ref().is_some_and(enables))
 }
 
 /// Whether systemd reads the unit file `path` in the place of one in [`UNIT_DIR`].
@@ -259,6 +264,15 @@ mod tests {
 
     #[test]
     fn drop_ins_are_known_wherever_systemd_looks() {
+        for (path, is) in [
+            ("/etc/systemd/system/etcd.service", true),
+            ("/run/systemd/transient/etcd.service", true),
+            ("/etc/systemd/system/multi-user.target.wants/etcd.service", true),
+            ("/etc/systemd/system/other.service", false),
+            ("/etc/systemd/system/etcd.service.d/etcd.service", false),
+        ] {
+            assert_eq!(is_unit(path), is, "{path}");
+        }
         for (path, is) in [
             ("/etc/systemd/system/etcd.service.d/a.conf", true),
             ("/run/systemd/system.control/etcd.service.d/a.conf", true),

@@ -33,8 +33,8 @@ const CHANGES: [Change; 7] = [
     (
         "unit",
         &["3-systemd", "4-start"],
-        "etcd-unit: etcd-02: restarted etcd.service: its CA certificate and binary and \
-         configuration had changed",
+        "etcd-unit: etcd-02: restarted etcd.service: its CA certificate and configuration had \
+         changed",
     ),
     ("health", &["5-verify"], "etcd-health: 3 of 3 endpoints healthy, leader etcd-"),
     ("snapshot", &["6-maintain"], ": saved from etcd-0"),

@@ -2,14 +2,18 @@
 //! any others.
 
 use std::cell::LazyCell;
+use std::net::IpAddr;
 use std::path::Path;
 
 use etcd::layout;
 use pipeline::document::{File, NodeSettings};
 use pipeline::{disk, has_private_key};
-use rustls::pki_types::CertificateDer;
+use rustls::InconsistentKeys;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::parse_x509_certificate;
 
 use super::compare::NodeFit;
@@ -19,6 +23,8 @@ use super::{CA_BYTES, Purpose};
 enum Kind {
     Unit,
     DropIn,
+    /// A file of an unpacked release.
+    Release,
     Binary,
     Config,
     Ca,
@@ -32,6 +38,7 @@ impl Kind {
         match name {
             _ if layout::is_drop_in(path) || layout::is_of_systemd(path) => Some(Self::DropIn),
             _ if layout::is_unit(path) => Some(Self::Unit),
+            _ if Path::new(path).starts_with(layout::RELEASES) => Some(Self::Release),
             "etcd" if folder == settings.bin_dir => Some(Self::Binary),
             layout::SERVER_CERT | layout::PEER_CERT if folder == settings.cert_dir => {
                 Some(Self::Certificate)
@@ -143,6 +150,9 @@ impl NodeFit<'_> {
             Kind::Unit => {
                 "etcd's own unit: for another text of it: `etcd-render --templates`".into()
             }
+            Kind::Release => "a file of a release, which etcd may run: for another: \
+                              `scripts/upgrade NODES VERSION`"
+                .into(),
             Kind::Binary => "the link to the release that etcd runs: for another: \
                              `scripts/upgrade NODES VERSION`"
                 .into(),
@@ -150,14 +160,63 @@ impl NodeFit<'_> {
             Kind::Key => {
                 let text = content(file)?;
                 let is_key = has_private_key(&String::from_utf8_lossy(&text));
-                (!is_key).then(|| format!("no private key (PEM), and etcd needs one: {REISSUE}"))?
+                match is_key {
+                    false => format!("no private key (PEM), and etcd needs one: {REISSUE}"),
+                    true => self.half(file)?,
+                }
             }
-            Kind::Certificate => {
-                let what = no_certificate(&content(file)?, cas)?;
-                format!("{what}, and etcd would serve nobody with it: {REISSUE}")
-            }
+            Kind::Certificate => match no_certificate(&content(file)?, cas) {
+                Some(what) => format!("{what}, and etcd would serve nobody with it: {REISSUE}"),
+                None => self.half(file)?,
+            },
         };
         Some(why)
+    }
+
+    /// Why `file`, a certificate or a key, and its other half are no pair with which the member
+    /// can serve. etcd takes what lies there at its next connection.
+    fn half(&self, file: &File) -> Option<String> {
+        const REISSUE: &str = "put both there: `etcd-cert issue | etcd-push`";
+        let (stem, is_key) = match file.path.strip_suffix(".key") {
+            Some(stem) => (stem, true),
+            None => (file.path.strip_suffix(".crt")?, false),
+        };
+        let path = format!("{stem}.{}", if is_key { "crt" } else { "key" });
+        let Some(other) = self.node.files.iter().find(|other| other.path == path) else {
+            return Some(format!("its other half, {path}, is not in the document: {REISSUE}"));
+        };
+        let (cert, key) = if is_key { (other, file) } else { (file, other) };
+        let (cert, key) = (content(cert)?, content(key)?);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&cert).flatten().collect();
+        let key = PrivateKeyDer::from_pem_slice(&key).ok()?;
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).ok()?;
+        let leaf = chain.first()?.clone();
+        let is_pair = CertifiedKey::new(chain, key).keys_match();
+        if matches!(is_pair, Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch))) {
+            return Some(format!("it does not belong to {path} of the document: {REISSUE}"));
+        }
+        let (_, leaf) = parse_x509_certificate(&leaf).ok()?;
+        let usage = leaf.extended_key_usage().ok().flatten();
+        if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+            return Some(
+                "it is no certificate for a server, and etcd needs one: `etcd-cert issue`".into(),
+            );
+        }
+        let address = self.node.ip().map(|ip| ip.to_string());
+        let address = address.unwrap_or_else(|| self.node.address.clone());
+        let names = leaf.subject_alternative_name().ok()??;
+        let is_named = names.value.general_names.iter().any(|name| match name {
+            GeneralName::DNSName(name) => *name == address || name.starts_with("*."),
+            GeneralName::IPAddress(bytes) => match self.node.ip() {
+                Some(IpAddr::V4(ip)) => ip.octets() == *bytes,
+                Some(IpAddr::V6(ip)) => ip.octets() == *bytes,
+                None => false,
+            },
+            _ => false,
+        });
+        (!is_named && !is_key).then(|| {
+            format!("it does not name {address}, where the member is asked: `etcd-cert issue`")
+        })
     }
 
     /// The CAs of the cluster: those on the node, and those that the document brings.

@@ -684,20 +684,66 @@ fn a_certificate_of_another_ca_is_named() {
         rcgen::CertifiedIssuer::self_signed(params, key()).unwrap()
     };
     let (own, other) = (ca("ca"), ca("ca"));
-    let leaf = |ca| rcgen::CertificateParams::default().signed_by(&key(), ca).unwrap().pem();
-    let pushed = |certificate: String| {
-        let own = own.pem();
+    let of_address = |address: &str| {
+        let mut params = rcgen::CertificateParams::new(vec![address.to_owned()]).unwrap();
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        params
+    };
+    let leaf_key = key();
+    let leaf =
+        |ca, params: rcgen::CertificateParams| params.signed_by(&leaf_key, ca).unwrap().pem();
+    let pushed = |certificate: &str, key: Option<&rcgen::KeyPair>| {
+        let (own, certificate) = (own.pem(), certificate.to_owned());
+        let key = key.map(rcgen::KeyPair::serialize_pem);
         move |w: &mut World| {
             w.document.nodes.iter_mut().for_each(|node| node.files.clear());
-            w.node(0).files = vec![text_file("/etc/etcd/ssl/peer.crt", certificate)];
+            let mut files = vec![text_file("/etc/etcd/ssl/peer.crt", certificate)];
+            let private = |key| pipeline::document::File {
+                mode: "0600".into(),
+                owner: "etcd".into(),
+                ..text_file("/etc/etcd/ssl/peer.key", key)
+            };
+            files.extend(key.map(private));
+            w.node(0).files = files;
             w.facts(0).ca = own;
         }
     };
-    found(pushed(leaf(&own)), &[]);
+    let good = leaf(&own, of_address("192.168.1.100"));
+    found(pushed(&good, Some(&leaf_key)), &[]);
     found(
-        pushed(leaf(&other)),
+        pushed(&leaf(&other, of_address("192.168.1.100")), Some(&leaf_key)),
         &["etcd-01: /etc/etcd/ssl/peer.crt: not issued by the CA of the cluster, and etcd would \
            serve nobody with it: issue a new one: `etcd-cert issue`"],
+    );
+    // Nor may it be half of a pair, or one for somebody else.
+    let both = "put both there: `etcd-cert issue | etcd-push`";
+    found(
+        pushed(&good, None),
+        &[&format!(
+            "etcd-01: /etc/etcd/ssl/peer.crt: its other half, /etc/etcd/ssl/peer.key, is not in the \
+             document: {both}"
+        )],
+    );
+    found(
+        pushed(&good, Some(&key())),
+        &[&format!(
+            "etcd-01: /etc/etcd/ssl/peer.crt: it does not belong to /etc/etcd/ssl/peer.key of the \
+             document: {both}"
+        )],
+    );
+    found(
+        pushed(&leaf(&own, of_address("192.168.1.101")), Some(&leaf_key)),
+        &["etcd-01: /etc/etcd/ssl/peer.crt: it does not name 192.168.1.100, where the member is \
+           asked: `etcd-cert issue`"],
+    );
+    let mut client = of_address("192.168.1.100");
+    client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    found(
+        pushed(&leaf(&own, client), Some(&leaf_key)),
+        &[
+            "etcd-01: /etc/etcd/ssl/peer.crt: it is no certificate for a server, and etcd needs one: \
+           `etcd-cert issue`",
+        ],
     );
 }
 

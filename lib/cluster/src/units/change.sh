@@ -205,7 +205,7 @@ while IFS=$tab read -r kind a b c; do
         # A unit that failed too often refuses to start until this.
         [ "$kind" = stop ] || systemctl reset-failed "$a" 2>/dev/null
         show=$(systemctl show "$a" -p FragmentPath,DropInPaths,EnvironmentFiles,MainPID)
-        origin
+        origin "$a"
         get MainPID
         old=$value
         # Each host waits for its own member, and all hosts wait at once.

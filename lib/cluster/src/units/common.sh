@@ -46,15 +46,20 @@ sources() {
 # Sets $origin to the hashes of all that the unit in $show is started with: its files,
 # comments aside; the CA files; what is in the environment files besides that of etcd,
 # which the process itself tells.
-origin() {
+origin() { # UNIT
     sources
     get FragmentPath
     files=$value
     get DropInPaths
+    # What systemd has not read yet.
+    for file in "$units/$1.d"/*.conf "$units/${1##*.}.d"/*.conf "/run/systemd/system/$1.d"/*.conf; do
+        case " $value " in *" $file "*) ;; *) value="$value $file" ;; esac
+    done
     set -f
     # systemd separates the paths with spaces.
     definition=$(
         for file in $files $value; do
+            [ -e "$file" ] || continue
             echo "$file"
             sed '/^[[:space:]]*[#;]/d' -- "$file"
         done 2>/dev/null | sha256sum

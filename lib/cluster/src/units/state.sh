@@ -40,6 +40,15 @@ while IFS= read -r unit && [ "$unit" ]; do
     for line in $show; do printf '%s\n' "show$tab${line%%=*}$tab${line#*=}"; done
     IFS=$blanks
     set +f
+    get UnitFileState
+    if [ "$value" = enabled ]; then
+        # Of links that are gone systemd knows only once it has read its units again.
+        linked=
+        for link in "$units"/*.wants/"$unit" "$units"/*.requires/"$unit"; do
+            if [ -L "$link" ]; then linked=1; fi
+        done
+        [ "$linked" ] || echo "show${tab}UnitFileState$tab$(systemctl is-enabled "$unit" 2>/dev/null)"
+    fi
     # One that has not been loaded yet is missing in TriggeredBy.
     get TriggeredBy
     for trigger in $value; do echo "trigger$tab$trigger"; done
@@ -80,7 +89,7 @@ while IFS= read -r unit && [ "$unit" ]; do
         # systemd forgets a job that is done; these tools do not, until the next boot.
         if [ "${record%%$tab*}" = done ]; then
             echo "record$tab${record#*$tab}"
-            origin
+            origin "$unit"
             echo "disk$tab$origin"
         fi
         continue
@@ -107,7 +116,7 @@ while IFS= read -r unit && [ "$unit" ]; do
     fi
     variables running "$(tr '\0' '\n' < "/proc/$pid/environ")"
     variables manager "$(systemctl show-environment)"
-    origin
+    origin "$unit"
     printf '%s' "$environments" | while IFS= read -r file; do
         echo "environment$tab$file"
         lines configured "$file"
