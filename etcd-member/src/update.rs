@@ -1,5 +1,6 @@
 //! `update`: a member has another peer URL.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -160,25 +161,32 @@ async fn unfit(change: &Change<'_>, node: &Node) -> Option<String> {
     Some(format!("etcd-push would not go on after it: {node}: {}", why.message))
 }
 
-/// Which host of another member does not know the name that is the address of `node`. ssh may,
-/// by its configuration.
+/// Which host of another member does not find `node` by the name that is its address. ssh may, by
+/// its configuration.
 async fn unresolved(change: &Change<'_>, node: &Node) -> Option<String> {
-    const RESOLVE: &str = "# Whether the name is known here.
-getent ahosts \"$1\" >/dev/null || echo unknown";
+    const RESOLVE: &str = "# Says to which addresses the name leads from here.
+getent ahosts \"$1\" | while read -r address _; do echo \"$address\"; done";
     if node.ip().is_some() {
         return None;
     }
+    let facts = change.facts.get(&node.name);
     let held = change.lease.selected.iter().chain(&change.lease.others);
-    let others = held.filter(|held| held.node.name != node.name);
-    for held in others {
-        let said = held.host.run(RESOLVE, &[&node.address], &[]).await;
-        if said.is_ok_and(|lines| !lines.is_empty()) {
-            return Some(format!(
-                "{} does not know the name {}, and would not find it there: use an address, or a \
-                 name that is known on all nodes",
-                held.node.name, node.address
-            ));
-        }
+    for other in held.filter(|held| held.node.name != node.name) {
+        let Ok(lines) = other.host.run(RESOLVE, &[&node.address], &[]).await else { continue };
+        let leads: Vec<IpAddr> = lines.iter().filter_map(|line| line.parse().ok()).collect();
+        let is_its = |ip: &IpAddr| facts.and_then(|f| f.has_address(*ip)) != Some(false);
+        let what = match leads.first() {
+            None => format!("does not know the name {}", node.address),
+            Some(_) if leads.iter().any(|ip| !ip.is_loopback() && is_its(ip)) => continue,
+            Some(ip) => {
+                format!("takes {} for {ip}, which is no address of that host", node.address)
+            }
+        };
+        return Some(format!(
+            "{} {what}, and would not find it there: use an address, or a name that leads there on \
+             all nodes",
+            other.node.name
+        ));
     }
     None
 }

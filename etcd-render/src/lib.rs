@@ -86,6 +86,11 @@ impl Tool for Render {
             })
             .collect();
         if rendered.len() == data.len() {
+            if self.etcd_version.is_some() {
+                // For the stages after this: another version may run.
+                let cluster = run.document.cluster.get_or_insert_default();
+                cluster.version.get_or_insert_with(|| version.to_string());
+            }
             for (at, files) in run.selected().into_iter().zip(rendered) {
                 files.put(&mut run.document, at);
                 let message = format!("rendered for etcd {}", version.minor());

@@ -277,7 +277,12 @@ impl<'a> Cluster<'a> {
             voter.standing == Standing::Down
                 && voter.node.as_ref().is_some_and(|node| self.to_start.contains(node))
         };
-        view.voters.iter_mut().filter(is_started).for_each(|voter| voter.standing = Standing::Up);
+        let started: Vec<_> = view.voters.iter_mut().filter(is_started).collect();
+        let ids: Vec<_> = started.iter().map(|voter| voter.id.clone()).collect();
+        started.into_iter().for_each(|voter| voter.standing = Standing::Up);
+        for voter in &mut view.voters {
+            voter.connections.retain(|id, _| !ids.contains(id));
+        }
         Ok(view)
     }
 

@@ -778,7 +778,16 @@ fn another_address(lab: &Lab) {
         [
             "etcd-03: peer URL https://192.168.1.102:2380 → https://etcd-03:2380 not updated: etcd-01 \
              does not know the name etcd-03, and would not find it there: use an address, or a name \
-             that is known on all nodes"
+             that leads there on all nodes"
+        ]
+    );
+    lab.on("etcd-01", "echo 192.168.1.104 etcd-03 >> /etc/hosts");
+    assert_eq!(
+        lines(&lab.bash("etcd-member update < moved.json").exits(3)),
+        [
+            "etcd-03: peer URL https://192.168.1.102:2380 → https://etcd-03:2380 not updated: etcd-01 \
+             takes etcd-03 for 192.168.1.104, which is no address of that host, and would not find \
+             it there: use an address, or a name that leads there on all nodes"
         ]
     );
     lab.on("etcd-01", "cat /root/hosts > /etc/hosts");

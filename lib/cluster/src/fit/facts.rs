@@ -329,6 +329,11 @@ impl Facts {
         (is_known || !is_heard).then_some(is_heard)
     }
 
+    /// Whether `ip` is an address of the host; none where it does not tell its own.
+    pub fn has_address(&self, ip: IpAddr) -> Option<bool> {
+        (!self.addresses.is_empty()).then(|| self.addresses.contains(&ip))
+    }
+
     /// The port at which the member serves clients; none where it does not run, or does not tell.
     pub fn client_port(&self) -> Option<u16> {
         let urls = self.process()?.client_urls();
