@@ -47,7 +47,8 @@ pub struct Push {
     #[arg(long)]
     verify: bool,
     /// Replace the CA on the nodes even if the new one does not contain it:
-    /// whoever trusts only the old one is cut off
+    /// whoever trusts only the old one is cut off, and everybody until the members have been
+    /// restarted: see etcd-cert ca --help
     #[arg(long, help_heading = IN_WORDS)]
     replace_ca: bool,
     #[command(flatten)]

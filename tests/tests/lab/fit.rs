@@ -193,7 +193,7 @@ fn what_does_not_fit_the_cluster_touches_nothing() {
         format!(
             "etcd-push: {host}: /etc/etcd/ssl/ca.crt holds the CA with sha256 {sha256}, which \
              {other} does not contain: run this with the pki folder that this cluster was made \
-             with, or pass --replace-ca to cut off whoever trusts that CA only"
+             with, or pass --replace-ca to cut off whoever trusts that CA only, and everybody until the members have been restarted: see etcd-cert ca --help"
         )
     });
     for check in ["", "--check"] {

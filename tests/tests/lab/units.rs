@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tests::{Lab, PID, Ran, deploy, guide};
 
 const HOST: &str = "etcd-01";
+const HOSTS: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 fn start(lab: &Lab) -> Ran {
     lab.bash("etcd-unit start --lose-quorum < document.json")
@@ -548,4 +549,122 @@ fn any_units_converge() {
         let ran = lab.bash(&format!("etcd-unit status --unit='{name}' < document.json")).exits(2);
         assert!(ran.stderr.contains("expected NAME.service or NAME.timer"), "{}", ran.stderr);
     }
+}
+
+/// What is as the members run with it restarts none of them, whatever was in between; and what
+/// would hurt a member at its next start is refused before it is put there.
+#[test]
+fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
+    let lab = Lab::with_nodes(3);
+    let ran = lab.bash(&deploy(guide())).ok();
+    lab.write("document.json", &ran.stdout);
+    let pids = || lab.on_all(&HOSTS, PID);
+    let before = pids();
+    let deploy = deploy(guide());
+    let other = "mkdir templates; etcd-render --print-templates templates; \
+                 echo '# other' >> templates/etcd.service.hbs; \
+                 sed -i 's/^LimitNOFILE=.*/LimitNOFILE=65000/' templates/etcd.service.hbs";
+    lab.bash(other).ok();
+    lab.bash("etcd-render --templates templates < document.json | etcd-unit install > /dev/null")
+        .ok();
+    lab.bash(&deploy).ok().says("etcd-unit: etcd-02: installed etcd.service");
+    let drop_in = "/etc/systemd/system/etcd.service.d";
+    lab.on(
+        HOST,
+        &format!(
+            "mkdir -p {drop_in}; printf '[Service]\nNice=1\n' > {drop_in}/nice.conf; \
+             systemctl daemon-reload; rm {drop_in}/nice.conf"
+        ),
+    );
+    lab.bash("etcd-unit start < document.json")
+        .ok()
+        .says("etcd-unit: etcd-01: reloaded etcd.service");
+    lab.on(
+        HOST,
+        "cp /usr/local/bin/etcd /opt/; rm /usr/local/bin/etcd; mv /opt/etcd /usr/local/bin/",
+    );
+    let as_it_is = "etcd-unit: etcd-01: etcd.service running as configured";
+    lab.bash("jq 'del(.release, .nodes[].files)' document.json | etcd-unit start")
+        .ok()
+        .says(as_it_is);
+    lab.on(HOST, "ln -sf $(readlink /proc/$(systemctl show etcd -p MainPID --value)/exe) /usr/local/bin/etcd");
+    assert_eq!(pids(), before);
+
+    // Of links that are gone systemd knows nothing yet.
+    lab.on(HOST, "rm /etc/systemd/system/multi-user.target.wants/etcd.service");
+    lab.bash("etcd-unit start --check < document.json")
+        .exits(1)
+        .says("etcd-unit: etcd-01: would enable etcd.service");
+    lab.bash(&deploy).ok().says("etcd-unit: etcd-01: enabled etcd.service");
+
+    let wants = "/etc/systemd/system/multi-user.target.wants/etcd.service";
+    let release = lab.on(HOST, "dirname $(readlink -f /usr/local/bin/etcd)");
+    let release = format!("{}/etcdctl", release.trim());
+    let needed = "etcd needs it: to take etcd off the node: `etcd-unit uninstall`";
+    let file = |path: &str, rest: &str| format!("files: [{{path: \"{path}\", {rest}}}]");
+    let drop_in = "/etc/systemd/system/etcd.service.d/data.conf";
+    for (tool, edit, why) in [
+        ("etcd-push", file(wants, "absent: true"), format!("{wants}: {needed}")),
+        ("etcd-push", file(&release, "absent: true"), format!("{release}: {needed}")),
+        (
+            "etcd-push",
+            file(
+                "/etc/etcd/ssl/server.crt",
+                "mode: \"0644\", local: \"pki/apiserver-etcd-client.crt\"",
+            ),
+            "/etc/etcd/ssl/server.crt: its other half, /etc/etcd/ssl/server.key, is not in the \
+             document: put both there: `etcd-cert issue | etcd-push`"
+                .into(),
+        ),
+        (
+            "etcd-push",
+            file(
+                drop_in,
+                "mode: \"0644\", content: \"[Service]\nEnvironmentFile=/opt/e\n\"}, \
+                 {path: \"/opt/e\", mode: \"0644\", content: \"ETCD_DATA_DIR=/srv\n\"",
+            ),
+            "/opt/e sets ETCD_DATA_DIR to /srv, and the member runs with /var/lib/etcd: leave that \
+             out: ETCD_DATA_DIR is dataDir: set that instead"
+                .into(),
+        ),
+        (
+            "etcd-unit start",
+            "units: [{name: \"etcd.service\", enabled: true, content: \"[Service]\nUser=etcd\n\
+             EnvironmentFile=/etc/etcd/etcd.conf\n\
+             ExecStart=/usr/bin/env ETCD_FORCE_NEW_CLUSTER=true /usr/local/bin/etcd\n\"}]"
+                .into(),
+            "etcd.service of the document starts /usr/bin/env, and what that has etcd do with the \
+             data that is there cannot be told: have its ExecStart= start etcd itself"
+                .into(),
+        ),
+    ] {
+        let edit = edit.replace('\n', "\\n");
+        let name = tool.split(' ').next().expect("a tool");
+        lab.bash(&format!(
+            "jq '{{apiVersion, nodes: [.nodes[] | {{name, address, {edit}}}]}}' document.json | {tool}"
+        ))
+        .exits(3)
+        .says(&format!("{name}: etcd-01: {why}"));
+    }
+    let rendered = "its configuration is rendered for etcd 3.6, and v3.5.16 runs";
+    let ran =
+        lab.bash("etcd-cert issue < nodes.txt | etcd-render --etcd-version v3.6.16 | etcd-push");
+    let step = "v3.5.16 → v3.6.16: every member must run v3.5.32 or later first";
+    assert!(
+        ran.code != 0 && (ran.stderr.contains(step) || ran.stderr.contains(rendered)),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(pids(), before);
+
+    // What would be started counts with --check.
+    lab.bash("etcd-unit stop --only etcd-03 < document.json").ok();
+    let changed = "jq '.cluster.settings.logLevel = \"warn\" | del(.results)' document.json \
+                   | etcd-render | etcd-push | etcd-unit start";
+    let ran = lab.bash(&format!("{changed} --check")).exits(1);
+    for (host, what) in [("etcd-01", "restart"), ("etcd-02", "restart"), ("etcd-03", "start")] {
+        let line = format!("etcd-unit: {host}: would {what} etcd.service");
+        assert!(ran.stderr.lines().any(|said| said.starts_with(&line)), "{}", ran.stderr);
+    }
+    lab.bash(changed).ok().says("etcd-unit: etcd-03: started etcd.service");
 }

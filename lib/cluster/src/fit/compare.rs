@@ -928,6 +928,20 @@ impl<'a> NodeFit<'a> {
         })
     }
 
+    /// A limit with which the member would refuse what clients usually write.
+    fn deaf(next: &environment::Variables) -> Option<String> {
+        const LIMIT: &str = "ETCD_MAX_REQUEST_BYTES";
+        const LEAST: u64 = 64 << 10;
+        let set = next.get(LIMIT)?;
+        (set.value.parse::<u64>().ok()? < LEAST).then(|| {
+            format!(
+                "{} sets {LIMIT} to {}, and etcd would refuse all that is larger: set {LEAST} or \
+                 more",
+                set.source, set.value
+            )
+        })
+    }
+
     /// What would keep etcd from starting, whatever its configuration: a drop-in, or an
     /// address that the host does not have.
     pub(super) fn obstacle(&self, next: &environment::Variables) -> Option<String> {
@@ -943,7 +957,7 @@ impl<'a> NodeFit<'a> {
         if let Some(why) = self.quota(next) {
             return Some(why);
         }
-        if let Some(why) = self.port(next) {
+        if let Some(why) = Self::deaf(next).or_else(|| self.port(next)) {
             return Some(why);
         }
         let shadowing =
@@ -1554,7 +1568,8 @@ impl<'a> NodeFit<'a> {
         let [overwrite, cut_off] = match self.fit.purpose {
             Purpose::Push { replace_ca: false } => [
                 "pass --replace-ca to overwrite it",
-                "pass --replace-ca to cut off whoever trusts that CA only",
+                "pass --replace-ca to cut off whoever trusts that CA only, and everybody until the \
+                 members have been restarted: see etcd-cert ca --help",
             ],
             Purpose::Join => ["remove it"; 2],
             _ => return None,

@@ -1669,7 +1669,7 @@ fn a_ca_is_replaced_only_by_one_that_contains_it() {
     let refused = format!(
         "etcd-02: /etc/etcd/ssl/ca.crt holds the CA with sha256 {}, which the document does \
          not contain: run this with the pki folder that this cluster was made with, or pass \
-         --replace-ca to cut off whoever trusts that CA only",
+         --replace-ca to cut off whoever trusts that CA only, and everybody until the members have been restarted: see etcd-cert ca --help",
         disk::sha256(&[0, 0, 0])
     );
     found(ca(OTHER_CA.into()), &[&refused]);
@@ -1919,6 +1919,11 @@ fn a_configuration_that_hides_a_member_or_fills_its_quota_is_refused() {
             "ETCD_ADVERTISE_CLIENT_URLS=https://192.168.1.100:2379",
             "ETCD_ADVERTISE_CLIENT_URLS to https://192.168.1.100:2379, which leads clients to \
              another member, or to themselves: change it in the document",
+        ),
+        ("ETCD_MAX_REQUEST_BYTES=1048576", ""),
+        (
+            "ETCD_MAX_REQUEST_BYTES=64",
+            "ETCD_MAX_REQUEST_BYTES to 64, and etcd would refuse all that is larger: set 65536 or more",
         ),
         ("ETCD_QUOTA_BACKEND_BYTES=20481", ""),
         (
