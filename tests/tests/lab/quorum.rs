@@ -179,6 +179,9 @@ fn what_is_sick_can_be_cured() {
     );
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
 
+    let ran = roll_out(".cluster.settings = {quotaBackendBytes: 8388608}").ok();
+    assert_eq!(restarted(&ran), 0, "{}", ran.stderr);
+
     // A member whose answers get lost is not back, though it dials the others and serves: these say
     // that they are connected until etcd has waited for long enough.
     let lost = "etcd-02: etcd.service was restarted and is not back: ";
