@@ -332,6 +332,16 @@ pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -
     Ok(())
 }
 
+/// That the learner `id` was added, and its etcd has not started yet; etcd says only that it has
+/// not caught up.
+async fn not_started(change: &Change<'_>, id: &str) -> Option<Refusal> {
+    let view = change.cluster.view().await.ok()?;
+    let learner = view.members.iter().find(|member| member.id == id)?;
+    let why = "its etcd has not started yet: `etcd-render | etcd-push | etcd-unit start`, and run \
+               this again";
+    learner.client_urls.is_empty().then(|| Refusal::Failed(why.into()))
+}
+
 async fn promote_all(change: &Change<'_>, policy: Policy, members: &[Member]) {
     let (run, document) = (change.run, &change.run.document);
     let announced = Announced::of(document);
@@ -351,19 +361,7 @@ async fn promote_all(change: &Change<'_>, policy: Policy, members: &[Member]) {
                     run.report(ToolResult::changed(Code::Promoted, message).on(&node.name));
                 }
                 Err(why) => {
-                    let view = change.cluster.view().await.ok();
-                    let mut members = view.iter().flat_map(|view| &view.members);
-                    let started = members
-                        .find(|member| member.id == learner.id)
-                        .is_none_or(|member| !member.client_urls.is_empty());
-                    let why = match started {
-                        true => why,
-                        false => Refusal::Failed(
-                            "its etcd has not started yet: `etcd-render | etcd-push | etcd-unit \
-                             start`, and run this again"
-                                .into(),
-                        ),
-                    };
+                    let why = not_started(change, &learner.id).await.unwrap_or(why);
                     change.refuse(Some(node), "not promoted", &why);
                 }
             }

@@ -116,8 +116,7 @@ struct Seen {
 
 /// The addresses of a member's peer URLs.
 fn ips(member: &Member) -> Vec<IpAddr> {
-    let hosts = member.peer_urls.iter().filter_map(|url| etcd::url::parts(url));
-    hosts.filter_map(|(_, host, _)| host.trim_matches(['[', ']']).parse().ok()).collect()
+    member.peer_urls.iter().filter_map(|url| etcd::url::ip(url)).collect()
 }
 
 /// Asks `host` for `member`, which `unit` runs. etcd dials each of its peers (`streamReader` in

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use client::{Access, ClusterProbe, Problem, ProblemKind, Target};
@@ -534,7 +533,7 @@ fn is_at(member: &Member, node: &Node) -> bool {
     let mut urls = member.peer_urls.iter().chain(&member.client_urls);
     urls.any(|url| {
         etcd::url::parts(url).is_some_and(|(_, host, _)| {
-            let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+            let ip = etcd::url::ip(url);
             host == node.url_host() || (ip.is_some() && ip == node.ip())
         })
     })

@@ -101,9 +101,27 @@ pub fn parts(url: &str) -> Option<(&str, &str, &str)> {
     (!host.is_empty() && !port.is_empty()).then_some((scheme, host, port))
 }
 
+/// The IP address that is the host of `url`; nothing where that is a name, or `url` has not
+/// three [`parts`].
+pub fn ip(url: &str) -> Option<IpAddr> {
+    bare(parts(url)?.1).parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_of_a_url_may_be_an_address() {
+        for (url, expected) in [
+            ("https://10.0.0.1:2380", Some("10.0.0.1")),
+            ("https://[fd00:0::1]:2380", Some("fd00::1")),
+            ("https://one:2380", None),
+            ("10.0.0.1", None),
+        ] {
+            assert_eq!(ip(url).map(|ip| ip.to_string()).as_deref(), expected, "{url}");
+        }
+    }
 
     #[test]
     fn a_url_has_three_parts() {

@@ -565,12 +565,7 @@ impl<'a> NodeFit<'a> {
     /// A link that leads to where the unit may not write.
     fn leads_out(&self) -> Option<String> {
         let target = self.facts.linked.get(&self.place.data)?;
-        let of_document = self.node.units.iter().find(|unit| unit.name == layout::UNIT);
-        let on_node = self.facts.definition.iter().map(|text| text.content.as_str());
-        let texts: Vec<&str> = match of_document {
-            Some(unit) => vec![unit.content.as_str()],
-            None => on_node.collect(),
-        };
+        let texts = self.unit_texts();
         let is_strict = |text: &&str| units::values(text, "ProtectSystem").any(|v| v == "strict");
         let paths = texts.iter().flat_map(|text| units::values(text, "ReadWritePaths"));
         let mut paths = paths.flat_map(str::split_whitespace);
@@ -601,7 +596,7 @@ impl<'a> NodeFit<'a> {
 
     /// A unit that would not start; etcd-unit itself says so of each of its units.
     fn masked(&self) -> Option<ToolResult> {
-        let installs = self.node.units.iter().any(|unit| unit.name == layout::UNIT);
+        let installs = self.unit_of_document().is_some();
         let starts = match self.fit.purpose {
             Purpose::Push { .. } => installs,
             Purpose::Start { .. } => false,
@@ -674,10 +669,9 @@ impl<'a> NodeFit<'a> {
     /// A unit of the document that has something else start etcd: what that tells a member with
     /// data is not to be seen. One that is there already has shown what it does.
     fn wrapped(&self) -> Option<String> {
-        let mut units = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
-        let command = units::values(&units.next()?.content, "ExecStart").next_back()?;
-        let program = command.split_whitespace().next()?;
-        let program = program.trim_start_matches(['-', '@', ':', '+', '!', '|']);
+        let unit = self.unit_of_document()?;
+        let command = units::values(&unit.content, "ExecStart").next_back()?;
+        let program = program(command)?;
         let mut there = self.facts.definition.iter();
         let is_there =
             there.any(|text| units::values(&text.content, "ExecStart").any(|old| old == command));
@@ -854,10 +848,8 @@ impl<'a> NodeFit<'a> {
         let address = self.node.ip()?;
         let own = layout::config_file(&self.settings.config_dir);
         let is_brought = environment::is_brought(self.fit.document, self.node);
-        let ip = |url: &str| -> Option<IpAddr> {
-            etcd::url::parts(url)?.1.trim_matches(['[', ']']).parse().ok()
-        };
-        let serves = |url: &str| ip(url).is_none_or(|ip| ip == address || ip.is_unspecified());
+        let serves =
+            |url: &str| etcd::url::ip(url).is_none_or(|ip| ip == address || ip.is_unspecified());
         let undo = |set: &Setting| match set.source == own {
             true => "change it in the document",
             false => "remove it there",
@@ -877,7 +869,8 @@ impl<'a> NodeFit<'a> {
         // Clients learn from the member list where to go.
         let astray = |url: &str| {
             let mut others = self.fit.document.nodes.iter().filter(|o| o.name != self.node.name);
-            ip(url).is_some_and(|ip| ip.is_loopback() || others.any(|o| o.ip() == Some(ip)))
+            etcd::url::ip(url)
+                .is_some_and(|ip| ip.is_loopback() || others.any(|o| o.ip() == Some(ip)))
         };
         let advertised = next.get(ADVERTISE).filter(|_| is_brought);
         let advertised = advertised.filter(|set| set.value.split(',').any(astray));
@@ -982,8 +975,7 @@ impl<'a> NodeFit<'a> {
         let urls =
             listens.flat_map(|(name, set)| set.value.split(',').map(move |url| (name, set, url)));
         urls.into_iter().find_map(|(name, set, url)| {
-            let (_, host, _) = etcd::url::parts(url)?;
-            let ip: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+            let ip = etcd::url::ip(url)?;
             let there = ip.is_unspecified() || ip.is_loopback() || facts.addresses.contains(&ip);
             (!there).then(|| {
                 format!(
@@ -1019,9 +1011,8 @@ impl<'a> NodeFit<'a> {
             return None;
         }
         let parsed = |url: &str| {
-            let (_, host, port) = etcd::url::parts(url)?;
-            let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-            Some((ip?, port.parse::<u16>().ok()?))
+            let (_, _, port) = etcd::url::parts(url)?;
+            Some((etcd::url::ip(url)?, port.parse::<u16>().ok()?))
         };
         let own: Vec<_> = own.iter().flatten().filter_map(|url| parsed(url)).collect();
         let all = urls.iter().flat_map(|(by, urls)| urls.split(',').map(move |url| (by, url)));
@@ -1057,8 +1048,8 @@ impl<'a> NodeFit<'a> {
             process.unit == layout::UNIT && (self.fit.document.release.is_none() || facts.is_own())
         };
         // One that is only started or restarted stays what it is.
-        let overrides = !matches!(self.fit.purpose, Purpose::Start { .. })
-            || self.node.units.iter().any(|unit| unit.name == layout::UNIT);
+        let overrides =
+            !matches!(self.fit.purpose, Purpose::Start { .. }) || self.unit_of_document().is_some();
         if let Some(unit) = facts.strange_unit().filter(|_| overrides) {
             if layout::goes_before_own(unit) {
                 return Some(format!(
@@ -1502,14 +1493,23 @@ impl<'a> NodeFit<'a> {
         ))
     }
 
+    /// Etcd's unit as the document brings it.
+    fn unit_of_document(&self) -> Option<&Unit> {
+        self.node.units.iter().find(|unit| unit.name == layout::UNIT)
+    }
+
+    /// Etcd's unit as systemd would read it next: the document's, else that on the node with its
+    /// drop-ins; empty where there is none yet.
+    fn unit_texts(&self) -> Vec<&str> {
+        match self.unit_of_document() {
+            Some(unit) => vec![unit.content.as_str()],
+            None => self.facts.definition.iter().map(|text| text.content.as_str()).collect(),
+        }
+    }
+
     /// As whom the unit starts etcd; nothing where there is none yet.
     fn unit_user(&self) -> Option<&str> {
-        let mut units = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
-        let there = || self.facts.definition.iter().map(|text| text.content.as_str());
-        let texts: Vec<_> = match units.next() {
-            Some(unit) => vec![unit.content.as_str()],
-            None => there().collect(),
-        };
+        let texts = self.unit_texts();
         let set = texts.iter().flat_map(|text| units::values(text, "User")).next_back();
         (!texts.is_empty()).then(|| set.filter(|user| !user.is_empty()).unwrap_or("root"))
     }
@@ -1716,15 +1716,9 @@ impl<'a> NodeFit<'a> {
 
     /// Whether the unit, as systemd would read it next, starts the program `path`.
     fn unit_starts(&self, path: &str) -> bool {
-        let of_document = self.node.units.iter().filter(|unit| unit.name == layout::UNIT);
-        let mut texts: Vec<_> = of_document.map(|unit| unit.content.as_str()).collect();
-        if texts.is_empty() {
-            texts.extend(self.facts.definition.iter().map(|text| text.content.as_str()));
-        }
-        let commands = texts.into_iter().flat_map(|text| units::values(text, "ExecStart"));
-        // systemd takes these before a program for what is to be done about it.
-        let mut programs = commands.filter_map(|command| command.split_whitespace().next());
-        programs.any(|program| program.trim_start_matches(['-', '@', ':', '+', '!', '|']) == path)
+        let texts = self.unit_texts().into_iter();
+        let mut commands = texts.flat_map(|text| units::values(text, "ExecStart"));
+        commands.any(|command| program(command) == Some(path))
     }
 
     /// That the member of another name is the node.
@@ -1735,6 +1729,13 @@ impl<'a> NodeFit<'a> {
             self.node.name
         )
     }
+}
+
+/// The program of a command line of `ExecStart=`.
+fn program(command: &str) -> Option<&str> {
+    // systemd takes these before it for what is to be done about it.
+    let program = command.split_whitespace().next()?;
+    Some(program.trim_start_matches(['-', '@', ':', '+', '!', '|']))
 }
 
 /// The SHA-256 of each certificate in `pem`, in lower-case hex.

@@ -316,15 +316,15 @@ impl Facts {
     /// cannot be told, as of a name that may be of any address.
     pub fn listens_at(&self, url: &str) -> Option<bool> {
         let (_, host, port) = etcd::url::parts(url)?;
-        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let ip = etcd::url::ip(url);
         let Some(listens) = self.to_ask()?.variables.get("ETCD_LISTEN_PEER_URLS") else {
             // Its flags are not known here, but whether anybody listens there.
             let mut heard = self.listening.iter().filter(|(_, at)| at.to_string() == port);
-            let is_there = heard.any(|(at, _)| at.is_unspecified() || ip.as_ref() == Ok(at));
-            return (ip.is_ok() && !self.listening.is_empty()).then_some(is_there);
+            let is_there = heard.any(|(at, _)| at.is_unspecified() || ip == Some(*at));
+            return (ip.is_some() && !self.listening.is_empty()).then_some(is_there);
         };
         let mut hosts = listens.split(',').filter_map(etcd::url::parts);
-        let is_known = ip.is_ok() || hosts.any(|(_, at, _)| at == host);
+        let is_known = ip.is_some() || hosts.any(|(_, at, _)| at == host);
         let is_heard = is_heard(listens, url);
         (is_known || !is_heard).then_some(is_heard)
     }

@@ -185,8 +185,11 @@ impl NodeFit<'_> {
         let Some(other) = self.node.files.iter().find(|other| other.path == path) else {
             return Some(format!("its other half, {path}, is not in the document: {REISSUE}"));
         };
-        let (cert, key) = if is_key { (other, file) } else { (file, other) };
-        let (cert, key) = (content(cert)?, content(key)?);
+        // The pair is judged with its certificate.
+        if is_key {
+            return None;
+        }
+        let (cert, key) = (content(file)?, content(other)?);
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&cert).flatten().collect();
         let key = PrivateKeyDer::from_pem_slice(&key).ok()?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key).ok()?;
@@ -214,7 +217,7 @@ impl NodeFit<'_> {
             },
             _ => false,
         });
-        (!is_named && !is_key).then(|| {
+        (!is_named).then(|| {
             format!("it does not name {address}, where the member is asked: `etcd-cert issue`")
         })
     }

@@ -274,8 +274,8 @@ impl JobResult {
 
     /// Takes the reason from the journal, and leaves the lines for people in it. What
     /// systemd refused goes first, then what ended etcd, then what systemd says of the unit,
-    /// then that it and another member refuse each other, then what etcd complained of last, then the last line of a process that does not log as
-    /// etcd does.
+    /// then that it and another member refuse each other, then what etcd complained of last,
+    /// then the last line of a process that does not log as etcd does.
     fn extract_reason(&mut self) {
         let log: Vec<Value> =
             self.journal.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
