@@ -713,6 +713,15 @@ impl View {
         self.voters.iter().filter(|voter| voter.standing == Standing::Up).count()
     }
 
+    /// The voter of this view that is no member any more in `later`; absent while either has
+    /// no member list.
+    pub(crate) fn gone_from(&self, later: &Self) -> Option<&Voter> {
+        if self.members_error.is_some() || later.members_error.is_some() {
+            return None;
+        }
+        self.voters.iter().find(|old| later.voters.iter().all(|voter| voter.id != old.id))
+    }
+
     /// Whether even all those of whom nothing is known cannot make a quorum.
     pub fn is_quorum_lost(&self) -> bool {
         self.may_have_quorum(false).is_none()
@@ -1006,6 +1015,18 @@ mod tests {
         let mut sick = view("uus");
         sick.voters[0].connections.insert("2".into(), false);
         assert!(!sick.unhealthy("n0").unwrap_err().to_string().contains("connection"));
+    }
+
+    #[test]
+    fn only_who_was_known_to_be_a_member_can_be_none_any_more() {
+        let gone = |before: &View, now: &View| before.gone_from(now).map(|gone| gone.name.clone());
+        assert_eq!(gone(&view("uu"), &view("uu")), None);
+        assert_eq!(gone(&view("uu"), &view("u")).as_deref(), Some("n1"));
+        let error = Some(("denied".into(), false));
+        assert_eq!(gone(&view("uu"), &View { members_error: error.clone(), ..view("") }), None);
+        let mut unknown = View { members_error: error, ..view("uu") };
+        unknown.voters.iter_mut().for_each(|voter| voter.id.clear());
+        assert_eq!(gone(&unknown, &view("uu")), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use pipeline::{Code, Run, ToolResult};
 use remote::fan_out;
 use tokio::time::{Instant, sleep};
 
-use crate::guard::{Cluster, Refusal, Standing, View, Voter};
+use crate::guard::{Cluster, Refusal, Standing, View};
 
 /// How long to wait between two looks at the cluster.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -243,10 +243,7 @@ fn not_well(
         return Some(named(alarm));
     }
     // Nothing that is taken one by one takes a member out of the cluster.
-    let is_gone = |old: &&Voter| {
-        now.members_error.is_none() && now.voters.iter().all(|voter| voter.id != old.id)
-    };
-    if let Some(gone) = before.voters.iter().find(is_gone) {
+    if let Some(gone) = before.gone_from(now) {
         return Some(format!("{} is no member any more", gone.name));
     }
     for voter in &now.voters {
