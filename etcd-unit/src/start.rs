@@ -6,8 +6,8 @@ use anyhow::Result;
 use cluster::fit::Allowed;
 use cluster::guard::{Standing, View};
 use cluster::units::{
-    Changes, ETCD, JobResult, NodeState, UnitState, WantedUnit, has_install_section,
-    install_section, is_member, masked, values, without_comments,
+    Changes, ETCD, JobResult, NodeState, UnitState, WantedUnit, has_conditions,
+    has_install_section, install_section, is_member, masked, values,
 };
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
@@ -538,9 +538,15 @@ impl Work {
         state: &UnitState,
     ) -> bool {
         let name = &wanted.name;
-        let bonds = state.new_bonds(wanted, &node.node.files);
-        if !bonds.is_empty() && state.is_active() && (wanted.runs_etcd() || state.runs_etcd()) {
-            self.bonds.bound(name, &bonds);
+        if state.is_active() && (wanted.runs_etcd() || state.runs_etcd()) {
+            let definition = state.definition(wanted, &node.node.files);
+            let bonds = state.new_bonds(&definition);
+            if !bonds.is_empty() {
+                self.bonds.bound(name, &bonds);
+            }
+            if has_conditions(&definition) && state.differs(wanted, &node.node.files) {
+                self.bonds.conditions(name, &definition);
+            }
         }
         if state.stale_temp {
             self.changes.unit("clean", name);
@@ -558,7 +564,7 @@ impl Work {
         };
         let right = Some((disk::sha256(unit.content.as_bytes()), "644".to_owned()));
         let other_text = state.file.as_ref().map(|f| &f.0) != right.as_ref().map(|f| &f.0);
-        let is_other = without_comments(&state.text()).ne(without_comments(&unit.content));
+        let is_other = state.text_differs(wanted);
         if state.file != right {
             self.changes.write(name, &unit.content);
             self.note("installed", "install", name);

@@ -106,6 +106,12 @@ fn is_etcd(binary: &str) -> bool {
     binary.rsplit('/').next() == Some("etcd")
 }
 
+/// Whether systemd starts a unit with this text only under conditions, or assertions.
+pub fn has_conditions(content: &str) -> bool {
+    let mut lines = content.lines().map(str::trim_start);
+    lines.any(|line| ["Condition", "Assert"].iter().any(|begin| line.starts_with(begin)))
+}
+
 /// Whether a unit with this text can be enabled.
 pub fn has_install_section(content: &str) -> bool {
     content.lines().any(|line| line.trim() == "[Install]")
@@ -126,7 +132,7 @@ pub fn install_section(content: &str) -> Vec<&str> {
 }
 
 /// The lines of a unit's text that mean something to systemd.
-pub fn without_comments(text: &str) -> impl Iterator<Item = &str> {
+fn without_comments(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']))
 }
 
@@ -316,14 +322,16 @@ impl UnitState {
         self.show.get(key).map_or("", String::as_str)
     }
 
-    /// The units to which the document binds it (`BindsTo=`) in its text or its drop-ins, and which
-    /// systemd does not have yet.
-    pub fn new_bonds<'a>(&self, wanted: &'a WantedUnit, files: &'a [File]) -> Vec<&'a str> {
-        let content = wanted.unit.iter().map(|unit| unit.content.as_str());
+    /// What the document has of it, with `files` those of its node: its text, then its drop-ins.
+    pub fn definition(&self, wanted: &WantedUnit, files: &[File]) -> String {
+        let content = wanted.unit.iter().map(|unit| unit.content.clone());
         let drop_ins = files.iter().filter(|file| self.is_drop_in(&file.path));
-        let texts = content.chain(drop_ins.filter_map(|file| file.content.as_deref()));
-        let bonds = texts.flat_map(|text| values(text, "BindsTo"));
-        let bonds = bonds.flat_map(str::split_whitespace);
+        content.chain(drop_ins.filter_map(File::text)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The units to which `definition` binds it (`BindsTo=`), and which systemd does not have yet.
+    pub fn new_bonds<'a>(&self, definition: &'a str) -> Vec<&'a str> {
+        let bonds = values(definition, "BindsTo").flat_map(str::split_whitespace);
         let known: Vec<_> = self.show("BindsTo").split_whitespace().collect();
         bonds.filter(|unit| !known.contains(unit) && !unit.contains('%')).collect()
     }
@@ -413,6 +421,18 @@ impl UnitState {
             file.wanted_sha256()
                 .is_ok_and(|wanted| self.drop_ins.get(&file.path) != wanted.as_ref())
         })
+    }
+
+    /// Whether the document has another text for it, comments aside.
+    pub fn text_differs(&self, wanted: &WantedUnit) -> bool {
+        let is_other = |text: &str| without_comments(&self.text()).ne(without_comments(text));
+        wanted.unit.as_ref().is_some_and(|unit| is_other(&unit.content))
+    }
+
+    /// Whether the document has another text or other drop-ins for it; `files` are those of its
+    /// node.
+    pub fn differs(&self, wanted: &WantedUnit, files: &[File]) -> bool {
+        self.text_differs(wanted) || self.drop_ins_differ(files)
     }
 
     /// Whether systemd takes `path` for a drop-in of it: `a-b@c.service` has those of

@@ -657,6 +657,43 @@ fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
     );
     assert_eq!(pids(), before);
 
+    // A member is not taken down where systemd would not start it again.
+    let conditions = |text: &str| {
+        let folder = "/etc/systemd/system/etcd.service.d";
+        format!(
+            "jq 'del(.results) | .nodes[].files += [{{path: \"{folder}/when.conf\", mode: \"0644\", \
+             content: \"[Unit]\\n{text}\\n\"}}]' document.json > when.json"
+        )
+    };
+    let unmet = |what: &str| {
+        format!(
+            "etcd-unit: etcd-01: etcd.service left as it is: {what} is not met, and systemd would \
+             not start it again: take that out, or see to it on the node"
+        )
+    };
+    let path = "ConditionPathExists=/opt/ready";
+    lab.bash(&conditions(path)).ok();
+    let start = "etcd-push < when.json | etcd-unit start";
+    lab.bash("etcd-push --check < when.json | etcd-unit start --check").exits(3).says(&unmet(path));
+    for _ in 0..2 {
+        lab.bash(start).exits(3).says(&unmet(path));
+    }
+    let assert = "AssertPathExists=!/etc";
+    lab.bash(&conditions(&format!("{path}\\nConditionHost=\\n{assert}"))).ok();
+    lab.bash(start).exits(3).says(&unmet(assert));
+    lab.bash("etcd-unit restart < document.json").exits(3).says(&unmet(assert));
+    let unit = "(.nodes[].units[] | select(.name == \"etcd.service\").content) |= \
+                sub(\"Description=\"; \"ConditionPathExists=/opt/unit\\nDescription=\")";
+    lab.bash(&format!("jq '{unit}' document.json > unit.json")).ok();
+    lab.bash("etcd-unit start < unit.json").exits(3).says(&unmet("ConditionPathExists=/opt/unit"));
+    let written = lab.on_all(&HOSTS, "grep -c /opt/unit /etc/systemd/system/etcd.service || :");
+    assert!(written.iter().all(|count| count.trim() == "0"), "{written:?}");
+    assert_eq!(pids(), before);
+    lab.bash(&conditions("ConditionPathExists=|/opt/ready\\nConditionPathExists=|/etc")).ok();
+    lab.bash(start).ok().says("etcd-unit: etcd-01: restarted etcd.service: its unit had changed");
+    lab.on_all(&HOSTS, "rm /etc/systemd/system/etcd.service.d/when.conf");
+    lab.bash("etcd-unit start < document.json").ok();
+
     // What would be started counts with --check.
     lab.bash("etcd-unit stop --only etcd-03 < document.json").ok();
     let changed = "jq '.cluster.settings.logLevel = \"warn\" | del(.results)' document.json \

@@ -72,6 +72,8 @@ enum LeftAlone {
     WithEtcd(String),
     /// It itself, an etcd: it would be bound to this unit, which does not run.
     Bound(String),
+    /// It itself, an etcd: this condition or assertion of it is not met.
+    Unmet(String),
     /// A unit that systemd stops for it.
     Conflict {
         /// What was to be done: `start` or `restart`.
@@ -96,6 +98,10 @@ impl LeftAlone {
                 "{unit} would be bound to {other} (BindsTo=), which does not run, and systemd \
                  would stop it as soon as it reads that: nothing is loaded: have {other} started \
                  first, without that line, or leave it out"
+            ),
+            Self::Unmet(condition) => format!(
+                "{unit} left as it is: {condition} is not met, and systemd would not start it \
+                 again: take that out, or see to it on the node"
             ),
             Self::Conflict { verb, by, with, stopped } => {
                 let who = if by == unit { "it" } else { &format!("it starts {by}, which") };
@@ -137,7 +143,7 @@ impl Changes {
 
     /// One of `start`, `restart`, `stop`; waits for its end, `seconds` at most. A start or a
     /// restart for which systemd would stop an etcd is left alone, as is one that conflicts with
-    /// a unit to [keep](Self::keep). What a restart stops besides is started again, and so is an
+    /// a unit to [keep](Self::keep), and that of an etcd of which a condition is not met. What a restart stops besides is started again, and so is an
     /// etcd that goes down all the same.
     pub fn job(&mut self, verb: &str, unit: &str, seconds: u32) {
         self.seconds += u64::from(seconds);
@@ -154,6 +160,13 @@ impl Changes {
     /// systemd would stop it as soon as it reads that.
     pub fn bound(&mut self, unit: &str, others: &[&str]) {
         self.line(&["bound", unit, &others.join(" ")]);
+    }
+
+    /// Ends where `unit` runs an etcd, and a condition or an assertion in `text` is not met: with
+    /// that text systemd would not start it again.
+    pub fn conditions(&mut self, unit: &str, text: &str) {
+        self.line(&["conditions", unit, &text.len().to_string()]);
+        self.lines.extend_from_slice(text.as_bytes());
     }
 
     /// Of a unit that is to run: none of the jobs after this stops it for good.
@@ -212,6 +225,9 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
             }
             (["unbound", unit, other], _) => {
                 results.push(JobResult::left_alone(unit, LeftAlone::Bound((*other).into())));
+            }
+            (["unmet", unit, condition], _) => {
+                results.push(JobResult::left_alone(unit, LeftAlone::Unmet((*condition).into())));
             }
             (["conflict", verb, unit, by, with, stopped], _) => {
                 let [verb, by, with, stopped] = [verb, by, with, stopped].map(|s| s.to_string());

@@ -78,6 +78,45 @@ $shown
 END
     done
 }
+# Says which of the conditions and assertions in $2, the text of the unit $1, is not met, where $1
+# runs an etcd: systemd would not start it again.
+unmet() {
+    case $2 in *Condition* | *Assert*) ;; *) return 0 ;; esac
+    is_etcd "$1" || return 0
+    unit=$1 conditions='' assertions=''
+    # Specifiers and systemd's own environment are for systemd alone to tell.
+    lines=$(printf '%s\n' "$2" | sed -n '/%/d; /^[[:space:]]*ConditionEnvironment/d; s/^[[:space:]]*\(\(Condition\|Assert\)[A-Za-z]*\)[[:space:]]*=[[:space:]]*/\1=/p')
+    set -f
+    IFS=$newline
+    for line in $lines; do
+        # An empty one takes back all that are before it.
+        case $line in
+        Condition*=) conditions='' ;;
+        Assert*=) assertions='' ;;
+        Condition*) conditions=$conditions$line$newline ;;
+        *) assertions=$assertions$line$newline ;;
+        esac
+    done
+    # shellcheck disable=SC2086
+    set -- $conditions$assertions
+    IFS=$blanks
+    set +f
+    [ $# != 0 ] || return 0
+    said=$(systemd-analyze condition "$@" 2>&1) && return 0
+    said=$(printf '%s\n' "$said" | sed -n 's/^[^ ]*: \(.*=.*\) failed\.$/\1/p' | sed -n 1p)
+    [ "$said" ] || return 0
+    echo "unmet$tab$unit$tab$said"
+    return 1
+}
+# The text of all files of the unit in $show.
+definition() {
+    get FragmentPath
+    files=$value
+    get DropInPaths
+    # systemd separates the paths with spaces.
+    # shellcheck disable=SC2086
+    cat -- $files $value 2>/dev/null
+}
 # Says what to $1 (start, restart) the unit $2 would take down that is to stay up; with $3 the
 # etcd that systemd stops along may go. Sets $taken to what it would take down besides.
 foresee() {
@@ -149,6 +188,9 @@ while IFS=$tab read -r kind a b c; do
         # shellcheck disable=SC2086
         bound "$a" $b || { complete=1; break; }
         ;;
+    conditions) # UNIT SIZE
+        unmet "$a" "$(head -c "$b")" || { complete=1; break; }
+        ;;
     write) # UNIT SIZE SHA256
         staged=$units/.$a.etcd-tools
         rm -f -- "$staged"
@@ -200,6 +242,8 @@ while IFS=$tab read -r kind a b c; do
                 continue
             }
             set +f
+            show=$(systemctl show "$a" -p FragmentPath,DropInPaths)
+            unmet "$a" "$(definition)" || continue
         fi
         [ ! "$check" ] || continue
         # A unit that failed too often refuses to start until this.
