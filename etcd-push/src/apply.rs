@@ -25,6 +25,8 @@ pub(crate) struct Plan<'a> {
     /// The paths of those files that differ in owner or mode only. They are written again,
     /// too: to change a file that its folder's owner may replace meanwhile is not safe.
     attributes: HashSet<&'a str>,
+    /// The paths of those that are programs, and are to replace others.
+    programs: HashSet<&'a str>,
     /// The paths of files that are there, and are not to be.
     removed: Vec<&'a str>,
     release: Option<&'a WantedRelease<'a>>,
@@ -94,6 +96,12 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        let replaced = plan.files.iter().map(|wanted| wanted.file);
+        let replaced = replaced.filter(|file| file.is_program());
+        plan.programs = replaced
+            .map(|file| file.path.as_str())
+            .filter(|path| state.found.contains_key(*path) && !plan.attributes.contains(path))
+            .collect();
         plan.stale.extend(state.stale.iter().cloned());
         Ok(plan)
     }
@@ -150,6 +158,11 @@ impl<'a> Plan<'a> {
         }
         for (folder, staged) in self.by_folder() {
             staged.stage(folder, &mut lines, &mut contents)?;
+            let files = staged.files.iter();
+            let programs = files.filter(|w| self.programs.contains(w.file.path.as_str()));
+            for wanted in programs {
+                lines.add("program", &[folder, wanted.name()]);
+            }
             lines.batches("place", &[folder], &staged.names());
             lines.add("done", &[folder]);
         }

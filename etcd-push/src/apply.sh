@@ -51,6 +51,38 @@ remove_staged() { # FOLDER: the working folder
 need() { command -v "$1" >/dev/null || die "$1: not found: install it to unpack what is sent"; }
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
 
+# Sets $said to what the binary $2 says of its version; $1 is what is said of it.
+ask_version() {
+    said=$(timeout 10 "$2" --version 2>&1 < /dev/null | head -n 1)
+    case $said in
+    'etcd Version: '*) ;;
+    # The shell that the C library tries on what the kernel refuses prints its bytes.
+    *[!\ -~]*) die "$1: etcd does not run on this host: fetch the release for its architecture" ;;
+    *) die "$1: etcd does not run on this host: $(why "$said")" ;;
+    esac
+}
+
+# Whether an etcd runs the file $1 of the folder above, or what was there before it; sets
+# $running to its version.
+runs() {
+    set +f
+    for process in /proc/[0-9]*/exe; do
+        [ "$process" -ef "../$1" ] || {
+            name=/
+            { read -r name < "${process%exe}comm"; } 2>/dev/null
+            # The kernel keeps fifteen bytes of a name.
+            case $1 in "$name"*) ;; *) continue ;; esac
+            [ "$(readlink "$process")" = "${PWD%.etcd-tools}$1 (deleted)" ] || continue
+        }
+        running=$(timeout 10 "$process" --version 2>/dev/null < /dev/null | head -n 1)
+        set -f
+        case $running in 'etcd Version: '*) running=${running#*: }; return 0 ;; esac
+        return 1
+    done
+    set -f
+    return 1
+}
+
 # Stages what a line of the plan says.
 stage() {
     kind=$1
@@ -97,15 +129,16 @@ stage() {
         done
         IFS=$tab
         chmod 755 "$2"
-        if [ -e "$2/etcd" ]; then
-            said=$(timeout 10 "$2/etcd" --version 2>&1 < /dev/null | head -n 1)
-            case $said in
-            'etcd Version: '*) ;;
-            # The shell that the C library tries on what the kernel refuses prints its bytes.
-            *[!\ -~]*) die "$release: etcd does not run on this host: fetch the release for its architecture" ;;
-            *) die "$release: etcd does not run on this host: $(why "$said")" ;;
-            esac
-        fi
+        if [ -e "$2/etcd" ]; then ask_version "$release" "$2/etcd"; fi
+        ;;
+    program) # FOLDER NAME: it replaces another, which etcd may run
+        go_inside "$1"
+        runs "$2" || return 0
+        ask_version "$1/$2" "./$2"
+        case $said in
+        "etcd Version: ${running%.*}."*) ;;
+        *) die "$1/$2: it is etcd v${said#*: }, and v$running runs: for another minor version: \`scripts/upgrade NODES v${said#*: }\`" ;;
+        esac
         ;;
     links) # FOLDER TARGET...: of the same names as their targets
         go_inside "$1"

@@ -311,6 +311,11 @@ impl File {
         }
     }
 
+    /// Whether somebody may execute it.
+    pub fn is_program(&self) -> bool {
+        u32::from_str_radix(&self.mode, 8).is_ok_and(|mode| mode & 0o111 != 0)
+    }
+
     /// The text that the node is to have, empty where there is to be no file; nothing where it is
     /// no text, or cannot be read here, which is an error of whoever puts it there.
     pub fn text(&self) -> Option<String> {

@@ -665,27 +665,29 @@ fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
              content: \"[Unit]\\n{text}\\n\"}}]' document.json > when.json"
         )
     };
-    let unmet = |what: &str| {
-        format!(
-            "etcd-unit: etcd-01: etcd.service left as it is: {what} is not met, and systemd would \
-             not start it again: take that out, or see to it on the node"
-        )
+    let unmet = |ran: &Ran, what: &str| {
+        let why = format!(
+            ": etcd.service left as it is: {what} is not met, and systemd would not start it again: \
+             take that out, or see to it on the node"
+        );
+        // The leader is the last.
+        assert!(ran.stderr.lines().any(|line| line.ends_with(&why)), "{}", ran.stderr);
     };
     let path = "ConditionPathExists=/opt/ready";
     lab.bash(&conditions(path)).ok();
     let start = "etcd-push < when.json | etcd-unit start";
-    lab.bash("etcd-push --check < when.json | etcd-unit start --check").exits(3).says(&unmet(path));
+    unmet(&lab.bash("etcd-push --check < when.json | etcd-unit start --check").exits(3), path);
     for _ in 0..2 {
-        lab.bash(start).exits(3).says(&unmet(path));
+        unmet(&lab.bash(start).exits(3), path);
     }
     let assert = "AssertPathExists=!/etc";
     lab.bash(&conditions(&format!("{path}\\nConditionHost=\\n{assert}"))).ok();
-    lab.bash(start).exits(3).says(&unmet(assert));
-    lab.bash("etcd-unit restart < document.json").exits(3).says(&unmet(assert));
+    unmet(&lab.bash(start).exits(3), assert);
+    unmet(&lab.bash("etcd-unit restart < document.json").exits(3), assert);
     let unit = "(.nodes[].units[] | select(.name == \"etcd.service\").content) |= \
                 sub(\"Description=\"; \"ConditionPathExists=/opt/unit\\nDescription=\")";
     lab.bash(&format!("jq '{unit}' document.json > unit.json")).ok();
-    lab.bash("etcd-unit start < unit.json").exits(3).says(&unmet("ConditionPathExists=/opt/unit"));
+    unmet(&lab.bash("etcd-unit start < unit.json").exits(3), "ConditionPathExists=/opt/unit");
     let written = lab.on_all(&HOSTS, "grep -c /opt/unit /etc/systemd/system/etcd.service || :");
     assert!(written.iter().all(|count| count.trim() == "0"), "{written:?}");
     assert_eq!(pids(), before);
@@ -693,6 +695,33 @@ fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
     lab.bash(start).ok().says("etcd-unit: etcd-01: restarted etcd.service: its unit had changed");
     lab.on_all(&HOSTS, "rm /etc/systemd/system/etcd.service.d/when.conf");
     lab.bash("etcd-unit start < document.json").ok();
+
+    // A binary at a place of one's own is that of a release, too.
+    lab.bash(
+        "for version in v3.5.16 v3.6.16; do
+             archive=$(etcd-fetch $version < nodes.txt | jq -r '.release.archives[0].local')
+             tar xzf $archive --wildcards '*/etcd' -O > etcd-$version
+         done
+         jq 'del(.release, .results) | .nodes[].units[0].content |=
+                 sub(\"ExecStart=.*\"; \"ExecStart=/opt/own/etcd\")' document.json > own.json
+         etcd-push --file etcd-v3.5.16:/opt/own/etcd:0755 < own.json | etcd-unit start | etcd-health --wait",
+    )
+    .ok();
+    let before = pids();
+    let other = "etcd-push --file etcd-v3.6.16:/opt/own/etcd:0755 nodes.txt";
+    lab.bash(other).exits(3).says(
+        "etcd-push: etcd-02: /opt/own/etcd: it is etcd v3.6.16, and v3.5.16 runs: for another \
+         minor version: `scripts/upgrade NODES v3.6.16`",
+    );
+    let version = lab.on_all(&HOSTS, "/opt/own/etcd --version | head -n 1; ls -A /opt/own");
+    assert!(version.iter().all(|said| said == "etcd Version: 3.5.16\netcd\n"), "{version:?}");
+    lab.bash("echo '# more' | cat etcd-v3.5.16 - > etcd-more").ok();
+    lab.bash("etcd-push --file etcd-more:/opt/own/etcd:0755 nodes.txt").ok();
+    lab.bash(other).exits(3);
+    lab.bash("etcd-push --file etcd-v3.5.16:/opt/own/etcd:0755 nodes.txt").ok();
+    assert_eq!(pids(), before);
+    lab.bash("jq 'del(.results)' document.json | etcd-push | etcd-unit start | etcd-health --wait")
+        .ok();
 
     // What would be started counts with --check.
     lab.bash("etcd-unit stop --only etcd-03 < document.json").ok();
