@@ -18,7 +18,7 @@ use cluster::fit::{self, Allowed, Purpose};
 use cluster::{Held, Lease, wal};
 use pipeline::document::{File, Node};
 use pipeline::terminal::Progress;
-use pipeline::{Code, Common, Examples, IN_WORDS, Run, Tool, ToolResult};
+use pipeline::{Code, Common, Examples, IN_WORDS, Run, Tool, ToolResult, disk};
 use remote::{Error, Fleet, Query, SshArgs, fan_out};
 
 use crate::apply::Plan;
@@ -96,6 +96,7 @@ impl Tool for Push {
             run.check_document()?;
         }
         let manifests = manifest::of(run)?;
+        self.refuse_ca_key(run, &manifests)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.push(run, &manifests))
     }
@@ -152,6 +153,23 @@ fn refuses(run: &Run, lease: &Lease, of: &HashMap<&str, &Manifest<'_>>) -> bool 
 type Shown<'a> = (&'a Manifest<'a>, Plan<'a>, state::State, HashMap<String, String>);
 
 impl Push {
+    /// Whoever has the CA's key can be anybody: it stays on this machine.
+    fn refuse_ca_key(&self, run: &Run, manifests: &[Manifest<'_>]) -> Result<()> {
+        let ca = self.credentials.ca(&run.document);
+        let Some(Ok(key)) = ca.map(|ca| disk::sha256_of(&ca.with_file_name("ca.key"))) else {
+            return Ok(());
+        };
+        let mut files =
+            manifests.iter().flat_map(|m| m.files.iter().map(move |wanted| (m, wanted)));
+        let Some((manifest, wanted)) = files.find(|(_, wanted)| wanted.sha256 == key) else {
+            return Ok(());
+        };
+        let (node, path) = (&manifest.node.name, &wanted.file.path);
+        let why =
+            "the key of the CA, with which anybody could be issued: it stays here: leave it out";
+        bail!(pipeline::Error::bad_input(format!("{node}: {path}: {why}")))
+    }
+
     async fn push(&self, run: &Run, manifests: &[Manifest<'_>]) -> Result<()> {
         let fleet = Fleet::new(&self.ssh, self.common.jobs)?;
         let progress = Progress::wait(format!("looking at {} nodes", manifests.len()));

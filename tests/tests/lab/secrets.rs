@@ -122,6 +122,12 @@ fn documents_that_would_give_a_key_away_are_refused() {
         "stdin: nodes[1].files[5].content: contains a private key: \
          keep it in a file, and name that in a file's local instead",
     );
+    for input in ["nodes.txt", "cert.json"] {
+        let ran = lab.bash(&format!("etcd-push --file pki/ca.key:/x:0600 {input}")).exits(65);
+        let why = "etcd-push: etcd-01: /x: the key of the CA, with which anybody could be issued: it \
+                   stays here: leave it out\n";
+        assert_eq!(ran.stderr, why);
+    }
     let none = lab.on_all(&NODES, "ls -d /etc/etcd /x 2>/dev/null; true");
     assert_eq!(none, ["", "", ""]);
 }
