@@ -646,6 +646,15 @@ fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
         .exits(3)
         .says(&format!("{name}: etcd-01: {why}"));
     }
+    lab.bash(
+        "jq 'del(.results) | .cluster.settings.env = {ETCD_PEER_CERT_ALLOWED_CN: \"etcd-peer\"}' \
+         document.json | etcd-render | etcd-push",
+    )
+    .exits(3)
+    .says(
+        "etcd-push: etcd-02: /etc/etcd/etcd.conf sets ETCD_PEER_CERT_ALLOWED_CN to etcd-peer, and it \
+         would refuse etcd-01, whose certificate has the name etcd-01: leave it out",
+    );
     let rendered = "its configuration is rendered for etcd 3.6, and v3.5.16 runs";
     let ran =
         lab.bash("etcd-cert issue < nodes.txt | etcd-render --etcd-version v3.6.16 | etcd-push");

@@ -935,6 +935,52 @@ impl<'a> NodeFit<'a> {
         })
     }
 
+    /// A setting with which the member, where it runs without, would shut out these tools, its
+    /// clients, or its peers.
+    fn shut(&self, next: &environment::Variables) -> Option<String> {
+        const GATEWAY: &str = "ETCD_ENABLE_GRPC_GATEWAY";
+        const SHUT: [(&str, &str); 3] = [
+            (GATEWAY, "etcd would answer no HTTP, with which these tools ask it: leave it out"),
+            (
+                "ETCD_LISTEN_CLIENT_HTTP_URLS",
+                "etcd would answer HTTP, with which these tools ask it, at no other URL: leave it \
+                 out",
+            ),
+            (
+                "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME",
+                "etcd would refuse clients whose certificates do not name it, as those of \
+                 etcd-cert do not: leave it out",
+            ),
+        ];
+        const PEERS: &str = "ETCD_PEER_CERT_ALLOWED_CN";
+        let process = self.facts.process();
+        let is_new = |name: &str| {
+            let set = next.get(name).filter(|set| !set.value.is_empty())?;
+            let runs = process.and_then(|process| process.variables.get(name));
+            let is_harmless = name == GATEWAY && etcd::value::boolean(&set.value) != Some(false);
+            let is_judged =
+                process.is_some() || environment::is_brought(self.fit.document, self.node);
+            (is_judged && runs != Some(&set.value) && !is_harmless).then_some(set)
+        };
+        let sets = |set: &Setting, name: &str, why: &str| {
+            format!("{} sets {name} to {}, and {why}", set.source, set.value)
+        };
+        let shut = SHUT.iter().find_map(|(name, why)| Some(sets(is_new(name)?, name, why)));
+        shut.or_else(|| {
+            let set = is_new(PEERS)?;
+            let mut others = self.fit.document.nodes.iter().filter(|o| o.name != self.node.name);
+            let (other, name) = others.find_map(|other| {
+                let name = own::peer_name(self.fit.document, other)?;
+                (!set.value.split(',').any(|allowed| allowed == name)).then_some((other, name))
+            })?;
+            let why = format!(
+                "it would refuse {}, whose certificate has the name {name}: leave it out",
+                other.name
+            );
+            Some(sets(set, PEERS, &why))
+        })
+    }
+
     /// What would keep etcd from starting, whatever its configuration: a drop-in, or an
     /// address that the host does not have.
     pub(super) fn obstacle(&self, next: &environment::Variables) -> Option<String> {
@@ -950,7 +996,8 @@ impl<'a> NodeFit<'a> {
         if let Some(why) = self.quota(next) {
             return Some(why);
         }
-        if let Some(why) = Self::deaf(next).or_else(|| self.port(next)) {
+        if let Some(why) = Self::deaf(next).or_else(|| self.shut(next)).or_else(|| self.port(next))
+        {
             return Some(why);
         }
         let shadowing =
@@ -1754,8 +1801,8 @@ pub(super) fn wal_name(wal: &str) -> &'static str {
 /// Why a member with the variables `next` at its next start would be alone after it.
 pub(super) fn forces_new_cluster(next: &environment::Variables) -> Option<String> {
     const FORCE: &str = "ETCD_FORCE_NEW_CLUSTER";
-    let is_off = |value: &str| value.is_empty() || etcd::value::boolean(value) == Some(false);
-    let Setting { source, value, .. } = next.get(FORCE).filter(|set| !is_off(&set.value))?;
+    let is_harmless = |value: &str| value.is_empty() || etcd::value::boolean(value) == Some(false);
+    let Setting { source, value, .. } = next.get(FORCE).filter(|set| !is_harmless(&set.value))?;
     Some(format!(
         "{source} sets {FORCE} to {value}, which removes all other members at the next start: \
          remove it there"

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use etcd::layout;
-use pipeline::document::{File, NodeSettings};
+use pipeline::document::{Document, File, Node, NodeSettings};
 use pipeline::{disk, has_private_key};
 use rustls::InconsistentKeys;
 use rustls::pki_types::pem::PemObject;
@@ -230,6 +230,15 @@ impl NodeFit<'_> {
         let all = [there, brought.as_deref().unwrap_or_default()].concat();
         CertificateDer::pem_slice_iter(&all).flatten().collect()
     }
+}
+
+/// The common name of the certificate that `document` brings for `node` as a peer.
+pub(super) fn peer_name(document: &Document, node: &Node) -> Option<String> {
+    let path = format!("{}/peer.crt", document.settings(node).cert_dir);
+    let pem = node.files.iter().find(|file| file.path == path).and_then(content)?;
+    let leaf = CertificateDer::pem_slice_iter(&pem).flatten().next()?;
+    let (_, leaf) = parse_x509_certificate(&leaf).ok()?;
+    leaf.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
 }
 
 /// Why `pem` is no certificate that those who trust `cas` would take; its name and its time

@@ -1925,6 +1925,24 @@ fn a_configuration_that_hides_a_member_or_fills_its_quota_is_refused() {
             "ETCD_MAX_REQUEST_BYTES=64",
             "ETCD_MAX_REQUEST_BYTES to 64, and etcd would refuse all that is larger: set 65536 or more",
         ),
+        ("ETCD_ENABLE_GRPC_GATEWAY=true", ""),
+        (
+            "ETCD_ENABLE_GRPC_GATEWAY=false",
+            "ETCD_ENABLE_GRPC_GATEWAY to false, and etcd would answer no HTTP, with which these \
+             tools ask it: leave it out",
+        ),
+        (
+            "ETCD_LISTEN_CLIENT_HTTP_URLS=https://192.168.1.101:2381",
+            "ETCD_LISTEN_CLIENT_HTTP_URLS to https://192.168.1.101:2381, and etcd would answer \
+             HTTP, with which these tools ask it, at no other URL: leave it out",
+        ),
+        (
+            "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME=apiserver",
+            "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME to apiserver, and etcd would refuse clients whose \
+             certificates do not name it, as those of etcd-cert do not: leave it out",
+        ),
+        // Without the certificates of its peers it cannot be told.
+        ("ETCD_PEER_CERT_ALLOWED_CN=etcd-peer", ""),
         ("ETCD_QUOTA_BACKEND_BYTES=20481", ""),
         (
             "ETCD_QUOTA_BACKEND_BYTES=16384",
