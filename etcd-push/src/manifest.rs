@@ -123,10 +123,18 @@ fn data_folders(settings: &NodeSettings) -> impl Iterator<Item = &String> {
     [Some(&settings.data_dir), settings.wal_dir.as_ref()].into_iter().flatten()
 }
 
-/// Why etcd could not use its data in the folder `directory` any more.
+/// Why etcd could not use its data in the folder `directory` any more, or not trust what lies
+/// there.
 fn not_etcds(directory: &Directory, settings: &NodeSettings) -> Option<String> {
-    let Directory { path, owner, .. } = directory;
+    let Directory { path, mode, owner, .. } = directory;
     let user = &settings.user;
+    let read = [&settings.config_dir, &settings.cert_dir, &settings.bin_dir];
+    let is_etcds = data_folders(settings).chain(read).any(|folder| folder == path);
+    if is_etcds && u32::from_str_radix(mode, 8).is_ok_and(|mode| mode & 0o002 != 0) {
+        return Some(format!(
+            "mode {mode}: anybody could replace what etcd has there: use \"0755\""
+        ));
+    }
     if data_folders(settings).any(|folder| folder == path) {
         let why = format!("its owner is {owner}, and etcd, whose data it holds, runs as {user}");
         return (owner != user).then_some(why);
@@ -432,6 +440,18 @@ mod tests {
                 let file = file(path, absent);
                 assert_eq!(wanted(&file, &settings).err(), why, "{path}");
             }
+        }
+        let open = |path: &str, mode: &str| {
+            let (path, mode, owner) = (path.to_owned(), mode.to_owned(), "etcd".to_owned());
+            not_etcds(&Directory { path, mode, group: owner.clone(), owner }, &settings)
+        };
+        assert_eq!(open("/etc/etcd", "0775"), None);
+        assert_eq!(open("/etc/kubernetes", "1777"), None);
+        for (path, mode) in [("/etc/etcd", "0777"), ("/etc/etcd/ssl", "1777"), ("/srv/wal", "0703")]
+        {
+            let why =
+                format!("mode {mode}: anybody could replace what etcd has there: use \"0755\"");
+            assert_eq!(open(path, mode), Some(why));
         }
         let folder = |path: &str, owner: &str| {
             let (path, owner, mode) = (path.to_owned(), owner.to_owned(), "0700".to_owned());

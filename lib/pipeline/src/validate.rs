@@ -447,7 +447,9 @@ impl Problems {
 
     fn absolute(&mut self, path: &str, place: &str) {
         let mut parts = place.split('/').skip(1);
-        if !place.starts_with('/') || place.len() < 2 {
+        if place == "/" {
+            self.wrong(path, place, "expected another path than that of the root");
+        } else if !place.starts_with('/') {
             self.wrong(path, place, "expected an absolute path");
         } else if parts.any(|part| ["", ".", ".."].contains(&part)) {
             self.wrong(path, place, "expected a path without '..', '.', '//' and a final '/'");
