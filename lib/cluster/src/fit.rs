@@ -29,8 +29,10 @@ mod compare;
 mod environment;
 mod facts;
 mod identity;
+mod next;
 mod own;
 mod replace;
+mod version;
 
 /// Removes the file `$1`.
 const REMOVE: &str = r#"rm -f -- "$1" || die "$1: removing it failed""#;
@@ -217,7 +219,7 @@ fn joining<T>(
 /// Why the member of `node`, which answered a [`query`] with `facts`, would be the only one of
 /// its cluster after its next start; in words.
 pub fn forces_new_cluster(document: &Document, node: &Node, facts: &Facts) -> Option<String> {
-    compare::forces_new_cluster(&environment::next_start(document, node, facts))
+    next::forces_new_cluster(&environment::next_start(document, node, facts))
 }
 
 /// Where the member on the host of `node`, which answered a [`query`] with `facts`, has its data
