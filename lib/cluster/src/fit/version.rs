@@ -104,7 +104,7 @@ impl Fit<'_> {
 
     /// The minor version of `wanted`, where etcd's own downgrade has brought the data of
     /// all members that run a newer one to it.
-    fn downgrade(&self, running: &[(&Node, Version)], wanted: Version) -> Option<Minor> {
+    pub(super) fn downgrade(&self, running: &[(&Node, Version)], wanted: Version) -> Option<Minor> {
         let mut newer = running.iter().filter(|(_, version)| version.minor() > wanted.minor());
         let ready = newer.all(|(node, _)| {
             let Some(status) = self.cluster.replies.get(&node.name) else { return false };
