@@ -92,13 +92,48 @@ complete() {
   [[ ! $missing ]] || die 3 "nothing is done: ${missing%%$'\n'*}: add it to the list"
 }
 
-# members_only DOCUMENT MEMBERS NAME...: ends the script where a node of DOCUMENT is none of
-# MEMBERS, a list of nodes, but for those names. What follows the change would refuse it.
+# known WORD: sets $node to the node of $list that WORD names, by its name, hostname or address, or
+# as the member that is there, and $member to the name of that member, or to its ID where it has
+# none yet; each empty where there is none. $seen is what etcd-member list says of $list.
+known() {
+  local found
+  found=$(jq -r --arg word "$1" "$at_node"'
+    def is_url: (.address // "") as $address
+      | $word | startswith("https://\($address):", "https://[\($address)]:");
+    ([(.nodes[] | select(.name == $word)), (.nodes[] | select(.hostname == $word)),
+      (.nodes[] | select(.address == $word)), (.nodes[] | select(is_url))]) as $nodes
+    | [.health.members[] | select([.name // "", .id, .peerUrls[]] | index($word))] as $named
+    | if ($named | length) > 1 then "several\t" + ([$named[].id] | join(", ")) else
+        ($named[0] // first(.health.members[] | select((.name // "") == $nodes[0].name))
+          // first(.health.members[] | select((.name // "") == "" and at($nodes[0]))) // null) as $member
+        | (first(.nodes[] | select(.name == ($member.name // "")))
+          // first(.nodes[] | select(. as $node | $member != null and ($member | at($node))))
+          // $nodes[0]) as $node
+        | "\($node.name // "")\t\($member | if . == null then "" elif (.name // "") == "" then .id
+          else .name end)" end' <<<"${seen:?}")
+  [[ $found != several* ]] ||
+    die 2 "$1: this is more than one member: pass one of their peer URLs: ${found#*$'\t'}"
+  node=${found%%$'\t'*} member=${found#*$'\t'}
+}
+
+# In jq: whether the member that is put in is at the address of that node.
+at_node='def at($node): ($node.address // "") as $address
+  | any(.peerUrls[]; contains("://\($address):") or contains("://[\($address)]:"));'
+
+# members_only NAME...: ends the script where a node of $list is no member, but for those names.
+# What follows the change would refuse it. $seen is what etcd-member list says of $list.
 members_only() {
   local strange
-  strange=$(jq -r --arg known "$2" '($known | split("\n") | map(split(":") | last)) as $known
-    | first(.nodes[].name | select(IN($known[], $ARGS.positional[]) | not))' --args "${@:3}" <<<"$1")
-  [[ ! $strange ]] || die 3 "nothing is done: $strange is in the list, and no member: take its line out, or have it added: scripts/grow"
+  strange=$(jq -r "$at_node"'.health.members as $members
+    | first(.nodes[] | select(.name | IN($members[].name, $ARGS.positional[]) | not) | . as $node
+      | first($members[] | select(at($node))) // null | if . == null then
+          "\($node.name) is in the list, and no member: take its line out, or have it added: scripts/grow"
+        elif (.name // "") == "" then
+          "\($node.name) is about to join, and has not started yet: first scripts/grow, or take it out: scripts/shrink NODES \($node.name)"
+        else
+          "the cluster knows \(.peerUrls | join(",")) as member \(.name), the list calls it \($node.name): change the list back"
+        end)' --args "$@" <<<"${seen:?}")
+  [[ ! $strange ]] || die 3 "nothing is done: $strange"
 }
 
 # The versions in $health, as "v3.5.33, v3.6.16".

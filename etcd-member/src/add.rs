@@ -6,7 +6,6 @@ use anyhow::Result;
 use cluster::fit::{self, Announced, Facts};
 use cluster::guard::{Refusal, View};
 use cluster::members::{Accepted, Policy};
-use etcd::layout;
 use pipeline::document::{ClusterState, Member, Node};
 use pipeline::terminal::Progress;
 use pipeline::{Code, Document, Run, ToolResult};
@@ -184,6 +183,12 @@ pub(crate) fn report(run: &Run, what: &str, why: ToolResult) {
     run.report(ToolResult { message, ..why });
 }
 
+/// What to do with the `folders` of data that is given up.
+pub(crate) fn set_aside(folders: &[String]) -> String {
+    let moves = folders.iter().map(|folder| format!("{folder} to {folder}.old"));
+    format!("rename {}", moves.collect::<Vec<_>>().join(", and "))
+}
+
 /// What keeps a new member from being started on `node`, beside `members`.
 pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) -> Vec<ToolResult> {
     let no = |code: Code, why: String| vec![ToolResult::error(code, why).on(&node.name)];
@@ -208,25 +213,30 @@ pub(crate) fn obstacles(change: &Change<'_>, node: &Node, members: &[Member]) ->
         );
     }
     if facts.runs_etcd() {
-        let why = "it is no member, and an etcd runs there: stop it, and move its data away";
+        let why = "it is no member, and an etcd runs there, which may be one of another cluster: \
+                   leave this node out, or, where nobody needs that etcd, stop it, and move its \
+                   data away";
         return no(Code::Mismatch, why.into());
     }
     if !facts.is_vacant(document, node) {
         let data = facts.data_dir(document, node);
-        let member = layout::MEMBER;
+        let folders = facts.data_folders(document, node);
         let url = document.peer_url(node);
         let is_member = members.iter().any(|member| member.peer_urls.contains(&url));
         let why = match data_of.filter(|_| is_member) {
             Some(other) => format!(
-                "its data is of member {other}, which the cluster has removed: rename \
-                 {data}/{member} to {data}/{member}.old, and run this again"
+                "its data is of member {other}, which the cluster has removed: {}, and run this \
+                 again",
+                set_aside(&folders)
             ),
             None if is_member => format!(
                 "its write-ahead log is missing or cannot be read, and there is other data of it: \
-                 rename {data}/{member} to {data}/{member}.old, and run this again"
+                 {}, and run this again",
+                set_aside(&folders)
             ),
             None => format!(
-                "it is no member, and there is data of one in {data}: move {data}/{member} away"
+                "it is no member, and there is data of one in {data}: move {} away",
+                folders.join(" and ")
             ),
         };
         return no(Code::Mismatch, why);

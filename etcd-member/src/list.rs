@@ -1,5 +1,6 @@
 //! `list`: who the members are.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -7,7 +8,9 @@ use client::{EndpointArgs, is_of};
 use cluster::route::{Route, Via};
 use etcd::url::parts;
 use pipeline::document::{Endpoint, Health, Member};
-use pipeline::{Code, Document, Error, IN_WORDS, Run, ToolResult, terminal};
+use pipeline::{
+    Code, Document, Error, IN_WORDS, NODE_NAME, Run, ToolResult, is_node_name, terminal,
+};
 use remote::Fleet;
 
 #[derive(Debug, clap::Args)]
@@ -140,16 +143,34 @@ fn row(document: &Document, health: &Health, member: &Member) -> [String; 7] {
 fn nodes(run: &Run, members: &[Member]) -> String {
     let document = &run.document;
     let mut lines = String::new();
+    let mut seen = BTreeSet::new();
     for member in members {
         let warn = |what: String| {
             let message = format!("member {}: {what}", member.label());
             run.report(ToolResult::warning(Code::NotInList, message));
         };
         let node = document.node_of(member);
-        let name = node.map_or(&member.name, |node| &node.name);
+        // A member keeps its name, whatever the document calls it.
+        let name = node.filter(|_| member.name.is_empty()).map_or(&member.name, |node| &node.name);
         if name.is_empty() {
             warn(format!("has not started, and has no name yet ({})", member.peer_urls.join(",")));
             continue;
+        }
+        if !is_node_name(name) {
+            warn(format!("left out, as no node can have its name: {NODE_NAME}"));
+            continue;
+        }
+        if !seen.insert(name) {
+            warn(format!(
+                "left out, as another member has its name, too ({})",
+                member.peer_urls.join(",")
+            ));
+            continue;
+        }
+        if let [_, others @ ..] = &member.peer_urls[..]
+            && !others.is_empty()
+        {
+            warn(format!("a list has no place for its other peer URLs: {}", others.join(",")));
         }
         let Some((scheme, host, port)) = member.peer_urls.first().and_then(|url| parts(url)) else {
             warn("has no peer URL with a host and a port".into());

@@ -1,7 +1,7 @@
 //! `remove` and `replace`: members leave the cluster.
 
 use anyhow::Result;
-use cluster::fit::Facts;
+use cluster::fit::{self, Facts};
 use cluster::guard::{Standing, Voter};
 use pipeline::document::{Member, Node};
 use pipeline::terminal::Progress;
@@ -9,7 +9,7 @@ use pipeline::{Code, Document, Error, Run, ToolResult};
 use remote::Fleet;
 
 use crate::RemoveArgs;
-use crate::add::{is_known, obstacles, obstacles_of_all, report};
+use crate::add::{is_known, obstacles, obstacles_of_all, report, set_aside};
 use crate::change::{Change, Look};
 
 /// The `remove` command.
@@ -40,14 +40,30 @@ async fn remove_member(change: &Change<'_>, args: &RemoveArgs) -> Result<Option<
             return Ok(None);
         }
     };
-    let Some(member) = find(document, &view.members, &args.member)? else {
+    let member = find(document, &view.members, &args.member)?;
+    let node = member.map_or(named, |member| document.node_of(member));
+    // An ID, or a URL, tells who is meant, whatever the document calls it.
+    let is_by_name = member.is_none_or(|member| member.name == args.member);
+    let concerned = [named, node].map(|node| node.map(|node| &node.name));
+    let mut misplaced = fit::misplaced(document, &view.members).into_iter();
+    let misplaced = misplaced.find(|why| concerned.contains(&why.node.as_ref()));
+    if let Some(why) = misplaced.as_ref().filter(|_| is_by_name) {
+        let advice = match member {
+            Some(member) => format!("; to remove it all the same, pass its ID, {}", member.id),
+            None => String::new(),
+        };
+        let message = format!("not removed: {}{advice}", why.message);
+        change.run.report(ToolResult { message, ..why.clone() });
+        return Ok(None);
+    }
+    let Some(member) = member else {
         // An interrupted run has removed it.
         let Some(node) = named else { return Err(unknown(&args.member)) };
         let message = "not a member of the cluster: nothing to remove";
         change.run.report(ToolResult::unchanged(Code::UpToDate, message).on(&node.name));
         return Ok(Some(node.name.clone()));
     };
-    let node = document.node_of(member);
+    let node = node.filter(|_| misplaced.is_none());
     let left = leave(change, args, member, node).await;
     Ok(node.filter(|_| left).map(|node| node.name.clone()))
 }
@@ -78,8 +94,16 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
         let message = format!("{}: nothing to replace: {why}", args.member);
         run.report(ToolResult::unchanged(Code::UpToDate, message));
     };
+    let misplaced = |node: &Node| {
+        let mut all = fit::misplaced(document, &view.members).into_iter();
+        all.find(|why| why.node.as_ref() == Some(&node.name))
+    };
     let Some(member) = find(document, &view.members, &args.member)? else {
-        nothing("not a member of the cluster");
+        let named = document.nodes.iter().find(|node| node.name == args.member);
+        match named.and_then(misplaced) {
+            Some(why) => report(run, "nothing replaced", why),
+            None => nothing("not a member of the cluster"),
+        }
         return Ok(());
     };
     let is_there = |node: &&Node| member.peer_urls.contains(&document.peer_url(node));
@@ -87,7 +111,7 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
     // Who has its data keeps it. What lies about on another host may be a copy.
     let has_it = |there: &&Node| {
         change.facts.get(&there.name).is_some_and(|facts| {
-            let is_its = there.name == member.name;
+            let is_its = there.name == member.name || is_there(there);
             facts.has_data_of(&member.id) && (is_its || facts.stray_log_of(&member.id).is_none())
         })
     };
@@ -96,6 +120,11 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
         let is_it = |voter: &Voter| voter.id == member.id && voter.standing == Standing::Up;
         view.voters.iter().any(is_it)
     };
+    let renamed = document.nodes.iter().find(is_there).filter(|_| serves());
+    if let Some(why) = renamed.and_then(misplaced) {
+        report(run, "nothing replaced", why);
+        return Ok(());
+    }
     match (node, there) {
         (Some(node), Some(there)) if node.name == there.name => {
             match change.facts.get(&node.name).and_then(|facts| facts.stray_log_of(&member.id)) {
@@ -106,10 +135,15 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
                     );
                     run.report(ToolResult::error(Code::Mismatch, why).on(&node.name));
                 }
-                None if !serves() => nothing(
-                    "its data is in place: where its etcd cannot start with it, rename the folder \
-                     member of its data to member.old on the node, and run this again",
-                ),
+                None if !serves() => {
+                    let folders = change.facts.get(&node.name);
+                    let folders = folders.map(|facts| facts.data_folders_of(&member.id));
+                    nothing(&format!(
+                        "its data is in place: where its etcd cannot start with it, {} on the node, \
+                         and run this again",
+                        set_aside(&folders.unwrap_or_default())
+                    ));
+                }
                 _ => nothing("its data is in place"),
             }
             return Ok(());
@@ -212,10 +246,12 @@ fn find<'a>(
         [] => Ok(None),
         [one] => Ok(Some(one)),
         [..] => {
-            let ids: Vec<_> = found.iter().map(|member| member.id.as_str()).collect();
+            // One may be called as the other's ID is.
+            let urls = found.iter().flat_map(|member| member.peer_urls.first());
+            let urls: Vec<_> = urls.map(String::as_str).collect();
             let message = format!(
-                "{word}: this is more than one member: pass one of their IDs: {}",
-                ids.join(", ")
+                "{word}: this is more than one member: pass one of their peer URLs: {}",
+                urls.join(", ")
             );
             Err(Error::usage(message))
         }
@@ -260,7 +296,8 @@ mod tests {
         }
         assert_eq!(
             found("twice").unwrap_err().to_string(),
-            "twice: this is more than one member: pass one of their IDs: b, c"
+            "twice: this is more than one member: pass one of their peer URLs: \
+             https://10.0.0.3:2380, https://10.0.0.4:2380"
         );
     }
 }

@@ -39,4 +39,4 @@ pub use run::{Examples, Run, Tool, run};
 pub use secrets::has_private_key;
 pub use table::table;
 pub use units::{parse_duration, parse_rfc3339, parse_seconds, rfc3339};
-pub use validate::{is_dns_name, reserved_variable, unit_name};
+pub use validate::{NODE_NAME, is_dns_name, is_node_name, reserved_variable, unit_name};

@@ -176,10 +176,8 @@ impl Problems {
     }
 
     fn node(&mut self, document: &Document, node: &Node, path: &str) {
-        // Names of folders are made of it: "..", and hidden ones, are none.
-        if !is_word(&node.name) || node.name.starts_with('.') {
-            let what = "expected letters, digits, '.', '_' and '-'";
-            self.wrong(format!("{path}.name"), &node.name, what);
+        if !is_node_name(&node.name) {
+            self.wrong(format!("{path}.name"), &node.name, NODE_NAME);
         }
         if node.ip().is_none() && !is_dns_name(&node.address) {
             let what = "neither an IP address nor a DNS name";
@@ -531,6 +529,15 @@ pub fn reserved_variable(name: &str) -> Option<&'static str> {
 fn is_word(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=255).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(good)
+}
+
+/// What the name of a node is to be, as [`is_node_name`] has it.
+pub const NODE_NAME: &str = "expected letters, digits, '.', '_' and '-'";
+
+/// Whether `text` can be the name of a node. Names of folders are made of it: "..", and hidden
+/// ones, are none.
+pub fn is_node_name(text: &str) -> bool {
+    is_word(text) && !text.starts_with('.')
 }
 
 /// Whether `text` can be a DNS name, underscores allowed; an IPv4 address is none.

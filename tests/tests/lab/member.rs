@@ -245,8 +245,8 @@ fn members_that_have_lost_their_data_are_replaced_while_the_others_serve() {
         .ok()
         .says(&format!("replace-member: write {line} in the place of etcd-03 in nodes.txt"))
         .says(
-            "replace-member: k8s-master-02, should it come back: etcd is still installed there, \
-             and no member: systemctl disable --now etcd",
+            "replace-member: k8s-master-02, should it come back, and etcd be installed there: \
+             it is no member: systemctl disable --now etcd",
         );
     let mut expected = all_voters(2);
     expected.push(("etcd-09".into(), "103".into(), true));
@@ -507,8 +507,9 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
     let swap = "sed 's/etcd-01/x/; s/etcd-02/etcd-01/; s/x/etcd-02/' nodes.txt > swapped.txt";
     lab.bash(swap).ok();
     lab.bash("etcd-member replace --lose-margin etcd-02 swapped.txt").exits(3).says(
-        "etcd-member: etcd-01: nothing replaced: the data of etcd-02 is on this host, where the \
-         document has another member: change the document back",
+        "etcd-member: etcd-01: nothing replaced: the cluster knows https://192.168.1.101:2380 as \
+         member etcd-02, the document calls it etcd-01: a member keeps its name: change the document \
+         back",
     );
     // With a list that lacks a member etcd-push would not go on.
     let lacking =
@@ -668,10 +669,68 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
              have it added: scripts/grow"
         ));
     }
+    // Nor with one that calls a member otherwise, or has it elsewhere: who is meant is not known.
+    lab.bash("sed s/etcd-03/etcd-3x/ nodes.txt > called.txt").ok();
+    let known = "the cluster knows https://192.168.1.102:2380 as member etcd-03, the";
+    let called = format!(
+        "etcd-member: etcd-3x: not removed: {known} document calls it etcd-3x: a member keeps its \
+         name: change the document back"
+    );
+    for word in ["etcd-3x", "etcd-03", "k8s-master-02", "https://192.168.1.102:2380"] {
+        let ran = lab.bash(&script(&format!("shrink --yes --lose-margin called.txt {word}")));
+        let ran = ran.exits(3);
+        assert!(ran.stderr.lines().any(|line| line.starts_with(&called)), "{}", ran.stderr);
+    }
+    let list = lab.bash(&lab.etcdctl(&urls(1), "member list | grep etcd-03 | cut -d , -f 1")).ok();
+    let third = list.stdout.trim();
+    lab.bash("etcd-member remove --lose-margin etcd-03 < called.txt")
+        .exits(3)
+        .says(&format!("{called}; to remove it all the same, pass its ID, {third}"));
+    let called = format!("nothing is done: {known} list calls it etcd-3x: change the list back");
+    for change in
+        ["shrink --yes --lose-margin called.txt etcd-01", "replace-member --yes called.txt etcd-01"]
+    {
+        let name = change.split(' ').next().expect("a name");
+        lab.bash(&script(change)).exits(3).says(&format!("{name}: {called}"));
+    }
+    let ran = lab.bash("etcd-member remove --lose-margin etcd-02 < swapped.txt").exits(3);
+    let why = "etcd-member: etcd-02: not removed: the cluster knows https://192.168.1.100:2380 as \
+               member etcd-01, the document calls it etcd-02";
+    assert!(ran.stderr.lines().any(|line| line.starts_with(why)), "{}", ran.stderr);
+    let ran = lab.bash(&script("shrink --yes --lose-margin other.txt etcd-03")).exits(3);
+    let why = "etcd-member: etcd-03: not removed: the cluster knows etcd-03 as \
+               https://192.168.1.102:2380, the document says https://192.168.1.109:2380: change it \
+               back";
+    assert!(ran.stderr.lines().any(|line| line.starts_with(why)), "{}", ran.stderr);
+    // The list of a cluster calls them as the cluster does.
+    let ran = lab.bash("etcd-member list -o nodes called.txt").ok();
+    assert_eq!(ran.stdout, lab.read("nodes.txt"));
+    // One that is about to join, and whose host was lost before it started, is replaced.
+    lab.bash("etcd-member add -q nodes-4.txt > /dev/null").ok();
+    for change in [
+        "shrink --yes --lose-margin nodes-4.txt etcd-03",
+        "replace-member --yes nodes-4.txt etcd-03",
+    ] {
+        let name = change.split(' ').next().expect("a name");
+        lab.bash(&script(change)).exits(3).says(&format!(
+            "{name}: nothing is done: etcd-04 is about to join, and has not started yet: first \
+             scripts/grow, or take it out: scripts/shrink NODES etcd-04"
+        ));
+    }
+    let line = "k8s-master-04:192.168.1.104:etcd-05";
+    let replace = script(&format!("replace-member --yes nodes-4.txt etcd-04 {line}"));
+    lab.bash(&replace).ok();
+    let mut joined = before.0.clone();
+    joined.push(("etcd-05".into(), "104".into(), true));
+    assert_eq!(members(lab, &urls(1)), joined);
+    lab.bash(&format!("(cat nodes.txt; echo {line}) > nodes-5.txt")).ok();
+    lab.bash(&script("shrink --yes nodes-5.txt 192.168.1.104")).ok();
+    lab.bash(&format!("(cat nodes.txt; echo {line}) | etcd-unit uninstall --purge --only etcd-05"))
+        .ok();
     // A part of a name is none.
     lab.bash(&make("replace-member", "nodes.txt", "ETCD_MEMBER=etcd-0"))
-        .ok()
-        .says("etcd-member: etcd-0: nothing to replace: not a member of the cluster");
+        .exits(2)
+        .says("replace-member: etcd-0: neither a member of the cluster nor a node in nodes.txt");
     assert_eq!(members(lab, &urls(1)), before.0);
     assert_eq!(lab.on_all(&HOSTS[..2], PID), before.1[..2]);
 }
@@ -1053,7 +1112,7 @@ fn a_unit_written_by_hand_is_neither_replaced_nor_removed() {
     lab.on("etcd-03", "systemctl stop etcd");
     lab.bash("etcd-member replace --via direct --lose-margin kv-2 taken.txt").ok().says(
         "etcd-member: kv-2: nothing to replace: its data is in place: where its etcd \
-             cannot start with it, rename the folder member of its data to member.old on the \
+             cannot start with it, rename /var/lib/kv/member to /var/lib/kv/member.old on the \
              node, and run this again",
     );
     on_all("systemctl stop etcd");
@@ -1172,8 +1231,20 @@ fn a_cluster_that_others_deployed_is_taken_on() {
             .exits(3)
             .says(&format!("etcd-unit: kv-0: {not}: {unknown}"));
     }
-    // One of them leaves. Its data is in place, though nothing says where that is.
+    // One that is called otherwise is a member all the same, running or not.
+    let other = "sed s/:kv-2/:bb/ taken.txt | etcd-member replace --check --lose-margin";
+    let called = "etcd-member: bb: nothing replaced: the cluster knows https://192.168.1.102:2380 \
+                  as member kv-2, the document calls it bb: a member keeps its name: change the \
+                  document back";
+    for name in ["bb", "kv-2"] {
+        lab.bash(&format!("{other} {name}")).exits(3).says(called);
+    }
     lab.on("etcd-03", "systemctl stop kv");
+    lab.bash(&format!("{other} kv-2")).exits(3).says(
+        "etcd-member: bb: nothing replaced: the data of kv-2 is on this host, where the document has \
+         another member: change the document back",
+    );
+    // One of them leaves. Its data is in place, though nothing says where that is.
     lab.bash("etcd-member replace --check --lose-margin kv-2 taken.txt").exits(3).says(
         "etcd-member: kv-2: nothing replaced: its write-ahead log is in /var/lib/kv/member/wal: \
          start its etcd, or to give it up, remove that folder or rename it to \

@@ -509,10 +509,15 @@ impl<'a> NodeFit<'a> {
             ));
         }
         let process = facts.processes.iter().find(|process| !ours(process))?;
+        let is_plain = process.urls().iter().any(|url| url.starts_with("http://"))
+            && !process.urls().iter().any(|url| url.starts_with("https://"));
+        let keep = match is_plain {
+            true => "leave it to what it was deployed with, as these tools speak TLS only",
+            false => "use etcd-health, etcd-snapshot and etcd-member alone",
+        };
         Some(format!(
-            "process {} ({}, in {}) is an etcd that these tools did not install: to keep \
-             it, use etcd-health, etcd-snapshot and etcd-member alone; to deploy here, stop and \
-             remove it first",
+            "process {} ({}, in {}) is an etcd that these tools did not install: to keep it, \
+             {keep}; to deploy here, stop and remove it first",
             process.pid, process.exe, process.unit
         ))
     }
@@ -670,9 +675,8 @@ impl<'a> NodeFit<'a> {
         let advice = match restored {
             true => INTERRUPTED.to_owned(),
             false => format!(
-                "stop the wrong one and move its {}/{} away, or take it out of the document",
-                self.place.data,
-                layout::MEMBER
+                "stop the wrong one and move its {} away, or take it out of the document",
+                self.data_folders()
             ),
         };
         for (node, other) in runs.chain(lies).filter(|(node, _)| *node != self.node.name) {
@@ -718,11 +722,10 @@ impl<'a> NodeFit<'a> {
                 return self.listed().err();
             }
             return Some(format!(
-                "its data is of member {}, which the cluster has removed: move {}/{} away, then \
-                 add the node: {ADD}",
+                "its data is of member {}, which the cluster has removed: move {} away, then add \
+                 the node: {ADD}",
                 own.member,
-                self.place.data,
-                layout::MEMBER,
+                self.data_folders(),
             ));
         };
         // One that was started under another name gets its own back with a restart.
@@ -945,6 +948,11 @@ impl<'a> NodeFit<'a> {
         let texts = self.unit_texts();
         let set = texts.iter().flat_map(|text| units::values(text, "User")).next_back();
         (!texts.is_empty()).then(|| set.filter(|user| !user.is_empty()).unwrap_or("root"))
+    }
+
+    /// The folders with the data, as they are named where they are to be moved away.
+    fn data_folders(&self) -> String {
+        self.facts.folders_at(&self.place).join(" and ")
     }
 
     /// What is in the data directory and is somebody else's, which would become etcd's.

@@ -306,6 +306,24 @@ impl Facts {
         Place::wanted(document, node, self).data
     }
 
+    /// The folders that hold the data with which etcd would be started on `node`: that of the
+    /// member, and that of its write-ahead log where it is elsewhere; those that are there.
+    pub fn data_folders(&self, document: &Document, node: &Node) -> Vec<String> {
+        self.folders_at(&Place::wanted(document, node, self))
+    }
+
+    /// The same of `place`.
+    pub(super) fn folders_at(&self, place: &Place) -> Vec<String> {
+        let member = || vec![format!("{}/{}", place.data, layout::MEMBER)];
+        self.folder(place).filter(|folder| folder.has_data()).map_or_else(member, Folder::parts)
+    }
+
+    /// The same of the member `id`, in hex, wherever its data lies.
+    pub fn data_folders_of(&self, id: &str) -> Vec<String> {
+        let is_its = |folder: &&Folder| folder.identity.as_ref().is_some_and(|i| i.member == id);
+        self.folders.iter().find(is_its).map(Folder::parts).unwrap_or_default()
+    }
+
     /// Whether nothing keeps a new member from being started on `node`: there are no data,
     /// and no etcd runs.
     pub fn is_vacant(&self, document: &Document, node: &Node) -> bool {
@@ -479,6 +497,16 @@ fn fields<const N: usize>(value: &str) -> Option<[String; N]> {
 impl Folder {
     pub(super) fn has_data(&self) -> bool {
         self.database || self.log
+    }
+
+    /// The folders of what is there of the two.
+    fn parts(&self) -> Vec<String> {
+        let member = format!("{}/{}", self.data, layout::MEMBER);
+        if self.wal.starts_with(&format!("{member}/")) {
+            return vec![member];
+        }
+        let database = self.database.then_some(member);
+        database.into_iter().chain(self.log.then(|| self.wal.clone())).collect()
     }
 }
 

@@ -1999,3 +1999,17 @@ fn what_etcd_would_ignore_of_a_configuration_is_said() {
         &[],
     );
 }
+
+#[test]
+fn all_folders_of_data_that_is_given_up_are_named() {
+    let folders = |wal: &str, database, log| {
+        let identity = Some(Identity { member: "a".into(), cluster: "c".into() });
+        let (data, wal) = ("/d".to_owned(), wal.to_owned());
+        let folder = Folder { data, wal, database, log, identity, ..Folder::default() };
+        Facts { folders: vec![folder], ..Facts::default() }.data_folders_of("a")
+    };
+    assert_eq!(folders("/d/member/wal", true, true), ["/d/member"]);
+    assert_eq!(folders("/d/member/wal", false, true), ["/d/member"]);
+    assert_eq!(folders("/w/wal", true, true), ["/d/member", "/w/wal"]);
+    assert_eq!(folders("/w/wal", false, true), ["/w/wal"]);
+}

@@ -450,7 +450,8 @@ fn advice(why: &str) -> &'static str {
         ": its data was lost: remove the member from the cluster, and add it again"
     } else if is_damaged(why) {
         ": its data is older than it should be, or damaged: where the others serve, rename the \
-         folder member in its data folder to member.old, then run scripts/replace-member"
+         folder member in its data folder to member.old, and the folder wal in its walDir, if it \
+         has one, to wal.old, then run scripts/replace-member"
     } else {
         ""
     }
@@ -527,7 +528,8 @@ mod tests {
                 &[panic, probe, failed],
                 "etcd.service did not start: it is activating (start): tocommit(9) is out of \
                  range: its data is older than it should be, or damaged: where the others \
-                 serve, rename the folder member in its data folder to member.old, then run \
+                 serve, rename the folder member in its data folder to member.old, and the \
+                 folder wal in its walDir, if it has one, to wal.old, then run \
                  scripts/replace-member",
             ),
             (

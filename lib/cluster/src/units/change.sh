@@ -115,7 +115,7 @@ definition() {
     get DropInPaths
     # systemd separates the paths with spaces.
     # shellcheck disable=SC2086
-    cat -- $files $value 2>/dev/null
+    cat -- /dev/null $files $value 2>/dev/null
 }
 # Says what to $1 (start, restart) the unit $2 would take down that is to stay up; with $3 the
 # etcd that systemd stops along may go. Sets $taken to what it would take down besides.
@@ -242,8 +242,10 @@ while IFS=$tab read -r kind a b c; do
                 continue
             }
             set +f
-            show=$(systemctl show "$a" -p FragmentPath,DropInPaths)
-            unmet "$a" "$(definition)" || continue
+            if [ "$kind" = restart ]; then
+                show=$(systemctl show "$a" -p FragmentPath,DropInPaths)
+                unmet "$a" "$(definition)" || continue
+            fi
         fi
         [ ! "$check" ] || continue
         # A unit that failed too often refuses to start until this.
