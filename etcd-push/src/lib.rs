@@ -6,6 +6,7 @@
 
 mod apply;
 mod manifest;
+mod places;
 mod stage;
 mod state;
 

@@ -1,6 +1,6 @@
 //! What one node is to have.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use pipeline::document::{Arch, Archive, Directory, File, Node, NodeSettings, PEN
 use pipeline::{Error, Run, disk, has_private_key};
 use remote::Query;
 
+use crate::places::Places;
 use crate::stage::split;
 use crate::state;
 
@@ -107,7 +108,8 @@ fn own_paths(settings: &NodeSettings) -> Vec<String> {
     let drop_ins = format!("{unit}.d");
     let fixed = [layout::RELEASES, layout::LOCK, layout::WORK, &unit, &drop_ins].map(str::to_owned);
     let chosen = [&settings.config_dir, &settings.cert_dir].into_iter().cloned();
-    data_folders(settings).cloned().chain(chosen).chain(fixed).collect()
+    let link = format!("{}/etcd", settings.bin_dir);
+    data_folders(settings).cloned().chain(chosen).chain(fixed).chain([link]).collect()
 }
 
 /// Why nobody else writes there.
@@ -328,38 +330,18 @@ impl Manifest<'_> {
         Query { script: state::SCRIPT, input: (lines + &files.lines()).into_bytes() }
     }
 
-    /// The first path that is to be touched and leads, over a link on the host or because etcd
-    /// has its own elsewhere than the document says, to one of etcd or of these tools: the rules
-    /// for those go by their paths. `answer` is that to [`Manifest::query`].
+    /// The first path that is to be touched and leads, over a link or a mount on the host or
+    /// because etcd has its own elsewhere than the document says, to one of etcd or of these tools:
+    /// the rules for those go by their paths. So is a folder on the way to one of etcd that would
+    /// be closed to it. `answer` is that to [`Manifest::query`].
     pub(crate) fn hidden(&self, answer: &[String]) -> Option<String> {
-        let said = |kind: &'static str| {
-            answer.iter().filter_map(move |line| {
-                line.strip_prefix(kind)?.strip_prefix('\t')?.split_once('\t')
-            })
-        };
-        let real: HashMap<_, _> = said("real").map(|(real, path)| (path, real)).collect();
-        let own: Vec<_> = said("own").collect();
-        let etcds: Vec<_> = said("etcds").collect();
-        let within = |path: &str, folder: &str| Path::new(path).starts_with(folder);
+        let places = Places::read(answer);
         let files = self.files.iter().map(|wanted| wanted.file.path.as_str());
         let folders = self.node.directories.iter().map(|directory| directory.path.as_str());
-        let mut paths =
-            files.chain(folders).filter(|path| !own.iter().any(|(_, o)| within(path, o)));
-        paths.find_map(|path| {
-            let real = real.get(path).copied().unwrap_or(path);
-            if let Some((_, known)) = etcds.iter().find(|(at, _)| within(real, at)) {
-                return Some(format!(
-                    "{path}: etcd has its own in {known} on this host, which the document does \
-                     not say: leave it out, or give the settings that etcd was deployed with"
-                ));
-            }
-            let (at, known) = own.iter().find(|(at, _)| within(real, at))?;
-            let rest = &real[at.len()..];
-            Some(format!(
-                "{path} is {known}{rest} on this host, which is etcd's or of these tools: name it \
-                 by that path"
-            ))
-        })
+        let barred = || self.node.directories.iter().find_map(|folder| places.barred(folder));
+        let mut wanted = self.files.iter().map(|wanted| wanted.file);
+        let taken = files.chain(folders).find_map(|path| places.taken(path)).or_else(barred);
+        taken.or_else(|| wanted.find_map(|file| places.no_program(file)))
     }
 
     /// What there is, for people: `9 files, 3 folders, release v3.5.16`.

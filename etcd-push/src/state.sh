@@ -73,42 +73,136 @@ place() {
 }
 # `read` asks the kernel for each byte: all of it at once.
 input=$(cat)
-# What the etcd of this host has, whatever the document says of it; what that knows is its own.
+# What an etcd of this host has, whatever the document says of it; what that knows is its own.
 etcds() { # FOLDER PATH in it
     case $newline$input$newline in *"${newline}own$tab$1$newline"*) ;; *) place etcds "$2" ;; esac
 }
-unit=/etc/systemd/system/etcd.service
-if [ -f "$unit" ]; then
-    config='' told=''
+# The same of what a file of variables, the lines $1, names.
+named() {
     IFS=$newline
-    for line in $(cat -- "$unit"); do
+    for line in $1; do
         case $line in
-        EnvironmentFile=*) config=${line#*=} config=${config#-} ;;
-        ExecStart=*) told="$told ${line#*=}" ;;
-        esac
-    done
-    if [ -f "$config" ]; then
-        etcds "${config%/*}" "${config%/*}/etcd.member"
-        for line in $(cat -- "$config"); do
-            case $line in
-            ETCD_DATA_DIR=* | ETCD_WAL_DIR=*) value=${line#*=} ;;
-            ETCD_TRUSTED_CA_FILE=*) value=${line#*=} value=${value%/*} ;;
-            *) continue ;;
-            esac
+        ETCD_DATA_DIR=* | ETCD_WAL_DIR=*) value=${line#*=} ;;
+        ETCD_CONFIG_FILE=*) value=${line#*=} ;;
+        ETCD_*_FILE=*)
+            value=${line#*=}
             value=${value#[\"\']} value=${value%[\"\']}
-            case $value in /*) etcds "$value" "$value" ;; esac
-        done
-    fi
-    IFS=' '
+            case $value in /*) etcds "${value%/*}" "$value" ;; esac
+            # These tools have all of them in one folder.
+            case $ours$line in 1ETCD_TRUSTED_CA_FILE=*) value=${value%/*} ;; *) continue ;; esac
+            ;;
+        *) continue ;;
+        esac
+        value=${value#[\"\']} value=${value%[\"\']}
+        case $value in /*) etcds "$value" "$value" ;; esac
+    done
+}
+# The same of the flags of a command, its words each on a line.
+flagged() {
     flag=''
-    for word in $told; do
+    IFS=$newline
+    for word in $1; do
         case $flag$word in
-        --data-dir=/* | --wal-dir=/* | -data-dir=/* | -wal-dir=/*) etcds "${word#*=}" "${word#*=}" ;;
-        --data-dir/* | --wal-dir/* | -data-dir/* | -wal-dir/*) etcds "$word" "$word" ;;
+        --data-dir*/* | --wal-dir*/* | --config-file*/* | -data-dir*/* | -wal-dir*/* | -config-file*/*)
+            word=${word#*=}
+            etcds "$word" "$word"
+            ;;
+        -*-file=/* | -*-file/*)
+            word=${word#*=}
+            etcds "${word%/*}" "$word"
+            ;;
         esac
         case $word in -*) flag=$word ;; *) flag='' ;; esac
     done
+}
+unit=/etc/systemd/system/etcd.service
+ours=''
+if [ -f "$unit" ]; then
+    configs='' program='' user=root
+    set +f
+    text=$(cat -- "$unit" "$unit.d"/*.conf 2>/dev/null)
+    set -f
+    # Of these tools is the one that keeps the mark.
+    case $text in */etcd.member*) ours=1 ;; esac
+    IFS=$newline
+    for line in $text; do
+        case $line in
+        EnvironmentFile=/* | EnvironmentFile=-/*) line=${line#*=} configs=$configs${line#-}$newline ;;
+        ExecStart=?*) program=${line#*=} ;;
+        User=?*) user=${line#*=} ;;
+        esac
+    done
+    say "runs$tab$user"
+    for config in $configs; do
+        [ -f "$config" ] || [ -f "${config%/*}/etcd.member" ] || continue
+        etcds "${config%/*}" "$config"
+        etcds "${config%/*}" "${config%/*}/etcd.member"
+        # Where a member was told once, and where it has its data, if that is lost.
+        { IFS= read -r word && IFS= read -r data && IFS= read -r wal; } 2>/dev/null < "${config%/*}/etcd.member" && {
+            etcds "$data" "$data"
+            etcds "$wal" "$wal"
+        }
+        if [ -f "$config" ]; then named "$(cat -- "$config")"; fi
+        IFS=$newline
+    done
+    IFS=' '
+    words=''
+    for word in $program; do words=$words$word$newline; done
+    flagged "$words"
+    program=${words%%"$newline"*}
+    while :; do case $program in [-@:+!\|]*) program=${program#?} ;; *) break ;; esac; done
+    # One that is no link is replaced by whoever brought it.
+    if [ -L "$program" ]; then etcds "${program%/*}" "$program"; fi
 fi
+# What those that run have, which others have deployed.
+set +f
+for process in /proc/[0-9]*; do
+    { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
+    [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
+    service=''
+    while IFS=: read -r _ _ path; do
+        case $path in *.service) service=${path##*/} ;; esac
+    done 2>/dev/null < "$process/cgroup"
+    file=$(readlink "$process/exe")
+    say "program$tab${file% (deleted)}$tab${file% (deleted)}"
+    case $service$ours in etcd.service1) continue ;; esac
+    set -- "$process"/fd/*
+    set -f
+    [ "${runs:-}" ] || say "runs${tab}$(stat -c %U "$process" 2>/dev/null)"
+    runs=1
+    IFS=$newline
+    for file in $(readlink -- "$@" 2>/dev/null); do
+        case $file in
+        */member/snap/db*) etcds "${file%/member/snap/db*}" "${file%/member/snap/db*}" ;;
+        *.wal | *.wal' (deleted)') etcds "${file%/*}" "${file%/*}" ;;
+        esac
+    done
+    named "$(tr '\0' '\n' < "$process/environ" 2>/dev/null)"
+    words=$(tr '\0' '\n' < "$process/cmdline" 2>/dev/null)
+    flagged "$words"
+    case $newline$words in *"config-file"*)
+        config=${words#*config-file} config=${config#[=$newline]} config=${config%%"$newline"*}
+        IFS=$newline
+        for file in $(sed -n 's/^[[:space:]]*\(data-dir\|wal-dir\|[a-z-]*file\):[[:space:]]*["'\'']\{0,1\}\(\/[^"'\'' ]*\).*/\2/p' "$config" 2>/dev/null); do
+            etcds "$file" "$file"
+        done
+        ;;
+    esac
+    for folder in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+        [ "$service" ] || continue
+        if [ -e "$folder/$service" ]; then etcds "$folder/$service" "$folder/$service"; fi
+        etcds "$folder/$service.d" "$folder/$service.d"
+    done
+    set +f
+done
+set -f
+# Two paths may lead to one place, too, where a folder is mounted at another.
+IFS=' '
+while read -r _ _ device root point _; do
+    # Of these there may be thousands.
+    case $point in /proc/* | /sys/* | /dev/* | /run/* | /var/lib/kubelet/* | /var/lib/docker/* | /var/lib/contain*) continue ;; esac
+    say "at$tab$device$tab$root$tab$point"
+done < /proc/self/mountinfo
 IFS=$newline
 for line in $input; do
     IFS=$tab

@@ -22,6 +22,7 @@ use environment::Place;
 
 pub use compare::{OutOfSight, PLAIN_PEERS, extra_members, misplaced, out_of_sight};
 pub use facts::{Facts, query, search};
+pub use own::may_enter;
 pub use replace::{Elsewhere, Replaced, replaced};
 
 mod cluster;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use etcd::layout;
-use pipeline::document::{Document, File, Node, NodeSettings};
+use pipeline::document::{Directory, Document, File, Node, NodeSettings};
 use pipeline::{disk, has_private_key};
 use rustls::InconsistentKeys;
 use rustls::pki_types::pem::PemObject;
@@ -77,6 +77,12 @@ fn is_permitted(user: &str, bit: u32, mode: &str, owner: &str, group: &str) -> b
     mode >> shift & bit != 0
 }
 
+/// Whether `user`, with a group of its name, may enter a folder as `folder` has it; owners by
+/// number are not known here.
+pub fn may_enter(user: &str, folder: &Directory) -> bool {
+    is_permitted(user, 1, &folder.mode, &folder.owner, &folder.group)
+}
+
 /// What `file` is to hold, as far as it is at hand already.
 pub(super) fn content(file: &File) -> Option<Vec<u8>> {
     match (&file.content, &file.local) {
@@ -94,10 +100,10 @@ impl NodeFit<'_> {
             return None;
         }
         let user = self.settings.user.as_str();
-        let barred = self.node.directories.iter().find(|folder| {
-            is_on_the_way(&folder.path, &self.settings)
-                && !is_permitted(user, 1, &folder.mode, &folder.owner, &folder.group)
-        });
+        let barred =
+            self.node.directories.iter().find(|folder| {
+                is_on_the_way(&folder.path, &self.settings) && !may_enter(user, folder)
+            });
         if let Some(folder) = barred {
             return Some(format!(
                 "{}: etcd, which runs as {user}, could not enter it with mode {} and owner {}:{}: it \
