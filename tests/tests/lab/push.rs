@@ -355,3 +355,129 @@ fn the_number_of_processes_does_not_depend_on_that_of_the_files() {
     assert_eq!(stat, "4750 daemon:daemon\n");
     lab.bash("etcd-push < odd.json").ok().says("etcd-push: etcd-01: 7 files already in place");
 }
+
+/// Promise 6, for whoever does not say how etcd was deployed, or names a folder by another path.
+#[test]
+fn what_is_etcds_is_so_by_any_path_and_whoever_deployed_it() {
+    let lab = Lab::with_nodes(2);
+    let list = lab.read("nodes.txt");
+    lab.write("nodes.txt", list.lines().next().expect("a node"));
+    lab.bash(
+        "etcd-fetch -q v3.5.16 < nodes.txt | jq '.cluster.settings = {dataDir: \"/srv/etcd/data\", \
+         walDir: \"/data/wal\", configDir: \"/opt/conf/etcd\", certDir: \"/opt/certs/e\", \
+         binDir: \"/opt/ebin\"}' | etcd-cert issue -q | etcd-render -q | etcd-push -q \
+         | etcd-unit start -q | etcd-health -q --wait -o json > own.json",
+    )
+    .ok();
+    let traces = "stat -c '%n %a %U %i' /srv /data /opt /opt/conf /srv/etcd/data /srv/etcd/data/member/* \
+                  /data/wal/wal/* /opt/ebin/etcd; cat /opt/conf/etcd/*; systemctl show etcd -p MainPID";
+    let pushed = |host: usize, what: &Value| {
+        let mut node = json!({"name": HOSTS[host], "address": format!("192.168.1.{}", 100 + host)});
+        for (key, value) in what.as_object().expect("an object") {
+            node[key] = value.clone();
+        }
+        lab.write(
+            "push.json",
+            &json!({"apiVersion": "etcd-tools/v1", "nodes": [node]}).to_string(),
+        );
+    };
+    let refused = |host: usize, what: &Value, why: &str| {
+        pushed(host, what);
+        for check in ["--check", ""] {
+            lab.bash(&format!("etcd-push {check} push.json"))
+                .exits(3)
+                .says(&format!("etcd-push: {}: {why}", HOSTS[host]));
+        }
+    };
+    let folder = |path: &str, mode: &str| json!({"directories": [{"path": path, "mode": mode, "owner": "root", "group": "root"}]});
+    let text =
+        |path: &str| json!({"files": [{"path": path, "mode": "0644", "content": "other\n"}]});
+    let absent = |path: &str| json!({"files": [{"path": path, "absent": true}]});
+    let unsaid = |path: &str, known: &str| {
+        format!(
+            "{path}: etcd has its own in {known} on this host, which the document does not say: \
+             leave it out, or give the settings that etcd was deployed with"
+        )
+    };
+    let before = lab.on(HOSTS[0], traces);
+    for (path, mode) in [("/srv", "0700"), ("/data", "0750"), ("/opt", "0750")] {
+        refused(
+            0,
+            &folder(path, mode),
+            &format!(
+                "{path}: etcd, which runs as etcd, could not enter it with mode {mode} and owner \
+                 root:root: it is on the way to its files"
+            ),
+        );
+    }
+    for path in ["/opt/conf/etcd/etcd.conf", "/opt/ebin/etcd"] {
+        refused(0, &text(path), &unsaid(path, path));
+        refused(0, &absent(path), &unsaid(path, path));
+    }
+    // A folder has another path where it is mounted once more.
+    lab.on(
+        HOSTS[0],
+        "mkdir /mnt/b /mnt/c; mount --bind /srv/etcd /mnt/b; mount --bind /opt/conf/etcd /mnt/c",
+    );
+    let database = "/mnt/b/data/member/snap/db";
+    refused(0, &absent(database), &unsaid(database, "/srv/etcd/data"));
+    refused(0, &folder("/mnt/b/data", "0755"), &unsaid("/mnt/b/data", "/srv/etcd/data"));
+    let mark = "/mnt/c/etcd.member";
+    refused(0, &absent(mark), &unsaid(mark, "/opt/conf/etcd/etcd.member"));
+    let with = format!(
+        "jq 'del(.results) | .nodes[0].files += [{{path: \"{database}\", absent: true}}]' own.json"
+    );
+    lab.bash(&format!("{with} | etcd-push")).exits(3).says(&format!(
+        "etcd-push: etcd-01: {database} is /srv/etcd/data/member/snap/db on this host, which is \
+         etcd's or of these tools: name it by that path"
+    ));
+    lab.bash(
+        "jq 'del(.results) | .nodes[0].settings.certDir = \"/mnt/b/data\"' own.json > cert.json",
+    )
+    .ok();
+    lab.bash("etcd-cert issue < cert.json | etcd-render | etcd-push").exits(3);
+    assert_eq!(lab.on(HOSTS[0], traces), before);
+    pushed(0, &folder("/srv", "0711"));
+    lab.bash("etcd-push push.json").ok();
+    // Nor does it become nobody's without its configuration.
+    lab.on(HOSTS[0], "systemctl stop etcd; mv /opt/conf/etcd/etcd.conf /tmp/");
+    for (path, known) in [
+        ("/srv/etcd/data/member/snap/db", "/srv/etcd/data"),
+        ("/data/wal/wal/0.wal", "/data/wal/wal"),
+    ] {
+        refused(0, &absent(path), &unsaid(path, known));
+    }
+    lab.on(HOSTS[0], "mv /tmp/etcd.conf /opt/conf/etcd/; systemctl start etcd");
+
+    // What others have deployed is theirs, running as it is.
+    lab.bash(
+        "tar xzf $(jq -r '.release.archives[0].local' own.json) --wildcards '*/etcd' -O > binary",
+    )
+    .ok();
+    lab.write("nodes.txt", list.lines().nth(1).expect("a node"));
+    lab.bash("etcd-push --file binary:/opt/other/etcd:0755 nodes.txt").ok();
+    lab.on(
+        HOSTS[1],
+        "mkdir /data; printf 'name: other\\ndata-dir: /data/etcd\\n' > /opt/other/etcd.conf.yml
+         printf '[Service]\\nType=notify\\nExecStart=/opt/other/etcd --config-file \
+         /opt/other/etcd.conf.yml\\n' > /etc/systemd/system/other.service
+         systemctl start other && mkdir /mnt/b && mount --bind /data /mnt/b",
+    );
+    let traces = "stat -c '%n %a %U %i' /data/etcd/member/*/*; cat /opt/other/*.yml; \
+                  sha256sum /opt/other/etcd; systemctl show other -p MainPID";
+    let before = lab.on(HOSTS[1], traces);
+    for (path, known) in [
+        ("/data/etcd/member/snap/db", "/data/etcd"),
+        ("/mnt/b/etcd/member/wal/0.wal", "/data/etcd"),
+        ("/opt/other/etcd.conf.yml", "/opt/other/etcd.conf.yml"),
+        ("/etc/systemd/system/other.service", "/etc/systemd/system/other.service"),
+        ("/etc/systemd/system/other.service.d/x.conf", "/etc/systemd/system/other.service.d"),
+    ] {
+        refused(1, &text(path), &unsaid(path, known));
+        refused(1, &absent(path), &unsaid(path, known));
+    }
+    let program = "/opt/other/etcd: etcd runs it: put a program in its place, or leave it out";
+    refused(1, &text("/opt/other/etcd"), program);
+    refused(1, &absent("/opt/other/etcd"), program);
+    assert_eq!(lab.on(HOSTS[1], traces), before);
+}
