@@ -42,13 +42,36 @@ impl Unit {
     }
 }
 
+/// Leaves those of `targets` that would be restarted, for all that their nodes say.
+async fn foreseen<'a>(tool: &Unit, run: &Run, targets: Vec<Target<'a>>) -> Vec<Target<'a>> {
+    let mut left = Vec::new();
+    for target in targets {
+        let mut changes = target.state.keep();
+        for (unit, _) in &target.units {
+            changes.job_with_etcd("restart", unit, tool.timeout);
+        }
+        let name = &target.state.node.name;
+        match changes.foresee(target.state.host).await {
+            Ok(jobs) => match jobs.iter().find_map(|job| job.not_started(tool.timeout)) {
+                Some(why) => run.report(ToolResult::error(Code::RestartFailed, why).on(name)),
+                None => left.push(target),
+            },
+            Err(error) => run.report(error.on(name)),
+        }
+    }
+    left
+}
+
 /// Restarts `targets` one by one, and stops at the first that fails.
 pub(crate) async fn restart(
     tool: &Unit,
     run: &Run,
     cluster: &Cluster<'_>,
-    targets: Vec<Target<'_>>,
+    mut targets: Vec<Target<'_>>,
 ) {
+    if run.check() {
+        targets = foreseen(tool, run, targets).await;
+    }
     let progress = Progress::wait("waiting until the cluster is healthy");
     let journal = RefCell::new(Vec::new());
     let name = |target: &Target| target.state.node.name.clone();

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use cluster::fit::Allowed;
+use cluster::fit::{self, Allowed};
 use cluster::guard::{Standing, View};
 use cluster::units::{
     Changes, ETCD, JobResult, NodeState, UnitState, WantedUnit, has_conditions,
     has_install_section, install_section, is_member, masked, values,
 };
+use pipeline::document::Unit as DocumentUnit;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::Fleet;
@@ -40,7 +41,8 @@ pub(crate) async fn install(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         let mut plan = Plan::idle(run, state);
         for (wanted, unit) in &state.units {
             let refused = refuse_masked(run, state, unit)
-                || refuse_conflicting(run, &allowed, state, wanted, None);
+                || refuse_conflicting(run, &allowed, state, wanted, None)
+                || refuse_taking(run, &allowed, state, wanted, unit);
             match refused {
                 true => plan.well = false,
                 false => drop(plan.work.install(run, state, wanted, unit)),
@@ -165,6 +167,7 @@ impl<'a> Plan<'a> {
             if refuse_masked(run, node, state)
                 || refuse_missing(run, node, wanted, state)
                 || refuse_conflicting(run, allowed, node, wanted, Some(state))
+                || refuse_taking(run, allowed, node, wanted, state)
             {
                 plan.well = false;
                 continue;
@@ -395,7 +398,7 @@ fn refuse_conflicting(
     let message = if let Some(etcd) = named("Conflicts").find(is_etcd)
         && (is_enabled || is_started)
     {
-        JobResult::of_conflict(&wanted.name, etcd).not_started(0).unwrap_or_default()
+        JobResult::of_conflict(&wanted.name, &wanted.name, etcd).not_started(0).unwrap_or_default()
     } else if let Some(etcd) = named("Alias").find(is_etcd)
         && is_enabled
     {
@@ -403,11 +406,58 @@ fn refuse_conflicting(
         format!(
             "{name} not installed: it would be {etcd}, where etcd runs: take that out of Alias="
         )
+    } else if let Some((triggered, etcd)) = starts_conflicting(node, wanted, unit, is_etcd)
+        && (is_enabled || is_started)
+    {
+        JobResult::of_conflict(&wanted.name, &triggered, &etcd).not_started(0).unwrap_or_default()
     } else {
         return false;
     };
     run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
     true
+}
+
+/// The unit of the document that `unit`, a timer, a socket or a path, starts, and the etcd with
+/// which that conflicts.
+fn starts_conflicting(
+    node: &NodeState,
+    wanted: &WantedUnit,
+    unit: &DocumentUnit,
+    is_etcd: impl Fn(&&str) -> bool,
+) -> Option<(String, String)> {
+    let (stem, kind) = wanted.name.rsplit_once('.')?;
+    let triggers = ["timer", "socket", "path"].contains(&kind);
+    let said = values(&unit.content, "Unit").next_back().filter(|unit| !unit.is_empty());
+    let triggered = said.map_or_else(|| format!("{stem}.service"), str::to_owned);
+    let units = node.units.iter().filter(|(other, _)| triggers && other.name == triggered);
+    let contents = units.filter_map(|(other, _)| Some(&other.unit.as_ref()?.content));
+    let mut others = contents.flat_map(|content| values(content, "Conflicts"));
+    let etcd = others.find_map(|others| others.split_whitespace().find(&is_etcd))?;
+    Some((triggered, etcd.to_owned()))
+}
+
+/// Reports a unit that would be given a folder of etcd's; says whether it is one.
+fn refuse_taking(
+    run: &Run,
+    allowed: &Allowed,
+    node: &NodeState,
+    wanted: &WantedUnit,
+    state: &UnitState,
+) -> bool {
+    let Some(facts) = allowed.facts(&node.node.name) else { return false };
+    if wanted.runs_etcd() || state.runs_etcd() || wanted.name == ETCD {
+        return false;
+    }
+    let mut definition = state.definition(wanted, &node.node.files);
+    if wanted.unit.is_none() {
+        definition = format!("{}\n{definition}", state.text());
+    }
+    let taken = fit::taken_from_etcd(&run.document, node.node, facts, &wanted.name, &definition);
+    if let Some(why) = &taken {
+        let message = format!("{} left as it is: {why}", wanted.name);
+        run.report(ToolResult::error(Code::NotStarted, message).on(&node.node.name));
+    }
+    taken.is_some()
 }
 
 /// Whether an earlier stage would change something on the node, had it not `--check`.
@@ -443,6 +493,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         for (wanted, unit) in &state.units {
             if refuse_missing(run, state, wanted, unit)
                 || refuse_uninstalled(tool, run, state, wanted, unit)
+                || refuse_taking(run, &allowed, state, wanted, unit)
             {
                 plan.well = false;
                 continue;

@@ -6,6 +6,7 @@
 //! and says what must not become true, with the way out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use client::CredentialArgs;
@@ -62,6 +63,28 @@ pub fn touches_etcd(document: &Document, node: &Node) -> bool {
     let mut paths = files.chain(node.directories.iter().map(|folder| &folder.path));
     concerns(document, node, Purpose::Push { replace_ca: false })
         || paths.any(|path| own::is_own(path, &settings))
+}
+
+/// Why the unit `name`, which is none of etcd's and has the text `definition`, may not be started
+/// on `node`, where an etcd is: systemd would give it a folder of etcd's.
+pub fn taken_from_etcd(
+    document: &Document,
+    node: &Node,
+    facts: &Facts,
+    name: &str,
+    definition: &str,
+) -> Option<String> {
+    let own = facts.own_folders(document, node);
+    let managed = etcd::unit::managed_folders(name, definition).into_iter();
+    let mut pairs = managed.flat_map(|managed| own.iter().map(move |own| (managed.clone(), own)));
+    let ((key, folder), own) = pairs.find(|((_, folder), own)| {
+        let (folder, own) = (Path::new(folder), Path::new(own));
+        folder.starts_with(own) || own.starts_with(folder)
+    })?;
+    Some(format!(
+        "{key}= has systemd give it {folder} with all that is there, and etcd has its own in {own}: \
+         name another folder"
+    ))
 }
 
 /// What a tool is about to do.

@@ -145,6 +145,43 @@ const FIXED: [&str; 10] = [
     "NetworkNamespacePath",
 ];
 
+/// What has systemd end a process that runs well, wherever it is set: etcd does not speak to the
+/// watchdog.
+const DEADLY: [(&str, [&str; 2]); 2] =
+    [("WatchdogSec", ["", "0"]), ("RuntimeMaxSec", ["", "infinity"])];
+
+/// The folders that systemd makes, and gives to the user of the unit with all that is in them
+/// (systemd.exec(5)): the setting, and what its values are relative to.
+const MANAGED: [(&str, &str); 5] = [
+    ("StateDirectory", "/var/lib"),
+    ("CacheDirectory", "/var/cache"),
+    ("LogsDirectory", "/var/log"),
+    ("ConfigurationDirectory", "/etc"),
+    ("RuntimeDirectory", "/run"),
+];
+
+/// The folders that systemd gives to the user of the unit `name` with this `text`, each with the
+/// setting that says so.
+pub fn managed_folders(name: &str, text: &str) -> Vec<(&'static str, String)> {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let prefix = stem.split('@').next().unwrap_or_default();
+    let mut found: Vec<(&'static str, String)> = Vec::new();
+    for (key, value) in assignments(text) {
+        let Some((key, root)) = MANAGED.iter().find(|(managed, _)| *managed == key) else {
+            continue;
+        };
+        if value.is_empty() {
+            found.retain(|(other, _)| other != key);
+        }
+        found.extend(words(&value).iter().map(|word| {
+            let folder = word.split(':').next().unwrap_or_default();
+            let folder = folder.replace("%N", stem).replace("%p", prefix).replace("%n", name);
+            (*key, format!("{root}/{folder}"))
+        }));
+    }
+    found
+}
+
 /// The folders that the process cannot write.
 const READ_ONLY: [&str; 2] = ["ReadOnlyPaths", "ReadOnlyDirectories"];
 
@@ -159,11 +196,14 @@ const BOUND: [&str; 3] = ["BindPaths", "BindReadOnlyPaths", "MountImages"];
 const KEPT: [&str; 2] = ["ReadWritePaths", "ExecStartPre"];
 
 /// The first thing in the drop-ins of a unit, the later of its `parts`, that keeps its
-/// process from starting: another command, user or root, no way to its `folders`, of which
+/// process from starting, or ends it in time: another command, user or root, no way to its `folders`, of which
 /// it writes those that are `written` (systemd.exec(5), systemd.service(5)). What merely
 /// limits the process, or runs beside it, is nobody's business.
 pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Obstacle> {
     let (unit, drop_ins) = parts.split_first()?;
+    if let Some(deadly) = deadly(parts) {
+        return Some(deadly);
+    }
     let own = assignments(&unit.content);
     let own = |key: &str| -> Vec<&str> {
         let of_key = own.iter().filter(|(other, _)| other == key);
@@ -222,6 +262,27 @@ pub fn obstacle(parts: &[Text], written: &[&str], folders: &[&str]) -> Option<Ob
         }
     }
     None
+}
+
+/// What would have systemd end the process in time.
+fn deadly(parts: &[Text]) -> Option<Obstacle> {
+    let all = parts.iter().flat_map(|part| {
+        assignments(&part.content).into_iter().map(move |(key, value)| (&part.path, key, value))
+    });
+    let all: Vec<_> = all.collect();
+    DEADLY.iter().find_map(|(deadly, harmless)| {
+        let (path, key, value) = all.iter().rfind(|(_, key, _)| key == deadly)?;
+        let [path, key] = [path, key].map(|text| text.to_string());
+        let is_harmless = harmless.contains(&value.as_str());
+        (!is_harmless).then(|| Obstacle { path, key, value: value.clone() })
+    })
+}
+
+impl Obstacle {
+    /// Whether etcd starts with it, and is ended by systemd in time.
+    pub fn is_deadly(&self) -> bool {
+        DEADLY.iter().any(|(key, _)| *key == self.key)
+    }
 }
 
 /// A path without the signs before it and the options after it.
@@ -440,6 +501,48 @@ mod tests {
             let found = found.map(|found| format!("{}={}", found.key, found.value));
             assert_eq!(found.unwrap_or_default(), expected, "{drop_in}");
         }
+    }
+
+    #[test]
+    fn what_ends_etcd_in_time_is_found_in_the_unit_itself() {
+        for (unit, drop_in, expected) in [
+            ("WatchdogSec=20", "", "unit: WatchdogSec=20"),
+            ("WatchdogSec=20", "WatchdogSec=0", ""),
+            ("", "WatchdogSec=5min", "drop: WatchdogSec=5min"),
+            ("RuntimeMaxSec=infinity", "", ""),
+            ("RuntimeMaxSec=1d", "LimitNOFILE=1", "unit: RuntimeMaxSec=1d"),
+        ] {
+            let part = |path: &str, content: &str| Text {
+                path: path.into(),
+                content: format!("[Service]\n{content}\n"),
+                ..Text::default()
+            };
+            let found = obstacle(&[part("unit", unit), part("drop", drop_in)], &[], &[]);
+            assert!(found.iter().all(Obstacle::is_deadly));
+            let found = found.map(|found| format!("{}: {}={}", found.path, found.key, found.value));
+            assert_eq!(found.unwrap_or_default(), expected, "{unit}, {drop_in}");
+        }
+    }
+
+    #[test]
+    fn the_folders_that_systemd_gives_to_a_unit_are_known() {
+        let of = |name: &str, text: &str| {
+            let found = managed_folders(name, &format!("[Service]\n{text}\n"));
+            found.iter().map(|(key, path)| format!("{key} {path}")).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(
+            of("a.service", "StateDirectory=etcd b/c"),
+            "StateDirectory /var/lib/etcd, StateDirectory /var/lib/b/c"
+        );
+        assert_eq!(
+            of("etcd@x.service", "ConfigurationDirectory=%p"),
+            "ConfigurationDirectory /etc/etcd"
+        );
+        assert_eq!(
+            of("a.service", "LogsDirectory=x:y\nStateDirectory=x\nLogsDirectory="),
+            "StateDirectory /var/lib/x"
+        );
+        assert_eq!(of("a.service", "RuntimeDirectory=r"), "RuntimeDirectory /run/r");
     }
 
     #[test]

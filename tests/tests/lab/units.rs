@@ -743,3 +743,111 @@ fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
     }
     lab.bash(changed).ok().says("etcd-unit: etcd-03: started etcd.service");
 }
+
+/// Promises 6 and 7: a unit of one's own takes no folder of etcd's, and no second member down.
+#[test]
+fn own_units_take_neither_etcds_folders_nor_a_second_member() {
+    let lab = Lab::with_nodes(3);
+    lab.write("document.json", &lab.bash(&deploy(guide())).ok().stdout);
+    let pids = || lab.on_all(&HOSTS, PID);
+    let owners = || lab.on_all(&HOSTS, "stat -c '%U %a %N' /var/lib/etcd /var/lib/etcd/member/*");
+    let before = (pids(), owners());
+    let unit = |name: &str, text: &str| lab.write(name, &format!("[Service]\n{text}\n"));
+    let healed = || {
+        lab.bash("etcd-unit start document.json > /dev/null; etcd-health --wait < nodes.txt").ok();
+    };
+    for (text, folder) in [
+        (
+            "DynamicUser=yes\nStateDirectory=etcd",
+            "StateDirectory= has systemd give it /var/lib/etcd",
+        ),
+        (
+            "User=nobody\nStateDirectory=x etcd/member",
+            "StateDirectory= has systemd give it /var/lib/etcd/member",
+        ),
+        (
+            "User=nobody\nConfigurationDirectory=%p",
+            "ConfigurationDirectory= has systemd give it /etc/etcd",
+        ),
+    ] {
+        unit("etcd@.service", "ExecStart=/bin/sleep 1000");
+        let name = if text.contains("%p") { "etcd@a.service" } else { "agent.service" };
+        unit(name, &format!("{text}\nExecStart=/bin/sleep 1000"));
+        for command in ["start --check", "start", "install"] {
+            let ran =
+                lab.bash(&format!("etcd-unit {command} --unit-file {name} nodes.txt")).exits(3);
+            let why = format!(
+                "etcd-unit: etcd-01: {name} left as it is: {folder} with all that is there"
+            );
+            assert!(ran.stderr.lines().any(|line| line.starts_with(&why)), "{}", ran.stderr);
+        }
+        // Nor by a restart of one that lies there.
+        let text = lab.read(name);
+        lab.on_all(
+            &HOSTS,
+            &format!("printf '{text}' > /etc/systemd/system/{name}; systemctl daemon-reload"),
+        );
+        lab.bash(&format!("etcd-unit restart --unit {name} nodes.txt")).exits(3);
+        lab.on_all(&HOSTS, &format!("rm /etc/systemd/system/{name}; systemctl daemon-reload"));
+    }
+    assert_eq!((pids(), owners()), before);
+
+    // What systemd would end in time is not rolled out.
+    let deadly = "mkdir -p templates; etcd-render --print-templates templates; \
+                  sed -i 's/^Type=notify/&\\nWatchdogSec=20/' templates/etcd.service.hbs; \
+                  etcd-render --templates templates < document.json";
+    let why = "/etc/systemd/system/etcd.service sets WatchdogSec=20, after which systemd ends an \
+               etcd that runs well: leave it out";
+    for stage in ["etcd-push", "etcd-unit start"] {
+        let name = stage.split(' ').next().expect("a tool");
+        lab.bash(&format!("({deadly}) | {stage}"))
+            .exits(3)
+            .says(&format!("{name}: etcd-01: {why}"));
+    }
+
+    // Those that are started at boot may be in the way then.
+    unit("clash.service", "Type=oneshot\nExecStart=/bin/true\n[Unit]\nConflicts=etcd.service");
+    let clash = |name: &str| {
+        format!(
+            "jq --rawfile unit clash.service '.nodes[] |= {{name, address, units: [{{name: \"{name}\", \
+             content: $unit, started: false}}, {{name: \"clash.timer\", enabled: true, content: \
+             \"[Timer]\\nOnBootSec=1\\nUnit={name}\\n[Install]\\nWantedBy=timers.target\\n\"}}]}}' \
+             document.json"
+        )
+    };
+    for (command, check) in [("install", "--check"), ("install", ""), ("start", "")] {
+        let ran = lab.bash(&format!("{} | etcd-unit {command} {check}", clash("clash.service")));
+        ran.exits(3).says(
+            "etcd-unit: etcd-01: clash.timer not started: it starts clash.service, which conflicts \
+             with etcd.service, which is to run and which systemd would stop: take that out of \
+             Conflicts=",
+        );
+    }
+    let enabled = "systemctl is-enabled clash.timer || true";
+    assert!(lab.on_all(&HOSTS, enabled).iter().all(|is| !is.contains("enabled")));
+    // Where only the host knows of it, too.
+    lab.on_all(&HOSTS, "printf '[Unit]\nWants=there.service\n[Service]\nType=oneshot\nExecStart=/bin/true\n' \
+                > /etc/systemd/system/by.service; printf '[Unit]\nConflicts=etcd.service\n[Service]\n\
+                ExecStart=/bin/sleep 9\n' > /etc/systemd/system/there.service; systemctl daemon-reload");
+    let by = "jq '.nodes[] |= {name, address, units: [{name: \"clash.timer\", enabled: true, content: \
+              \"[Timer]\\nOnBootSec=1\\nUnit=by.service\\n[Install]\\nWantedBy=timers.target\\n\"}]}' \
+              document.json | etcd-unit install";
+    let ran = lab.bash(by).exits(3);
+    assert!(ran.stderr.contains("it starts there.service, which conflicts with"), "{}", ran.stderr);
+    assert!(lab.on_all(&HOSTS, enabled).iter().all(|is| !is.contains("enabled")));
+    assert_eq!(pids(), before.0);
+
+    // A job that is done may have begun something that is not.
+    let stop =
+        "ExecStart=/usr/bin/systemd-run -q --no-block /bin/sh -c \"sleep 1; systemctl stop etcd\"";
+    for more in ["Type=oneshot", "Type=oneshot\nRemainAfterExit=yes"] {
+        unit("rogue.service", &format!("{more}\n{stop}"));
+        let before = pids();
+        let ran = lab.bash("etcd-unit start --unit-file rogue.service nodes.txt").exits(3);
+        assert!(ran.stderr.contains("etcd.service went down with what was done"), "{}", ran.stderr);
+        healed();
+        let same = pids().iter().zip(&before).filter(|(now, then)| now == then).count();
+        assert_eq!(same, 2, "{}", ran.stderr);
+        lab.bash("etcd-unit uninstall --unit rogue.service nodes.txt").ok();
+    }
+}

@@ -324,6 +324,16 @@ impl Facts {
         self.folders.iter().find(is_its).map(Folder::parts).unwrap_or_default()
     }
 
+    /// The folders of the etcd that is on `node`; none where there is none.
+    pub(super) fn own_folders(&self, document: &Document, node: &Node) -> Vec<String> {
+        if !self.is_installed() && !self.is_strange() && !self.runs_etcd() {
+            return Vec::new();
+        }
+        let settings = document.settings(node);
+        let of_data = self.folders.iter().flat_map(|f| [f.data.clone(), f.wal.clone()]);
+        of_data.chain([settings.config_dir, settings.cert_dir]).collect()
+    }
+
     /// Whether nothing keeps a new member from being started on `node`: there are no data,
     /// and no etcd runs.
     pub fn is_vacant(&self, document: &Document, node: &Node) -> bool {

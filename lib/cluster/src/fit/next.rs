@@ -394,7 +394,14 @@ impl NodeFit<'_> {
     pub(super) fn obstacle(&self, next: &environment::Variables) -> Option<String> {
         let Self { fit, node, facts, .. } = self;
         if let Some(found) = environment::obstacle(fit.document, node, facts) {
+            let is_deadly = found.is_deadly();
             let etcd::unit::Obstacle { path, key, value } = found;
+            if is_deadly {
+                return Some(format!(
+                    "{path} sets {key}={value}, after which systemd ends an etcd that runs well: \
+                     leave it out"
+                ));
+            }
             return Some(format!(
                 "{path} sets {key}={value}, with which etcd would not start as {} has it: remove \
                  it there",

@@ -261,9 +261,10 @@ impl JobResult {
         Self { unit: unit.into(), code: LEFT_ALONE, left_alone, ..Self::default() }
     }
 
-    /// Of a start of `unit` that was left alone, as `unit` conflicts with `other`.
-    pub fn of_conflict(unit: &str, other: &str) -> Self {
-        let (verb, [by, with, stopped]) = ("start".into(), [unit, other, other].map(str::to_owned));
+    /// Of a start of `unit` that was left alone, as `by`, which is it or is started by it,
+    /// conflicts with `other`.
+    pub fn of_conflict(unit: &str, by: &str, other: &str) -> Self {
+        let (verb, [by, with, stopped]) = ("start".into(), [by, other, other].map(str::to_owned));
         Self::left_alone(unit, LeftAlone::Conflict { verb, by, with, stopped })
     }
 

@@ -108,14 +108,12 @@ unmet() {
     echo "unmet$tab$unit$tab$said"
     return 1
 }
-# The text of all files of the unit in $show.
+# The text of all files of the unit $1.
 definition() {
-    get FragmentPath
-    files=$value
-    get DropInPaths
-    # systemd separates the paths with spaces.
+    show=$(systemctl show "$1" -p FragmentPath,DropInPaths)
+    parts "$1"
     # shellcheck disable=SC2086
-    cat -- /dev/null $files $value 2>/dev/null
+    cat -- /dev/null $files 2>/dev/null
 }
 # Says what to $1 (start, restart) the unit $2 would take down that is to stay up; with $3 the
 # etcd that systemd stops along may go. Sets $taken to what it would take down besides.
@@ -173,13 +171,13 @@ bound_on_disk() {
 find_etcds
 # The units that are to run, those that have a job of their own, and whether an etcd may go down
 # with one of these.
-keep=' ' asked=' ' along='' begun='' enabled=' '
+keep=' ' asked=' ' along='' begun='' enabled=' ' judged=' ' refused=' '
 # With --check all that is done is to foresee.
 check=
 # What systemd takes for started as soon as it is forked, a line for each: the unit, when
-# it was started here, its process, and how often systemd has restarted it. And whether what was
-# started starts others in its time.
-forked='' triggers=''
+# it was started here, its process, and how often systemd has restarted it. And whether anything
+# but an etcd was started, restarted or stopped.
+forked='' beside=''
 while IFS=$tab read -r kind a b c; do
     case $kind in
     check) check=1 ;;
@@ -215,6 +213,17 @@ while IFS=$tab read -r kind a b c; do
     reload)
         for unit in etcd.service $keep; do bound_on_disk "$unit" || { complete=1; break 2; }; done
         said=$(systemctl daemon-reload 2>&1) || die "systemctl daemon-reload: $(why "$said")"
+        # What starts at boot may be in the way of what is to run as well.
+        for boots in $enabled; do
+            case $judged in *" $boots "*) continue ;; esac
+            judged="$judged$boots "
+            set -f
+            foresee start "$boots" || {
+                refused="$refused$boots "
+                systemctl --quiet disable "$boots" 2>/dev/null
+            }
+            set +f
+        done
         ;;
     enable | disable | reenable) # UNIT
         # A reload runs all of systemd's generators: one, after this, is enough.
@@ -234,18 +243,11 @@ while IFS=$tab read -r kind a b c; do
                 if [ "$other" != "$a" ] && is_etcd "$other"; then with="$with$other "; fi
             done
         else
+            case $refused in *" $a "*) continue ;; esac
             set -f
-            foresee "$kind" "$a" "$c" || {
-                set +f
-                # Else it would do the same at the next boot.
-                case $enabled in *" $a "*) systemctl --quiet disable "$a" 2>/dev/null ;; esac
-                continue
-            }
+            foresee "$kind" "$a" "$c" || { set +f; continue; }
             set +f
-            if [ "$kind" = restart ]; then
-                show=$(systemctl show "$a" -p FragmentPath,DropInPaths)
-                unmet "$a" "$(definition)" || continue
-            fi
+            if [ "$kind" = restart ]; then unmet "$a" "$(definition "$a")" || continue; fi
         fi
         [ ! "$check" ] || continue
         # A unit that failed too often refuses to start until this.
@@ -275,7 +277,7 @@ while IFS=$tab read -r kind a b c; do
         if [ "$kind" != stop ] && [ "$who" ] && { [ "$who" = done ] || [ "$pid" != "${old:-0}" ]; }; then
             mkdir -p $started && printf '%s\t%s\n' "$who" "$origin" > "$started/$a"
         fi
-        case $kind.$code.$a in stop.*) ;; *.0.*.timer | *.0.*.path | *.0.*.socket) triggers=1 ;; esac
+        case $newline$standing$newline in *"$newline$a "* | "$newline$newline") ;; *) beside=1 ;; esac
         case $kind.$code in
         start.0 | restart.0) if [ $pid != 0 ] && runs_etcd "$a" $pid; then begun="$begun$a$newline"; fi ;;
         esac
@@ -315,7 +317,7 @@ while IFS=$tab read -r kind a b c; do
     esac
 done
 # They are given the time to fail, all at once, and others that to take down an etcd.
-[ -z "$forked" ] && { [ ! "$triggers" ] || [ ! "$standing" ]; } || sleep 2
+[ -z "$forked$beside" ] || sleep 2
 printf '%s' "$forked" | while read -r a since pid restarts; do
     look "$a"
     state=

@@ -43,22 +43,26 @@ sources() {
     IFS=$blanks
     set +f
 }
+# Sets $files to the files of the unit $1, which is that in $show, with spaces between, as systemd
+# has them; and those of its drop-ins that it has not read yet.
+parts() {
+    get DropInPaths
+    for file in "$units/$1.d"/*.conf "$units/${1##*.}.d"/*.conf "/run/systemd/system/$1.d"/*.conf; do
+        case " $value " in *" $file "*) ;; *) value="$value $file" ;; esac
+    done
+    files=$value
+    get FragmentPath
+    files="$value $files"
+}
 # Sets $origin to the hashes of all that the unit in $show is started with: its files,
 # comments aside; the CA files; what is in the environment files besides that of etcd,
 # which the process itself tells.
 origin() { # UNIT
     sources
-    get FragmentPath
-    files=$value
-    get DropInPaths
-    # What systemd has not read yet.
-    for file in "$units/$1.d"/*.conf "$units/${1##*.}.d"/*.conf "/run/systemd/system/$1.d"/*.conf; do
-        case " $value " in *" $file "*) ;; *) value="$value $file" ;; esac
-    done
+    parts "$1"
     set -f
-    # systemd separates the paths with spaces.
     definition=$(
-        for file in $files $value; do
+        for file in $files; do
             [ -e "$file" ] || continue
             echo "$file"
             sed '/^[[:space:]]*[#;]/d' -- "$file"
