@@ -236,6 +236,16 @@ impl Endpoint {
         answer.await.map(DataHash::from)
     }
 
+    /// Whether the user may do what etcd leaves to the role `root`. Without authentication anybody
+    /// may.
+    pub async fn is_root(&self) -> Result<bool, Error> {
+        match self.call::<Nothing>("/v3/auth/user/list", json!({})).await {
+            Ok(_) => Ok(true),
+            Err(Error::Etcd { message, .. }) if message.contains("permission denied") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has the member, which must be the leader, transfer leadership to the member
     /// with the ID `target` (hex), and returns when that has happened.
     pub async fn move_leader(&self, target: &str) -> Result<(), Error> {

@@ -471,6 +471,20 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// Whether its user may have leadership moved, as far as `leader` tells.
+    pub(crate) async fn may_move_leader(&self, leader: &Voter, view: &View) -> Result<(), Refusal> {
+        let Some(user) = &self.access.user else { return Ok(()) };
+        let Some(endpoint) = self.endpoint_to(leader, view) else { return Ok(()) };
+        match endpoint.is_root().await {
+            Ok(false) => Err(Refusal::Failed(format!(
+                "the user {} lacks the role root, which moving leadership needs: set ETCDCTL_USER to \
+                 one that has it",
+                user.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Hands leadership from the node `name` to the healthy voter that lags least;
     /// without one, nothing is done. Gives the result to report.
     pub(crate) async fn move_leader_from(

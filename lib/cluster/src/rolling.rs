@@ -8,7 +8,7 @@ use pipeline::{Code, Run, ToolResult};
 use remote::fan_out;
 use tokio::time::{Instant, sleep};
 
-use crate::guard::{Cluster, Refusal, Standing, View};
+use crate::guard::{Cluster, Refusal, Standing, View, Voter};
 
 /// How long to wait between two looks at the cluster.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -91,6 +91,18 @@ pub async fn one_by_one<T>(
                 return Err(Interrupted { failed: Vec::new(), why, turn, left: targets });
             }
         };
+        // Not once the others have been taken.
+        let is_first = alarms.is_none() && view.voters.len() > 1;
+        let nodes: Vec<_> = targets.iter().map(&node).collect();
+        let leads = |voter: &&Voter| {
+            voter.is_leader && voter.node.as_ref().is_some_and(|node| nodes.contains(node))
+        };
+        if let Some(leader) = view.voters.iter().find(leads).filter(|_| is_first)
+            && let Err(why) = cluster.may_move_leader(leader, &view).await
+        {
+            let turn = leader.node.clone().unwrap_or_default();
+            return Err(Interrupted { failed: Vec::new(), why, turn, left: targets });
+        }
         let before = alarms.get_or_insert_with(|| {
             warn_of_alarms(run, &view);
             view.alarms.clone()

@@ -515,7 +515,6 @@ mod tests {
             let part = |path: &str, content: &str| Text {
                 path: path.into(),
                 content: format!("[Service]\n{content}\n"),
-                ..Text::default()
             };
             let found = obstacle(&[part("unit", unit), part("drop", drop_in)], &[], &[]);
             assert!(found.iter().all(Obstacle::is_deadly));

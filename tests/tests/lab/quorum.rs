@@ -757,6 +757,14 @@ fn without_a_user_the_voters_are_unknown() {
              {why}"
         ));
     }
+    // Nor does anybody begin who could not end.
+    for args in ["user add app:secret", "role add app", "user grant-role app app"] {
+        lab.bash(&lab.etcdctl(&endpoints[..1], &format!("--user root:secret {args}"))).ok();
+    }
+    let ran = lab.bash("ETCDCTL_USER=app:secret etcd-unit restart < document.json").exits(3);
+    let why = ": etcd.service not restarted: the user app lacks the role root, which moving \
+               leadership needs: set ETCDCTL_USER to one that has it";
+    assert!(ran.stderr.lines().any(|line| line.ends_with(why)), "{}", ran.stderr);
     assert_eq!(lab.on_all(&HOSTS[..3], PID), pids);
     let ran = lab.bash("export ETCDCTL_USER=root:secret; etcd-unit restart < document.json").ok();
     let restarted = "restarted etcd.service: as asked";
