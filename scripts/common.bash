@@ -113,10 +113,12 @@ known() {
           else .name end)" end' <<<"${seen:?}")
   [[ $found != several* ]] ||
     die 2 "$1: this is more than one member: pass one of their peer URLs: ${found#*$'\t'}"
+  # shellcheck disable=SC2034 # for who calls it
   node=${found%%$'\t'*} member=${found#*$'\t'}
 }
 
 # In jq: whether the member that is put in is at the address of that node.
+# shellcheck disable=SC2016
 at_node='def at($node): ($node.address // "") as $address
   | any(.peerUrls[]; contains("://\($address):") or contains("://[\($address)]:"));'
 

@@ -347,8 +347,7 @@ pub(crate) async fn promote(tool: &crate::Member, run: &Run, args: ChangeArgs) -
 async fn not_started(change: &Change<'_>, id: &str) -> Option<Refusal> {
     let view = change.cluster.view().await.ok()?;
     let learner = view.members.iter().find(|member| member.id == id)?;
-    let why = "its etcd has not started yet: `etcd-render | etcd-push | etcd-unit start`, and run \
-               this again";
+    let why = "its etcd has not started yet: `scripts/grow NODES`, which goes on from here";
     learner.client_urls.is_empty().then(|| Refusal::Failed(why.into()))
 }
 

@@ -87,9 +87,13 @@ named() {
         ETCD_*_FILE=*)
             value=${line#*=}
             value=${value#[\"\']} value=${value%[\"\']}
-            case $value in /*) etcds "${value%/*}" "$value" ;; esac
+            case $value in /*) ;; *) continue ;; esac
             # These tools have all of them in one folder.
-            case $ours$line in 1ETCD_TRUSTED_CA_FILE=*) value=${value%/*} ;; *) continue ;; esac
+            case $ours$line in
+            1ETCD_TRUSTED_CA_FILE=*) etcds "${value%/*}" "${value%/*}" ;;
+            *) etcds "${value%/*}" "$value" ;;
+            esac
+            continue
             ;;
         *) continue ;;
         esac

@@ -285,10 +285,12 @@ fn run_parsed<T: Tool>(name: &str, mut command: clap::Command) -> Exit {
     }
 }
 
-/// What makes the tool stop: the first error of an earlier stage.
+/// What makes the tool stop: the first error of an earlier stage, before that what was left
+/// alone for it.
 fn earlier_error(run: &Run) -> Option<String> {
-    let mut results = run.document.results.iter();
-    let error = results.find(|r| r.severity == Severity::Error)?;
+    let errors = || run.document.results.iter().filter(|r| r.severity == Severity::Error);
+    let is_left_alone = |r: &&ToolResult| r.code == Code::NotRestarted;
+    let error = errors().find(|error| !is_left_alone(error)).or_else(|| errors().next())?;
     let node = error.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     Some(format!("{} failed{node} ({})", error.tool, error.code))
 }

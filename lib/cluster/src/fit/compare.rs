@@ -509,6 +509,16 @@ impl<'a> NodeFit<'a> {
             ));
         }
         let process = facts.processes.iter().find(|process| !ours(process))?;
+        if process.exe.starts_with(layout::RELEASES) && !process.unit.ends_with(".service") {
+            return Some(format!(
+                "process {} ({}, in {}) is an etcd that was started by hand: stop it, and have \
+                 {} started",
+                process.pid,
+                process.exe,
+                process.unit,
+                layout::UNIT
+            ));
+        }
         let is_plain = process.urls().iter().any(|url| url.starts_with("http://"))
             && !process.urls().iter().any(|url| url.starts_with("https://"));
         let keep = match is_plain {
