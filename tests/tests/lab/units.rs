@@ -744,7 +744,7 @@ fn what_was_put_back_restarts_nobody_and_what_would_hurt_is_not_put_there() {
     lab.bash(changed).ok().says("etcd-unit: etcd-03: started etcd.service");
 }
 
-/// Promises 6 and 7: a unit of one's own takes no folder of etcd's, and no second member down.
+/// Promises 1 and 6: a unit of one's own takes no folder of etcd's, and no second member down.
 #[test]
 fn own_units_take_neither_etcds_folders_nor_a_second_member() {
     let lab = Lab::with_nodes(3);
