@@ -182,10 +182,17 @@ async fn replace_member(change: &Change<'_>, args: &RemoveArgs) -> Result<()> {
         obstacles.into_iter().for_each(|why| report(run, "nothing replaced", why));
         return Ok(());
     }
+    if joining.is_empty() {
+        let why = format!(
+            "nothing replaced: no node of the document would take its place: to have it leave for \
+             good: `etcd-member remove {}`",
+            member.label()
+        );
+        run.report(ToolResult::error(Code::Mismatch, why));
+        return Ok(());
+    }
     let policy = args.risks.policy(args.change);
-    if !joining.is_empty()
-        && let Err(why) = policy.judge(view.may_add_without(&member.id))
-    {
+    if let Err(why) = policy.judge(view.may_add_without(&member.id)) {
         change.refuse(node, "nothing replaced, as it could not be added again", &why);
         return Ok(());
     }

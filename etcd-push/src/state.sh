@@ -158,10 +158,16 @@ if [ -f "$unit" ]; then
     # One that is no link is replaced by whoever brought it.
     if [ -L "$program" ]; then etcds "${program%/*}" "$program"; fi
 fi
-# What those that run have, which others have deployed.
+# What those that run have, whatever they are called: they have a database open.
 set +f
-for process in /proc/[0-9]*; do
-    { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
+found=$(find /proc/[0-9]*/fd -maxdepth 1 -lname '*/member/snap/db*' 2>/dev/null)
+set -f
+IFS=$newline
+others=''
+for fd in $found; do
+    process=${fd%/fd/*}
+    case $others in *"|$process|"*) continue ;; esac
+    others="$others|$process|"
     [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
     service=''
     while IFS=: read -r _ _ path; do
@@ -170,10 +176,10 @@ for process in /proc/[0-9]*; do
     file=$(readlink "$process/exe")
     say "program$tab${file% (deleted)}$tab${file% (deleted)}"
     case $service$ours in etcd.service1) continue ;; esac
+    say "runs$tab$(stat -c %U "$process" 2>/dev/null)"
+    set +f
     set -- "$process"/fd/*
     set -f
-    [ "${runs:-}" ] || say "runs${tab}$(stat -c %U "$process" 2>/dev/null)"
-    runs=1
     IFS=$newline
     for file in $(readlink -- "$@" 2>/dev/null); do
         case $file in
@@ -181,25 +187,26 @@ for process in /proc/[0-9]*; do
         *.wal | *.wal' (deleted)') etcds "${file%/*}" "${file%/*}" ;;
         esac
     done
-    named "$(tr '\0' '\n' < "$process/environ" 2>/dev/null)"
+    environ=$(tr '\0' '\n' < "$process/environ" 2>/dev/null)
+    named "$environ"
     words=$(tr '\0' '\n' < "$process/cmdline" 2>/dev/null)
     flagged "$words"
-    case $newline$words in *"config-file"*)
-        config=${words#*config-file} config=${config#[=$newline]} config=${config%%"$newline"*}
-        IFS=$newline
-        for file in $(sed -n 's/^[[:space:]]*\(data-dir\|wal-dir\|[a-z-]*file\):[[:space:]]*["'\'']\{0,1\}\(\/[^"'\'' ]*\).*/\2/p' "$config" 2>/dev/null); do
-            etcds "$file" "$file"
-        done
-        ;;
-    esac
+    config=''
+    case $newline$environ in *"${newline}ETCD_CONFIG_FILE="*) config=${environ#*ETCD_CONFIG_FILE=} ;; esac
+    case $words in *config-file*) config=${words#*config-file} config=${config#[=$newline]} ;; esac
+    config=${config%%"$newline"*}
+    # YAML or JSON, in whatever style.
+    IFS=$newline
+    for file in $(tr '{},' '\n\n\n' 2>/dev/null < "${config:-/dev/null}" |
+        sed -n 's/^[[:space:]]*["'\'']\{0,1\}\(data-dir\|wal-dir\|[a-z-]*file\)["'\'']\{0,1\}:[[:space:]]*["'\'']\{0,1\}\(\/[^"'\'' ]*\).*/\2/p'); do
+        etcds "$file" "$file"
+    done
     for folder in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
         [ "$service" ] || continue
         if [ -e "$folder/$service" ]; then etcds "$folder/$service" "$folder/$service"; fi
         etcds "$folder/$service.d" "$folder/$service.d"
     done
-    set +f
 done
-set -f
 # Two paths may lead to one place, too, where a folder is mounted at another.
 IFS=' '
 while read -r _ _ device root point _; do

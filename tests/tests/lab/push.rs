@@ -455,16 +455,16 @@ fn what_is_etcds_is_so_by_any_path_and_whoever_deployed_it() {
     )
     .ok();
     lab.write("nodes.txt", list.lines().nth(1).expect("a node"));
-    lab.bash("etcd-push --file binary:/opt/other/etcd:0755 nodes.txt").ok();
+    lab.bash("etcd-push --file binary:/opt/other/kv:0755 nodes.txt").ok();
     lab.on(
         HOSTS[1],
-        "mkdir /data; printf 'name: other\\ndata-dir: /data/etcd\\n' > /opt/other/etcd.conf.yml
-         printf '[Service]\\nType=notify\\nExecStart=/opt/other/etcd --config-file \
+        "mkdir /data; printf '{name: other, data-dir: /data/etcd, log-outputs: [stderr]}' > /opt/other/etcd.conf.yml
+         printf '[Service]\\nType=notify\\nExecStart=/opt/other/kv --config-file \
          /opt/other/etcd.conf.yml\\n' > /etc/systemd/system/other.service
          systemctl start other && mkdir /mnt/b && mount --bind /data /mnt/b",
     );
     let traces = "stat -c '%n %a %U %i' /data/etcd/member/*/*; cat /opt/other/*.yml; \
-                  sha256sum /opt/other/etcd; systemctl show other -p MainPID";
+                  sha256sum /opt/other/kv; systemctl show other -p MainPID";
     let before = lab.on(HOSTS[1], traces);
     for (path, known) in [
         ("/data/etcd/member/snap/db", "/data/etcd"),
@@ -476,8 +476,8 @@ fn what_is_etcds_is_so_by_any_path_and_whoever_deployed_it() {
         refused(1, &text(path), &unsaid(path, known));
         refused(1, &absent(path), &unsaid(path, known));
     }
-    let program = "/opt/other/etcd: etcd runs it: put a program in its place, or leave it out";
-    refused(1, &text("/opt/other/etcd"), program);
-    refused(1, &absent("/opt/other/etcd"), program);
+    let program = "/opt/other/kv: etcd runs it: put a program in its place, or leave it out";
+    refused(1, &text("/opt/other/kv"), program);
+    refused(1, &absent("/opt/other/kv"), program);
     assert_eq!(lab.on(HOSTS[1], traces), before);
 }
