@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use cluster::Lease;
 use cluster::guard::{Cluster, Refusal};
 use cluster::units::{JobResult, NodeState};
 use pipeline::{Code, Run, ToolResult};
@@ -180,7 +181,7 @@ fn leave<'a>(
 pub(crate) async fn affordable<'a, 'r, N: Task<'a>>(
     tool: &Unit,
     run: &'r Run,
-    fleet: &'r Fleet,
+    (fleet, lease): (&'r Fleet, &Lease<'_>),
     states: &[NodeState<'_>],
     tasks: Vec<N>,
 ) -> (Vec<N>, Option<Watch<'r>>) {
@@ -188,7 +189,7 @@ pub(crate) async fn affordable<'a, 'r, N: Task<'a>>(
     if tool.lose_quorum || !tasks.iter().any(is_risky) {
         return (tasks, None);
     }
-    let asked = match tool.cluster(run, fleet, states) {
+    let asked = match tool.cluster(run, fleet, lease, states) {
         Ok(cluster) => cluster.view().await.map(|view| (cluster, view)).map_err(Into::into),
         Err(error) => Err(error),
     };

@@ -4,9 +4,12 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::Result;
+use cluster::Lease;
+use cluster::fit::Facts;
 use cluster::guard::{Cluster, Refusal};
 use cluster::rolling::{Interrupted, Policy, Then, one_by_one};
-use cluster::units::NodeState;
+use cluster::units::{ETCD, NodeState};
+use pipeline::document::Node;
 use pipeline::terminal::Progress;
 use pipeline::{Code, Run, ToolResult};
 use remote::Fleet;
@@ -24,15 +27,22 @@ pub(crate) struct Target<'a> {
 }
 
 impl Unit {
-    /// The cluster that `states` belong to.
+    /// The cluster that `states` belong to; members of which nothing is to be done are found by
+    /// what the nodes of `lease` said.
     pub(crate) fn cluster<'a>(
         &self,
         run: &'a Run,
         fleet: &'a Fleet,
+        lease: &Lease<'_>,
         states: &[NodeState<'_>],
     ) -> Result<Cluster<'a>> {
         let access = self.credentials.access(&run.document, None)?;
-        Ok(Cluster::new(&run.document, fleet, access, states))
+        let port = |node: &Node| {
+            let state = states.iter().find(|state| state.node.name == node.name);
+            let told = || facts_of(lease, &node.name)?.client_port();
+            state.and_then(NodeState::client_port).or_else(told)
+        };
+        Ok(Cluster::new(&run.document, fleet, access, states).listening(port))
     }
 
     /// How members are taken by this run.
@@ -40,6 +50,37 @@ impl Unit {
         let limit = Duration::from_secs(self.timeout.into());
         Policy { then, lose_quorum: self.lose_quorum, limit }
     }
+}
+
+/// That `unit` of the node `name` runs another etcd than the one of which the document speaks;
+/// nothing where it does not. Nobody could tell what its cluster can bear.
+pub(crate) fn other_etcd(lease: &Lease<'_>, name: &str, unit: &str) -> Option<ToolResult> {
+    facts_of(lease, name).filter(|facts| facts.is_beside_etcd(unit))?;
+    let message = format!(
+        "{unit} left as it is: it runs another etcd beside that of {ETCD}, of whose cluster nothing \
+         is known here: see to its members one by one on the nodes, with systemctl"
+    );
+    Some(ToolResult::error(Code::Mismatch, message).on(name))
+}
+
+/// Reports all of these in `states`; says whether there is one.
+pub(crate) fn refuse_other_etcds(run: &Run, lease: &Lease<'_>, states: &[NodeState<'_>]) -> bool {
+    let of_node = |state: &NodeState<'_>| {
+        let units = state.units.iter().map(|(wanted, _)| wanted);
+        let found = units.filter_map(|unit| other_etcd(lease, &state.node.name, &unit.name));
+        found.collect::<Vec<_>>()
+    };
+    let found: Vec<_> = states.iter().flat_map(of_node).collect();
+    let is_found = !found.is_empty();
+    found.into_iter().for_each(|result| run.report(result));
+    is_found
+}
+
+/// What is on the node `name`, as it said when it was locked.
+fn facts_of(lease: &Lease<'_>, name: &str) -> Option<Facts> {
+    let mut held = lease.selected.iter().chain(&lease.others);
+    let held = held.find(|held| held.node.name == name)?;
+    Facts::read(held.answers.first()?).ok()
 }
 
 /// Leaves those of `targets` that would be restarted, for all that their nodes say.

@@ -15,7 +15,7 @@ use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::Fleet;
 
 use crate::beside::{Hit, Task, affordable, in_turn};
-use crate::rolling::AS_ASKED;
+use crate::rolling::{AS_ASKED, other_etcd, refuse_other_etcds};
 use crate::turn::Turns;
 use crate::{Unit, rolling};
 
@@ -78,11 +78,19 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
     }
     let mut plans: Vec<_> =
         states.iter().map(|state| Plan::new(tool, run, &allowed, state)).collect();
+    for plan in &mut plans {
+        plan.outdated.retain(|(unit, _)| {
+            let other = other_etcd(&lease, &plan.state.node.name, unit);
+            other.map(|why| run.report(why)).is_none()
+        });
+    }
     let outdated = plans.iter().any(|plan| !plan.outdated.is_empty());
     let to_start = plans.iter().filter(|plan| plan.starts_member && run.check());
     let to_start: Vec<_> = to_start.map(|plan| plan.state.node.name.clone()).collect();
     let cluster = || {
-        Ok::<_, anyhow::Error>(tool.cluster(run, fleet, &states)?.once_started(to_start.clone()))
+        Ok::<_, anyhow::Error>(
+            tool.cluster(run, fleet, &lease, &states)?.once_started(to_start.clone()),
+        )
     };
     let known = if outdated { Some(cluster()?) } else { None };
     // A member that waits for quorum may wait for those that are to be restarted, unless those
@@ -104,7 +112,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         |plan: &Plan| plan.starts_member && allowed.has_data(&run.document, plan.state.node);
     let access = tool.credentials.access(&run.document, None).ok();
     let turns = access.filter(|_| !run.check()).map(Turns::new);
-    let plans = affordable(tool, run, fleet, &states, plans).await;
+    let plans = affordable(tool, run, (fleet, &lease), &states, plans).await;
     let finish = async |plan| {
         let turns = turns.as_ref().filter(|_| has_data(&plan));
         let Plan { state, work, outdated, well, .. } = plan;
@@ -483,7 +491,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         return Ok(());
     };
     let states = tool.states(run, &lease);
-    if refuse_unloadable(run, &states) {
+    if refuse_unloadable(run, &states) || refuse_other_etcds(run, &lease, &states) {
         lease.release().await;
         return Ok(());
     }
@@ -513,7 +521,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         }
         plans.push(plan);
     }
-    let plans = affordable(tool, run, fleet, &states, plans).await;
+    let plans = affordable(tool, run, (fleet, &lease), &states, plans).await;
     let finish = async |plan| {
         let Plan { state, work, outdated, left, .. } = plan;
         let nothing = (!left.is_empty() && outdated.is_empty()).then(|| {
@@ -529,7 +537,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
     let done = in_turn(run, jobs, Code::NotStarted, plans, finish, |done| done.hit).await;
     let members = come_back(tool, run, &allowed, targets(done));
     if !members.is_empty() {
-        let cluster = tool.cluster(run, fleet, &states)?;
+        let cluster = tool.cluster(run, fleet, &lease, &states)?;
         rolling::restart(tool, run, &cluster, members).await;
     }
     lease.release().await;
@@ -627,12 +635,17 @@ impl Work {
         }
         let enablement = unit.enabled.filter(|enabled| *enabled != state.is_enabled());
         // Nothing becomes of enabling a unit without this section.
-        let can_be = has_install_section(&unit.content);
+        let is_bare = state.is_template() && values(&unit.content, "DefaultInstance").count() == 0;
+        let can_be = has_install_section(&unit.content) && !is_bare;
         if unit.enabled == Some(true) && !can_be {
-            let message = format!(
-                "{name}: enabled has no effect: the unit has no section [Install]: add one, e.g. \
-                 with WantedBy=multi-user.target, or leave enabled out"
-            );
+            let why = match is_bare {
+                true => "the unit is a template: enable an instance of it, or add DefaultInstance=",
+                false => {
+                    "the unit has no section [Install]: add one, e.g. with \
+                     WantedBy=multi-user.target, or leave enabled out"
+                }
+            };
+            let message = format!("{name}: enabled has no effect: {why}");
             run.report(ToolResult::warning(Code::NoEffect, message).on(&node.node.name));
         }
         let enablement = enablement.filter(|enabled| !enabled || can_be);

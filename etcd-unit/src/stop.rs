@@ -14,6 +14,7 @@ use pipeline::{Code, Error, Run, ToolResult};
 use remote::{Fleet, Input, fan_out};
 
 use crate::beside::{Hit, Task, in_turn};
+use crate::rolling::refuse_other_etcds;
 use crate::{Command, Unit};
 
 /// Removes the data, and what these tools put on the host.
@@ -57,8 +58,11 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
     let states = tool.states(run, &lease);
-    let spared = removal == Removal::Purge
-        && (states.iter().any(|state| refuse_others(run, state)) || refuse_elsewhere(run, &lease));
+    let spared = refuse_other_etcds(run, &lease, &states);
+    let spared = spared
+        || removal == Removal::Purge
+            && (states.iter().any(|state| refuse_others(run, state))
+                || refuse_elsewhere(run, &lease));
     let spared = spared
         || (removal >= Removal::Uninstall && states.iter().any(|state| refuse_alias(run, state)));
     if spared || refuse_out_of_sight(tool, run, fleet, &lease, removal).await? {
@@ -101,7 +105,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         Ok(()) => {
             let rest = if at_once { states.iter().collect() } else { others };
             let leader = match at_once && members.len() > 1 && !run.check() {
-                true => leader(tool, run, fleet, &states).await,
+                true => leader(tool, run, (fleet, &lease), &states).await,
                 false => None,
             };
             let leads = |state: &&NodeState| leader.as_ref() == Some(&state.node.name);
@@ -131,7 +135,7 @@ async fn lost(
     gone_for_good: bool,
 ) -> Result<Result<(), Refusal>> {
     let not = |why: String| Ok(Err(Refusal::NotLost(why)));
-    let view = tool.cluster(run, fleet, states)?.view().await?;
+    let view = tool.cluster(run, fleet, lease, states)?.view().await?;
     // Where waiting does not help it is the question that is wrong.
     if let Some((why, false)) = view.members_error {
         return not(why);
@@ -169,7 +173,7 @@ async fn one_after_the_other(
     members: Vec<&NodeState<'_>>,
     job: impl AsyncFn(&NodeState<'_>) -> Stopped,
 ) -> Result<Result<(), Refusal>> {
-    let cluster = tool.cluster(run, fleet, states)?;
+    let cluster = tool.cluster(run, fleet, lease, states)?;
     let going: Vec<_> = members.iter().map(|state| state.node.name.as_str()).collect();
     let view = cluster.view().await?;
     if let Err(why) = view.may_go(&going) {
@@ -217,8 +221,13 @@ async fn one_after_the_other(
 /// The node that leads, if that is to be had at once. It goes last: while others still
 /// answer, a leader that ends waits for one of them to take over, and for seconds where they
 /// end, too.
-async fn leader(tool: &Unit, run: &Run, fleet: &Fleet, states: &[NodeState<'_>]) -> Option<String> {
-    let cluster = tool.cluster(run, fleet, states).ok()?;
+async fn leader(
+    tool: &Unit,
+    run: &Run,
+    (fleet, lease): (&Fleet, &Lease<'_>),
+    states: &[NodeState<'_>],
+) -> Option<String> {
+    let cluster = tool.cluster(run, fleet, lease, states).ok()?;
     let view = async { Ok::<_, client::Error>(cluster.view_of(cluster.probe().await?).await) };
     let view = tokio::time::timeout(AT_ONCE, view).await.ok()?.ok()?;
     view.voters.into_iter().find(|voter| voter.is_leader)?.node
@@ -355,7 +364,7 @@ async fn refuse_out_of_sight(
         return Ok(false);
     }
     // One that is just starting has not opened its data yet.
-    let view = tool.cluster(run, fleet, &[])?.view().await?;
+    let view = tool.cluster(run, fleet, lease, &[])?.view().await?;
     let serves =
         |node: &Node| view.of_node(&node.name).is_some_and(|voter| voter.standing == Standing::Up);
     let is_alone = found.iter().filter(|(_, facts)| facts.is_running()).count() == 1;

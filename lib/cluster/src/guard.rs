@@ -202,7 +202,7 @@ impl<'a> Cluster<'a> {
         let access = Access { timeout: PROBE, ..access };
         let targets = targets(document, |node| {
             let state = states.iter().find(|state| state.node.name == node.name);
-            state.and_then(running_client_port)
+            state.and_then(NodeState::client_port)
         });
         let route = Route::new(targets, access.clone(), Some(fleet));
         let unit =
@@ -536,10 +536,12 @@ fn running<'a>(state: &'a NodeState<'_>) -> Option<&'a UnitState> {
     units.find(|(wanted, state)| wanted.runs_etcd() || state.runs_etcd()).map(|(_, state)| state)
 }
 
-/// The client port that the running etcd of a node listens on.
-fn running_client_port(state: &NodeState<'_>) -> Option<u16> {
-    let urls = running(state)?.running().get("ETCD_LISTEN_CLIENT_URLS")?;
-    urls.split(',').find_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
+impl NodeState<'_> {
+    /// The client port that the etcd of its units listens on, where that runs and tells.
+    pub fn client_port(&self) -> Option<u16> {
+        let urls = running(self)?.running().get("ETCD_LISTEN_CLIENT_URLS")?;
+        urls.split(',').find_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
+    }
 }
 
 /// Whether the cluster knows `member` at the address of `node`.

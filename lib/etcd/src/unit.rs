@@ -297,7 +297,8 @@ fn assignments(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut in_service = false;
     let mut joined = String::new();
-    for line in text.lines() {
+    // systemd passes over the mark that some editors begin a file with.
+    for line in text.trim_start_matches('\u{feff}').lines() {
         let line = line.trim();
         // Comments may stand between the lines that a backslash joins.
         if line.starts_with(['#', ';']) {

@@ -805,6 +805,39 @@ fn own_units_take_neither_etcds_folders_nor_a_second_member() {
             .says(&format!("{name}: etcd-01: {why}"));
     }
 
+    let drop_in = |path: &str, text: &str| {
+        let edit = format!(
+            "jq '.nodes[] |= {{name, address, files: [{{path: \"/etc/systemd/system/{path}\", mode: \
+             \"0644\", content: \"{text}\"}}]}}' document.json"
+        );
+        lab.bash(&format!("{edit} | etcd-push"))
+    };
+    drop_in("etcd.service.d/x.conf", "\u{feff}[Service]\\nRuntimeMaxSec=15\\n").exits(3).says(
+        "etcd-push: etcd-01: /etc/systemd/system/etcd.service.d/x.conf sets RuntimeMaxSec=15, after \
+         which systemd ends an etcd that runs well: leave it out",
+    );
+    // By another name of it, too, and with whatever unit systemd would read it.
+    lab.on_all(&HOSTS, "ln -s etcd.service /etc/systemd/system/etcd-main.service");
+    drop_in("etcd-main.service.d/x.conf", "[Service]\\nRuntimeMaxSec=15\\n").ok();
+    unit("agent.service", "ExecStart=/bin/sleep 1000");
+    lab.bash("etcd-unit start --unit-file agent.service nodes.txt").exits(3).says(
+        "etcd-unit: etcd-01: etcd.service left as it is: \
+         /etc/systemd/system/etcd-main.service.d/x.conf sets RuntimeMaxSec=15, after which systemd \
+         ends an etcd that runs well: nothing is loaded: take that out",
+    );
+    lab.on_all(&HOSTS, "rm -r /etc/systemd/system/etcd-main.service*");
+    lab.bash("etcd-unit start --unit-file agent.service nodes.txt").ok();
+    lab.bash("etcd-unit uninstall --unit agent.service nodes.txt").ok();
+    // A folder of etcd's has another path where it is mounted once more.
+    lab.on_all(&HOSTS, "mkdir /var/lib/db; mount --bind /var/lib/etcd/member /var/lib/db");
+    unit("agent.service", "User=nobody\nStateDirectory=db\nExecStart=/bin/sleep 1000");
+    lab.bash("etcd-unit start --unit-file agent.service nodes.txt").exits(3).says(
+        "etcd-unit: etcd-01: agent.service left as it is: systemd would give it /var/lib/db with all \
+         that is there, which is where etcd has /var/lib/etcd/member: name another folder",
+    );
+    lab.on_all(&HOSTS, "umount /var/lib/db; rm -f /etc/systemd/system/agent.service");
+    assert_eq!((pids(), owners()), before);
+
     // Those that are started at boot may be in the way then.
     unit("clash.service", "Type=oneshot\nExecStart=/bin/true\n[Unit]\nConflicts=etcd.service");
     let clash = |name: &str| {
@@ -849,5 +882,63 @@ fn own_units_take_neither_etcds_folders_nor_a_second_member() {
         let same = pids().iter().zip(&before).filter(|(now, then)| now == then).count();
         assert_eq!(same, 2, "{}", ran.stderr);
         lab.bash("etcd-unit uninstall --unit rogue.service nodes.txt").ok();
+    }
+}
+
+/// Promises 1 and 4: whoever else runs an etcd there, or calls something so.
+#[test]
+fn another_etcd_beside_the_member_is_neither_judged_by_it_nor_in_its_way() {
+    let lab = Lab::with_nodes(3);
+    lab.bash(&format!(
+        "etcd-fetch -q {} < nodes.txt | jq '.cluster.settings = {{clientPort: 12379, peerPort: 12380}}' \
+         | etcd-cert issue -q | etcd-render -q | etcd-push -q | etcd-unit start -q \
+         | etcd-health -q --wait -o json > own.json",
+        guide()
+    ))
+    .ok();
+    lab.on_all(
+        &HOSTS,
+        "mkdir /opt/other; cp -L /usr/local/bin/etcd /opt/other/
+         printf '{name: other, data-dir: /opt/other/data, \
+         listen-client-urls: \"http://127.0.0.1:22379\", \
+         advertise-client-urls: \"http://127.0.0.1:22379\", \
+         listen-peer-urls: \"http://127.0.0.1:22380\"}' > /opt/other/conf
+         printf '[Service]\nType=notify\nExecStart=/opt/other/etcd --config-file /opt/other/conf\n' \
+         > /etc/systemd/system/other.service
+         systemctl start other
+         cp /bin/sleep /opt/etcd; systemd-run -q --unit nap /opt/etcd 100000",
+    );
+    let pids = || lab.on_all(&HOSTS, "systemctl show -p MainPID etcd other");
+    let before = pids();
+    for command in ["stop", "stop --only etcd-01 --check", "restart", "uninstall"] {
+        lab.bash(&format!("etcd-unit {command} --unit other.service own.json")).exits(3).says(
+            "etcd-unit: etcd-01: other.service left as it is: it runs another etcd beside that of \
+             etcd.service, of whose cluster nothing is known here: see to its members one by one on \
+             the nodes, with systemctl",
+        );
+    }
+    assert_eq!(pids(), before);
+    let as_it_is = "etcd-unit: etcd-01: etcd.service running as configured";
+    lab.bash("jq 'del(.results)' own.json | etcd-push | etcd-unit start").ok().says(as_it_is);
+    // With a list that does not say at which port it serves, too.
+    lab.write("agent.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    lab.bash("etcd-unit start --unit-file agent.service nodes.txt").ok();
+    lab.bash("etcd-unit restart --unit agent.service nodes.txt").ok();
+    assert_eq!(pids(), before);
+    lab.bash("etcd-unit stop --only etcd-01 own.json").ok();
+    lab.bash("etcd-unit start nodes.txt").ok().says("etcd-unit: etcd-01: started etcd.service");
+    lab.bash("etcd-unit restart nodes.txt").ok();
+    // A template cannot be enabled.
+    lab.write(
+        "agent@.service",
+        "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n",
+    );
+    for check in ["--check", ""] {
+        let ran =
+            lab.bash(&format!("etcd-unit start {check} --unit-file agent@.service nodes.txt"));
+        ran.says(
+            "etcd-unit: etcd-01: warning: agent@.service: enabled has no effect: the unit is a \
+             template: enable an instance of it, or add DefaultInstance=",
+        );
     }
 }

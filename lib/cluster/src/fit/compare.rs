@@ -132,6 +132,14 @@ pub fn out_of_sight(node: &Node, facts: &Facts, answers: bool) -> Option<OutOfSi
     Some(OutOfSight { why, is_deleted })
 }
 
+/// The command that moves the folder `from` to `to`.
+fn move_to(from: &str, to: &str) -> String {
+    let (folder, name) = to.rsplit_once('/').unwrap_or_default();
+    let keeps_name = from.rsplit('/').next() == Some(name);
+    let to = if keeps_name { &format!("{folder}/") } else { to };
+    format!("mkdir -p {folder} && mv {from} {to}")
+}
+
 /// The command that gives the member of `node` another start, on a node without data.
 fn replace(node: &Node) -> String {
     format!("`scripts/replace-member NODES {}`", node.name)
@@ -508,7 +516,17 @@ impl<'a> NodeFit<'a> {
                  remove it, or leave this node out"
             ));
         }
-        let process = facts.processes.iter().find(|process| !ours(process))?;
+        // Beside one of these tools another may run; what has the name of etcd only is none.
+        let is_in_the_way = |process: &Process| {
+            let is_of_release = process.exe.starts_with(layout::RELEASES);
+            let data = process.variables.get("ETCD_DATA_DIR");
+            match facts.is_installed() {
+                true => is_of_release || data == Some(&self.place.data),
+                false => is_of_release || process.version.is_some() || process.unit == layout::UNIT,
+            }
+        };
+        let mut others = facts.processes.iter().filter(|process| !ours(process));
+        let process = others.find(|process| is_in_the_way(process))?;
         if process.exe.starts_with(layout::RELEASES) && !process.unit.ends_with(".service") {
             return Some(format!(
                 "process {} ({}, in {}) is an etcd that was started by hand: stop it, and have \
@@ -557,7 +575,12 @@ impl<'a> NodeFit<'a> {
                 continue;
             }
             let members = [old, wanted].map(|at| format!("{}/{}", at.data, layout::MEMBER));
-            let (what, old, new, from, to) = match same_data {
+            // The rest of it has been moved already.
+            let is_log = same_data || (old.log && !old.database && wanted.database && !wanted.log);
+            let is_apart = |at: &Folder| !at.wal.starts_with(&format!("{}/", at.data));
+            let log = (old.log && is_apart(old) && old.wal != wanted.wal && !is_log)
+                .then(|| move_to(&old.wal, &wanted.wal));
+            let (what, old, new, from, to) = match is_log {
                 true => ("write-ahead log", &old.wal, &wanted.wal, &old.wal, &wanted.wal),
                 false => ("data", &old.data, &wanted.data, &members[0], &members[1]),
             };
@@ -575,19 +598,18 @@ impl<'a> NodeFit<'a> {
                 ));
             }
             let brought = environment::is_brought(self.fit.document, self.node);
-            let names = ["ETCD_WAL_DIR", "ETCD_DATA_DIR"].into_iter().skip(usize::from(!same_data));
+            let names = ["ETCD_WAL_DIR", "ETCD_DATA_DIR"].into_iter().skip(usize::from(!is_log));
             let set = names.filter_map(|name| configured.get(name)).next().filter(|_| !brought);
             let says = set.map_or("the document", |set| &set.source);
             let config = layout::config_file(&self.settings.config_dir);
             if set.is_some_and(|set| set.source != config) {
                 return Some(format!("its {what} is in {old}, {says} says {new}: remove it there"));
             }
-            let (folder, name) = to.rsplit_once('/').unwrap_or_default();
-            let keeps_name = from.rsplit('/').next() == Some(name);
-            let to = if keeps_name { &format!("{folder}/") } else { to };
+            let moves: Vec<_> = [move_to(from, to)].into_iter().chain(log).collect();
             return Some(format!(
                 "its {what} is in {old}, {says} says {new}: change it back, or stop the \
-                 member, move it there (`mkdir -p {folder} && mv {from} {to}`), and run this again"
+                 member, move it there (`{}`), and run this again",
+                moves.join(" && ")
             ));
         }
         None

@@ -368,6 +368,12 @@ impl Facts {
         etcd::url::parts(urls.first()?)?.2.parse().ok()
     }
 
+    /// Whether `unit` runs an etcd beside that of etcd's own unit.
+    pub fn is_beside_etcd(&self, unit: &str) -> bool {
+        let runs = |unit: &str| self.processes.iter().any(|process| process.unit == unit);
+        unit != layout::UNIT && runs(unit) && runs(layout::UNIT)
+    }
+
     /// The unit of others that runs an etcd on the node, or did.
     pub fn unit_of_others(&self) -> Option<&str> {
         let running = self.processes.iter().map(|process| process.unit.as_str());

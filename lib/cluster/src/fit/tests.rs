@@ -445,6 +445,39 @@ fn data_stay_where_they_are() {
         &["etcd-01: there is data in /var/lib/etcd and in /srv: the member last ran with \
            /var/lib/etcd: move the one that is not to be used away"],
     );
+    // With a log of its own both are moved, one after the other if need be.
+    let apart = |has_moved: bool| {
+        move |w: &mut World| {
+            w.down();
+            w.node(0).settings.data_dir = Some("/srv".into());
+            w.node(0).settings.wal_dir = Some("/wal".into());
+            w.facts(0).config =
+                "ETCD_NAME=etcd-01\nETCD_DATA_DIR=/var/lib/etcd\nETCD_WAL_DIR=/old/wal\n".into();
+            w.facts(0).marked =
+                Some(Place { data: "/var/lib/etcd".into(), wal: "/old/wal".into() });
+            let old = &mut w.facts(0).folders[0];
+            (old.wal, old.database) = ("/old/wal".into(), !has_moved);
+            let [data, wal] = ["/srv", "/wal/wal"].map(str::to_owned);
+            let new = Folder { data, wal, database: has_moved, ..Folder::default() };
+            w.facts(0).folders.push(new);
+        }
+    };
+    found(
+        apart(false),
+        &[
+            "etcd-01: its data is in /var/lib/etcd, the document says /srv: change it back, or stop the \
+           member, move it there (`mkdir -p /srv && mv /var/lib/etcd/member /srv/ && mkdir -p /wal && \
+           mv /old/wal /wal/`), and run this again",
+        ],
+    );
+    found(
+        apart(true),
+        &[
+            "etcd-01: its write-ahead log is in /old/wal, the document says /wal/wal: change it back, \
+           or stop the member, move it there (`mkdir -p /wal && mv /old/wal /wal/`), and run this \
+           again",
+        ],
+    );
     // It was moved.
     found(
         |w| {

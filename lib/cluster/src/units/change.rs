@@ -74,6 +74,10 @@ enum LeftAlone {
     Bound(String),
     /// It itself, an etcd: this condition or assertion of it is not met.
     Unmet(String),
+    /// It itself, an etcd: with this setting, which is in that file, systemd would end it in time.
+    Deadly(String, String),
+    /// It would be given this folder, where an etcd has that one.
+    Takes(String, String),
     /// A unit that systemd stops for it.
     Conflict {
         /// What was to be done: `start` or `restart`.
@@ -102,6 +106,14 @@ impl LeftAlone {
             Self::Unmet(condition) => format!(
                 "{unit} left as it is: {condition} is not met, and systemd would not start it \
                  again: take that out, or see to it on the node"
+            ),
+            Self::Deadly(setting, file) => format!(
+                "{unit} left as it is: {file} sets {setting}, after which systemd ends an etcd that \
+                 runs well: nothing is loaded: take that out"
+            ),
+            Self::Takes(folder, own) => format!(
+                "{unit} left as it is: systemd would give it {folder} with all that is there, which \
+                 is where etcd has {own}: name another folder"
             ),
             Self::Conflict { verb, by, with, stopped } => {
                 let who = if by == unit { "it" } else { &format!("it starts {by}, which") };
@@ -228,6 +240,14 @@ fn read(lines: Vec<String>) -> Result<Vec<JobResult>, Error> {
             }
             (["unmet", unit, condition], _) => {
                 results.push(JobResult::left_alone(unit, LeftAlone::Unmet((*condition).into())));
+            }
+            (["deadly", unit, setting, file], _) => {
+                let why = LeftAlone::Deadly((*setting).into(), (*file).into());
+                results.push(JobResult::left_alone(unit, why));
+            }
+            (["takes", unit, folder, own], _) => {
+                let why = LeftAlone::Takes((*folder).into(), (*own).into());
+                results.push(JobResult::left_alone(unit, why));
             }
             (["conflict", verb, unit, by, with, stopped], _) => {
                 let [verb, by, with, stopped] = [verb, by, with, stopped].map(|s| s.to_string());

@@ -161,12 +161,85 @@ bound() {
         return 1
     done
 }
-# The same of what is on the disk for the unit $1.
+# Sets $files to those that are on the disk for the unit $1 by any of its names, and that an
+# administrator may have put there.
+on_disk() {
+    names=$(systemctl show "$1" -p Names)
+    names=${names#Names=}
+    for link in "$units"/*.service; do
+        if [ -L "$link" ] && [ "$link" -ef "$units/$1" ]; then names="$names ${link##*/}"; fi
+    done
+    files=''
+    [ ! -f "$units/$1" ] || files=$units/$1
+    for name in "${1##*.}" $names; do
+        for root in "$units" /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system; do
+            for file in "$root/$name.d"/*.conf; do
+                if [ -f "$file" ]; then files="$files $file"; fi
+            done
+        done
+    done
+}
+# Says what of that would take down the unit $1, where that runs an etcd, as soon as systemd reads
+# it: a unit that it would be bound to and that does not run, or an end that systemd sets it.
 bound_on_disk() {
-    others=$(cat "$units/$1" "$units/$1.d"/*.conf "/run/systemd/system/$1.d"/*.conf 2>/dev/null |
-        sed -n 's/%.*//; s/^[[:space:]]*BindsTo[[:space:]]*=//p')
+    on_disk "$1"
+    # shellcheck disable=SC2086
+    lines=$(sed -n 's/%.*//; s/^\xef\xbb\xbf//; s/^[[:space:]]*\(BindsTo\|RuntimeMaxSec\|WatchdogSec\)[[:space:]]*=[[:space:]]*/\1=/p' -- /dev/null $files 2>/dev/null)
+    [ "$lines" ] || return 0
+    others='' deadly=''
+    IFS=$newline
+    for line in $lines; do
+        case $line in
+        BindsTo=*) others="$others ${line#*=}" ;;
+        RuntimeMaxSec= | RuntimeMaxSec=infinity) case $deadly in RuntimeMaxSec*) deadly='' ;; esac ;;
+        WatchdogSec= | WatchdogSec=0) case $deadly in WatchdogSec*) deadly='' ;; esac ;;
+        *) deadly=$line ;;
+        esac
+    done
+    IFS=$blanks
+    if [ "$deadly" ] && is_etcd "$1"; then
+        # shellcheck disable=SC2086
+        where=$(grep -l -F -- "${deadly#*=}" $files 2>/dev/null | tail -n 1)
+        echo "deadly$tab$1$tab$deadly$tab$where"
+        return 1
+    fi
     # shellcheck disable=SC2086
     bound "$1" $others
+}
+# Says which folder of an etcd systemd would give to the unit $1, by whatever path.
+takes_folder() {
+    [ "$standing" ] || return 0
+    is_etcd "$1" && return 0
+    managed=$(systemctl show "$1" -p StateDirectory,CacheDirectory,LogsDirectory,ConfigurationDirectory,RuntimeDirectory)
+    given=''
+    for line in $managed; do
+        case $line in
+        StateDirectory=*) root=/var/lib ;;
+        CacheDirectory=*) root=/var/cache ;;
+        LogsDirectory=*) root=/var/log ;;
+        ConfigurationDirectory=*) root=/etc ;;
+        RuntimeDirectory=*) root=/run ;;
+        esac
+        line=${line#*=}
+        [ ! "$line" ] || given="$given $root/${line%%:*}"
+    done
+    [ "$given" ] || return 0
+    set +f
+    own=$(printf '%s' "$standing" | while read -r _ pid _; do readlink "/proc/$pid"/fd/* 2>/dev/null; done |
+        sed -n 's/\/snap\/db$//p; s/\/[^/]*\.wal$//p' | sort -u)
+    set -f
+    for folder in $given; do
+        [ -d "$folder" ] || continue
+        for place in $own; do
+            for inside in "$place" "$place/snap" "$place/wal"; do
+                if [ "$folder" -ef "$inside" ]; then echo "takes$tab$1$tab$folder$tab$place"; return 1; fi
+            done
+            while [ "$place" ]; do
+                if [ "$folder" -ef "$place" ]; then echo "takes$tab$1$tab$folder$tab$place"; return 1; fi
+                place=${place%/*}
+            done
+        done
+    done
 }
 find_etcds
 # The units that are to run, those that have a job of their own, and whether an etcd may go down
@@ -245,7 +318,7 @@ while IFS=$tab read -r kind a b c; do
         else
             case $refused in *" $a "*) continue ;; esac
             set -f
-            foresee "$kind" "$a" "$c" || { set +f; continue; }
+            { takes_folder "$a" && foresee "$kind" "$a" "$c"; } || { set +f; continue; }
             set +f
             if [ "$kind" = restart ]; then unmet "$a" "$(definition "$a")" || continue; fi
         fi
