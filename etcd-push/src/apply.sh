@@ -62,25 +62,22 @@ ask_version() {
     esac
 }
 
-# Whether an etcd runs the file $1 of the folder above, or what was there before it; sets
-# $running to its version.
+# Whether an etcd, which has its database open, runs the file $1 of the folder above, or what was
+# there before it; sets $running to its version.
 runs() {
     set +f
-    for process in /proc/[0-9]*/exe; do
-        [ "$process" -ef "../$1" ] || {
-            name=/
-            { read -r name < "${process%exe}comm"; } 2>/dev/null
-            # The kernel keeps fifteen bytes of a name.
-            case $1 in "$name"*) ;; *) continue ;; esac
-            [ "$(readlink "$process")" = "${PWD%.etcd-tools}$1 (deleted)" ] || continue
-        }
-        running=$(timeout 10 "$process" --version 2>/dev/null < /dev/null | head -n 1)
-        set -f
-        case $running in 'etcd Version: '*) running=${running#*: }; return 0 ;; esac
-        return 1
-    done
+    found=$(find /proc/[0-9]*/fd -maxdepth 1 -lname '*/member/snap/db*' 2>/dev/null)
     set -f
-    return 1
+    IFS=$newline
+    running=''
+    for fd in $found; do
+        exe=${fd%/fd/*}/exe
+        [ "$exe" -ef "../$1" ] || [ "$(readlink "$exe")" = "${PWD%.etcd-tools}$1 (deleted)" ] || continue
+        running=$(timeout 10 "$exe" --version 2>/dev/null < /dev/null | sed -n 's/^etcd Version: //p')
+        break
+    done
+    IFS=$tab
+    [ "$running" ]
 }
 
 # Stages what a line of the plan says.

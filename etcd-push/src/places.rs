@@ -17,8 +17,8 @@ pub(crate) struct Places<'a> {
     own: Vec<Place<'a>>,
     /// What an etcd of the host has besides.
     etcds: Vec<Place<'a>>,
-    /// The programs that etcd runs.
-    programs: Vec<(&'a str, &'a str)>,
+    /// The programs that run as etcd, without links.
+    programs: Vec<&'a str>,
     /// The user as whom etcd runs, or is to run; none where there is none.
     user: Option<&'a str>,
     /// What is mounted: the device, which part of it, and where. Empty where each device is
@@ -43,7 +43,7 @@ impl<'a> Places<'a> {
                 ["real", real, path] => drop(places.real.insert(path, real)),
                 ["own", at, path] => places.own.push(Place { path, at, stored: None }),
                 ["etcds", at, path] => places.etcds.push(Place { path, at, stored: None }),
-                ["program", at, path] => places.programs.push((at, path)),
+                ["program", path] => places.programs.push(path),
                 ["runs", user] => places.user = Some(user),
                 ["at", device, root, point] => {
                     places.mounts.push((device, unescaped(root), unescaped(point)));
@@ -100,9 +100,7 @@ impl<'a> Places<'a> {
 
     /// Why `file` cannot take the place of the program that etcd runs.
     pub(crate) fn no_program(&self, file: &File) -> Option<String> {
-        let path = self.real(&file.path);
-        let mut programs = self.programs.iter();
-        let is_run = programs.any(|(at, known)| *at == path || *known == file.path);
+        let is_run = self.programs.contains(&self.real(&file.path));
         (is_run && (file.absent || !file.is_program())).then(|| {
             format!("{}: etcd runs it: put a program in its place, or leave it out", file.path)
         })
@@ -162,7 +160,7 @@ mod tests {
             "runs etcd\nat 8:1 / /\nat 8:2 / /data\nat 8:2 /etcd /var/lib/etcd\nat 8:1 /etc/etcd \
              /srv/e\nat 8:3 / /mnt\nreal /apps /o\nown /var/lib/etcd \
              /var/lib/etcd\nown /etc/etcd /etc/etcd\nown /apps/own /own\netcds /srv/wal /srv/wal\n\
-             program /opt/etcd /opt/etcd",
+             program /opt/etcd",
         );
         let places = Places::read(&answer);
         for (path, is) in [

@@ -77,7 +77,7 @@ impl State {
         let parts: Vec<_> = line.split('\t').collect();
         match parts[..] {
             // These are asked before anything is planned.
-            ["machine" | "runs", _] | ["own" | "etcds" | "program", _, _] | ["at", _, _, _] => {}
+            ["machine" | "runs" | "program", _] | ["own" | "etcds", _, _] | ["at", _, _, _] => {}
             ["user", name] => drop(self.users.insert(name.into())),
             ["stale", folder] => drop(self.stale.insert(folder.into())),
             ["mount", path] => drop(self.mounts.insert(path.into())),

@@ -174,7 +174,7 @@ for fd in $found; do
         case $path in *.service) service=${path##*/} ;; esac
     done 2>/dev/null < "$process/cgroup"
     file=$(readlink "$process/exe")
-    say "program$tab${file% (deleted)}$tab${file% (deleted)}"
+    say "program$tab${file% (deleted)}"
     case $service$ours in etcd.service1) continue ;; esac
     say "runs$tab$(stat -c %U "$process" 2>/dev/null)"
     set +f

@@ -52,28 +52,42 @@ impl Unit {
     }
 }
 
-/// That `unit` of the node `name` runs another etcd than the one of which the document speaks;
-/// nothing where it does not. Nobody could tell what its cluster can bear.
-pub(crate) fn other_etcd(lease: &Lease<'_>, name: &str, unit: &str) -> Option<ToolResult> {
-    facts_of(lease, name).filter(|facts| facts.is_beside_etcd(unit))?;
-    let message = format!(
-        "{unit} left as it is: it runs another etcd beside that of {ETCD}, of whose cluster nothing \
-         is known here: see to its members one by one on the nodes, with systemctl"
-    );
-    Some(ToolResult::error(Code::Mismatch, message).on(name))
-}
+impl Unit {
+    /// That `unit` of the node `name` runs another etcd than the one of which the document speaks:
+    /// nobody could tell what its cluster can bear. Nothing where it does not, or in words.
+    pub(crate) fn other_etcd(
+        &self,
+        lease: &Lease<'_>,
+        name: &str,
+        unit: &str,
+    ) -> Option<ToolResult> {
+        facts_of(lease, name).filter(|facts| !self.lose_quorum && facts.is_beside_etcd(unit))?;
+        let message = format!(
+            "{unit} left as it is: it runs another etcd beside that of {ETCD}, of whose cluster \
+             nothing is known here: see to its members one by one, with systemctl on the nodes, or \
+             pass --lose-quorum to proceed"
+        );
+        Some(ToolResult::error(Code::Mismatch, message).on(name))
+    }
 
-/// Reports all of these in `states`; says whether there is one.
-pub(crate) fn refuse_other_etcds(run: &Run, lease: &Lease<'_>, states: &[NodeState<'_>]) -> bool {
-    let of_node = |state: &NodeState<'_>| {
-        let units = state.units.iter().map(|(wanted, _)| wanted);
-        let found = units.filter_map(|unit| other_etcd(lease, &state.node.name, &unit.name));
-        found.collect::<Vec<_>>()
-    };
-    let found: Vec<_> = states.iter().flat_map(of_node).collect();
-    let is_found = !found.is_empty();
-    found.into_iter().for_each(|result| run.report(result));
-    is_found
+    /// Reports all of these in `states`; says whether there is one.
+    pub(crate) fn refuse_other_etcds(
+        &self,
+        run: &Run,
+        lease: &Lease<'_>,
+        states: &[NodeState<'_>],
+    ) -> bool {
+        let of_node = |state: &NodeState<'_>| {
+            let units = state.units.iter().map(|(wanted, _)| wanted);
+            let found =
+                units.filter_map(|unit| self.other_etcd(lease, &state.node.name, &unit.name));
+            found.collect::<Vec<_>>()
+        };
+        let found: Vec<_> = states.iter().flat_map(of_node).collect();
+        let is_found = !found.is_empty();
+        found.into_iter().for_each(|result| run.report(result));
+        is_found
+    }
 }
 
 /// What is on the node `name`, as it said when it was locked.

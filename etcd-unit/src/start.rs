@@ -15,7 +15,7 @@ use pipeline::{Code, Error, Run, ToolResult, disk};
 use remote::Fleet;
 
 use crate::beside::{Hit, Task, affordable, in_turn};
-use crate::rolling::{AS_ASKED, other_etcd, refuse_other_etcds};
+use crate::rolling::AS_ASKED;
 use crate::turn::Turns;
 use crate::{Unit, rolling};
 
@@ -80,7 +80,7 @@ pub(crate) async fn start(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()> {
         states.iter().map(|state| Plan::new(tool, run, &allowed, state)).collect();
     for plan in &mut plans {
         plan.outdated.retain(|(unit, _)| {
-            let other = other_etcd(&lease, &plan.state.node.name, unit);
+            let other = tool.other_etcd(&lease, &plan.state.node.name, unit);
             other.map(|why| run.report(why)).is_none()
         });
     }
@@ -491,7 +491,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
         return Ok(());
     };
     let states = tool.states(run, &lease);
-    if refuse_unloadable(run, &states) || refuse_other_etcds(run, &lease, &states) {
+    if refuse_unloadable(run, &states) || tool.refuse_other_etcds(run, &lease, &states) {
         lease.release().await;
         return Ok(());
     }

@@ -14,7 +14,6 @@ use pipeline::{Code, Error, Run, ToolResult};
 use remote::{Fleet, Input, fan_out};
 
 use crate::beside::{Hit, Task, in_turn};
-use crate::rolling::refuse_other_etcds;
 use crate::{Command, Unit};
 
 /// Removes the data, and what these tools put on the host.
@@ -58,7 +57,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
     }
     let Some(lease) = tool.lease(run, fleet).await else { return Ok(()) };
     let states = tool.states(run, &lease);
-    let spared = refuse_other_etcds(run, &lease, &states);
+    let spared = tool.refuse_other_etcds(run, &lease, &states);
     let spared = spared
         || removal == Removal::Purge
             && (states.iter().any(|state| refuse_others(run, state))

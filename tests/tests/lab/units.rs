@@ -913,8 +913,8 @@ fn another_etcd_beside_the_member_is_neither_judged_by_it_nor_in_its_way() {
     for command in ["stop", "stop --only etcd-01 --check", "restart", "uninstall"] {
         lab.bash(&format!("etcd-unit {command} --unit other.service own.json")).exits(3).says(
             "etcd-unit: etcd-01: other.service left as it is: it runs another etcd beside that of \
-             etcd.service, of whose cluster nothing is known here: see to its members one by one on \
-             the nodes, with systemctl",
+             etcd.service, of whose cluster nothing is known here: see to its members one by one, \
+             with systemctl on the nodes, or pass --lose-quorum to proceed",
         );
     }
     assert_eq!(pids(), before);
