@@ -736,9 +736,19 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
          cluster off its hosts: scripts/teardown",
     );
     // A part of a name is none.
-    lab.bash(&make("replace-member", "nodes.txt", "ETCD_MEMBER=etcd-0"))
-        .exits(2)
-        .says("replace-member: etcd-0: neither a member of the cluster nor a node in nodes.txt");
+    lab.bash(&make("replace-member", "nodes.txt", "ETCD_MEMBER=etcd-0")).exits(2).says(
+        "replace-member: etcd-0: neither a member of the cluster nor a node in nodes.txt, all of \
+             which are members",
+    );
+    // A line that is none replaces nobody.
+    for line in ["", " ", "#k8s-node-09:192.168.1.103:etcd-09", "k8s-node-09:192.168.1.103"] {
+        let replace = format!("replace-member --yes --lose-margin nodes.txt etcd-03 '{line}'");
+        lab.bash(&script(&replace))
+            .exits(2)
+            .says(&format!("replace-member: NEW-LINE: '{line}': expected hostname:address:name"));
+    }
+    let ran = lab.bash("head -n 2 nodes.txt | etcd-member replace --lose-margin etcd-03").exits(3);
+    assert!(ran.stderr.contains("nothing replaced"), "{}", ran.stderr);
     assert_eq!(members(lab, &urls(1)), before.0);
     assert_eq!(lab.on_all(&HOSTS[..2], PID), before.1[..2]);
 }

@@ -537,8 +537,8 @@ impl<'a> NodeFit<'a> {
                 layout::UNIT
             ));
         }
-        let is_plain = process.urls().iter().any(|url| url.starts_with("http://"))
-            && !process.urls().iter().any(|url| url.starts_with("https://"));
+        let urls = process.client_urls();
+        let is_plain = !urls.is_empty() && urls.iter().all(|url| url.starts_with("http://"));
         let keep = match is_plain {
             true => "leave it to what it was deployed with, as these tools speak TLS only",
             false => "use etcd-health, etcd-snapshot and etcd-member alone",
