@@ -414,7 +414,7 @@ fn what_is_sick_can_be_cured() {
         .exits(3)
         .says(
             "etcd-unit: etcd-02: nothing done: if its etcd went down with that: \
-         \"https://192.168.1.100:2379\": no CA certificate is given: run this in the folder that \
+         \"https://192.168.1.100:2389\": no CA certificate is given: run this in the folder that \
          holds pki, or pass --pki or --cacert, or pass --lose-quorum to proceed",
         );
     unit(&lab, "start --check --unit wants.service")
