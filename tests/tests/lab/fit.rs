@@ -812,8 +812,8 @@ fn an_etcd_of_others_and_a_broken_binary_are_seen_before_anything_is_touched() {
     let exe = lab.on("etcd-03", "readlink -f /usr/local/bin/etcd");
     lab.bash(&edited(".", "etcd-push --check")).exits(3).says(&format!(
         "etcd-push: etcd-03: process {} ({}, in own.service) is an etcd that these tools did not \
-         install: to keep it, use etcd-health, etcd-snapshot and etcd-member alone; to deploy here, \
-         stop and remove it first",
+         install: to keep it, leave it to what it was deployed with, as these tools speak TLS only; \
+         to deploy here, stop and remove it first",
         pid.trim(),
         exe.trim()
     ));
