@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use client::{CredentialArgs, Endpoint};
 use cluster::fit::{self, Elsewhere, Facts};
-use cluster::units::{self, NodeState, UnitState, WantedUnit, is_member};
+use cluster::units::{self, NodeState, UnitState, WantedUnit};
 use cluster::{Held, Lease};
 use etcd::{Minor, Version, layout};
 use indicatif::BinaryBytes;
@@ -960,10 +960,10 @@ pub(crate) fn state_input(document: &Document, node: &Node) -> Vec<u8> {
 fn lacks_unit(held: &Held) -> bool {
     let units = held.answers.first().map_or(&[][..], Vec::as_slice);
     let state = NodeState::read(held.node, &held.host, WantedUnit::of(held.node, None), units);
-    let lacks = |(wanted, state): &(WantedUnit, UnitState)| {
-        is_member(wanted, state) && wanted.unit.is_none() && state.is_missing()
+    let lacks = |node: &NodeState, wanted: &WantedUnit, unit: &UnitState| {
+        node.is_member(wanted, unit) && wanted.unit.is_none() && unit.is_missing()
     };
-    state.is_ok_and(|state| state.units.iter().any(lacks))
+    state.is_ok_and(|node| node.units.iter().any(|(wanted, unit)| lacks(&node, wanted, unit)))
 }
 
 /// The unit of etcd that is not down on a node, from its answer to the query for units.
@@ -973,6 +973,7 @@ pub(crate) fn member_that_runs(
     answer: &[String],
 ) -> Result<Option<String>, Error> {
     let state = NodeState::read(node, host, WantedUnit::of(node, None), answer)?;
-    let up = state.units.iter().find(|(wanted, unit)| is_member(wanted, unit) && !unit.is_down());
+    let up =
+        state.units.iter().find(|(wanted, unit)| state.is_member(wanted, unit) && !unit.is_down());
     Ok(up.map(|(wanted, _)| wanted.name.clone()))
 }

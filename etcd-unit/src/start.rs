@@ -7,7 +7,7 @@ use cluster::fit::{self, Allowed};
 use cluster::guard::{Standing, View};
 use cluster::units::{
     Changes, ETCD, JobResult, NodeState, UnitState, WantedUnit, has_conditions,
-    has_install_section, install_section, is_member, masked, values,
+    has_install_section, install_section, masked, values,
 };
 use pipeline::document::Unit as DocumentUnit;
 use pipeline::terminal::Progress;
@@ -216,7 +216,7 @@ impl<'a> Plan<'a> {
 
     fn unit(&mut self, tool: &Unit, wanted: &WantedUnit, state: &UnitState, reasons: &[String]) {
         let name = &wanted.name;
-        let is_member = is_member(wanted, state);
+        let is_member = self.state.is_member(wanted, state);
         match (state.active(), reasons) {
             ("active", []) => {}
             _ if wanted.is_left_alone(state) => {}
@@ -453,7 +453,7 @@ fn refuse_taking(
     state: &UnitState,
 ) -> bool {
     let Some(facts) = allowed.facts(&node.node.name) else { return false };
-    if wanted.runs_etcd() || state.runs_etcd() || wanted.name == ETCD {
+    if node.is_member(wanted, state) {
         return false;
     }
     let mut definition = state.definition(wanted, &node.node.files);
@@ -513,7 +513,7 @@ pub(crate) async fn restart(tool: &Unit, run: &Run, fleet: &Fleet) -> Result<()>
             let is_others = unit.is_template() || (unit.is_triggered() && !unit.is_active());
             if wanted.is_left_alone(unit) || is_others {
                 plan.left.push(wanted.name.as_str());
-            } else if is_member(wanted, unit) {
+            } else if state.is_member(wanted, unit) {
                 plan.outdated.push((wanted.name.clone(), AS_ASKED.to_owned()));
             } else {
                 plan.work.restart(tool, &wanted.name, AS_ASKED.to_owned());

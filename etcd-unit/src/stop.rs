@@ -6,7 +6,7 @@ use anyhow::Result;
 use cluster::fit::{self, Facts};
 use cluster::guard::{Refusal, Standing};
 use cluster::rolling::{Interrupted, Then, one_by_one};
-use cluster::units::{self, Changes, JobResult, NodeState, WantedUnit, is_member};
+use cluster::units::{self, Changes, JobResult, NodeState, WantedUnit};
 use cluster::{Held, Lease};
 use pipeline::document::Node;
 use pipeline::terminal::Progress;
@@ -69,7 +69,7 @@ pub(crate) async fn stop(tool: &Unit, run: &Run, fleet: &Fleet, removal: Removal
         return Ok(());
     }
     let takes_member = |state: &&NodeState| {
-        state.units.iter().any(|(wanted, state)| is_member(wanted, state) && !state.is_down())
+        state.units.iter().any(|(wanted, unit)| state.is_member(wanted, unit) && !unit.is_down())
     };
     let (members, others): (Vec<_>, Vec<_>) = states.iter().partition(takes_member);
     let job = async |state: &NodeState<'_>| {
@@ -284,7 +284,7 @@ async fn stop_one(tool: &Unit, run: &Run, state: &NodeState<'_>, uninstall: bool
             changes.reload();
         }
         if !unit.is_down() {
-            match is_member(wanted, unit) {
+            match state.is_member(wanted, unit) {
                 true => changes.job_with_etcd("stop", name, tool.timeout),
                 false => changes.job("stop", name, tool.timeout),
             }

@@ -193,7 +193,13 @@ impl Error {
         match cause(error) {
             Cause::Tls(error) => Self::Tls(tls_reason(error)),
             Cause::Io(error) => Self::Connect(plain(error)),
-            Cause::Other(error) => Self::Connect(error.to_string()),
+            Cause::Other(error) => Self::Connect(match error.to_string() {
+                // So an etcd without TLS ends the handshake, and a proxy without a member behind it.
+                said if said == "tls handshake eof" => {
+                    "it ended the TLS handshake without a word: does it speak TLS?".into()
+                }
+                said => said,
+            }),
         }
     }
 }

@@ -533,7 +533,10 @@ impl<'a> Cluster<'a> {
 /// The unit of a node that runs etcd.
 fn running<'a>(state: &'a NodeState<'_>) -> Option<&'a UnitState> {
     let mut units = state.units.iter();
-    units.find(|(wanted, state)| wanted.runs_etcd() || state.runs_etcd()).map(|(_, state)| state)
+    let runs = |(wanted, unit): &&(_, UnitState)| {
+        state.is_member(wanted, unit) && unit.takes_etcd_along().is_none()
+    };
+    units.find(runs).map(|(_, unit)| unit)
 }
 
 impl NodeState<'_> {

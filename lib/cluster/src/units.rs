@@ -65,21 +65,15 @@ impl WantedUnit {
     /// Whether this is the unit that runs the etcd member of the node, as far as
     /// its name and its text tell; see [`UnitState::runs_etcd`].
     pub fn runs_etcd(&self) -> bool {
-        let starts_etcd = |line: &str| {
+        let starts_member = |line: &str| {
             let command = line.trim().strip_prefix("ExecStart=");
-            let binary = command.and_then(|command| command.split_whitespace().next());
-            binary
-                .is_some_and(|binary| is_etcd(binary.trim_start_matches(['@', '-', ':', '+', '!'])))
+            let command =
+                command.map(|command| command.trim_start_matches(['@', '-', ':', '+', '!']));
+            command.is_some_and(|command| starts_etcd(command) == (true, true))
         };
         self.name == ETCD
-            || self.unit.as_ref().is_some_and(|unit| unit.content.lines().any(starts_etcd))
+            || self.unit.as_ref().is_some_and(|unit| unit.content.lines().any(starts_member))
     }
-}
-
-/// Whether the member of the node goes down with this unit: it is the one that runs
-/// etcd, or systemd stops that one with it.
-pub fn is_member(wanted: &WantedUnit, state: &UnitState) -> bool {
-    wanted.runs_etcd() || state.runs_etcd() || state.takes_etcd_along().is_some()
 }
 
 /// The unit that `unit` starts, if it is a timer, a socket or a path.
@@ -104,6 +98,16 @@ pub fn values<'a>(content: &'a str, key: &str) -> impl DoubleEndedIterator<Item 
 
 fn is_etcd(binary: &str) -> bool {
     binary.rsplit('/').next() == Some("etcd")
+}
+
+/// What etcd is beside a member, by its first argument: a client of other members.
+const PROXIES: [&str; 2] = ["gateway", "grpc-proxy"];
+
+/// Whether `command` starts an etcd, and whether that is a member.
+fn starts_etcd(command: &str) -> (bool, bool) {
+    let mut words = command.split_whitespace();
+    let is_etcd = words.next().is_some_and(is_etcd);
+    (is_etcd, is_etcd && !words.next().is_some_and(|word| PROXIES.contains(&word)))
 }
 
 /// Whether systemd starts a unit with this text only under conditions, or assertions.
@@ -178,6 +182,16 @@ impl<'a> NodeState<'a> {
 }
 
 impl NodeState<'_> {
+    /// Whether the member of the node goes down with this unit, or comes up with it: it is the
+    /// one that runs etcd, or systemd stops that one with it. One that would run an etcd beside
+    /// that is not.
+    pub fn is_member(&self, wanted: &WantedUnit, state: &UnitState) -> bool {
+        if !state.takes.is_empty() || state.has_etcd || wanted.name == ETCD {
+            return true;
+        }
+        !self.runs_etcd && (wanted.runs_etcd() || state.runs_etcd())
+    }
+
     /// Whether an etcd runs there now.
     pub async fn still_runs_etcd(&self) -> Result<bool, Error> {
         let said = self.host.run(FIND_ETCDS, &[], &[]).await?;
@@ -501,13 +515,15 @@ impl UnitState {
     /// Whether it is etcd that this unit runs, going by its processes and what
     /// systemd would start.
     pub fn runs_etcd(&self) -> bool {
-        self.name == ETCD
-            || self.has_etcd
-            || self.executable.as_deref().is_some_and(is_etcd)
-            || self
-                .show("ExecStart")
-                .split_whitespace()
-                .any(|word| word.strip_prefix("path=").is_some_and(is_etcd))
+        // `{ path=/usr/local/bin/etcd ; argv[]=/usr/local/bin/etcd gateway start ; ... }`
+        let mut commands = self.show("ExecStart").split("argv[]=").skip(1).map(starts_etcd);
+        if self.name == ETCD || self.has_etcd {
+            return true;
+        }
+        match commands.find(|(is_etcd, _)| *is_etcd) {
+            Some((_, is_member)) => is_member,
+            None => self.executable.as_deref().is_some_and(is_etcd),
+        }
     }
 
     /// The unit of which this is only another name, in systemd's words an alias.
@@ -753,12 +769,19 @@ mod tests {
         };
         assert!(unit("etcd.service", ""));
         assert!(unit("kv.service", "[Service]\nExecStart=-/opt/etcd --name a\n"));
+        assert!(!unit("front.service", "[Service]\nExecStart=/opt/etcd gateway start\n"));
         assert!(!unit(
             "backup.service",
             "[Service]\nExecStart=/usr/local/bin/etcdctl get /bin/etcd\n"
         ));
         let read = |text: &str| UnitState::read(&lines(text)).unwrap().remove(0);
         assert!(read("unit\tkv.service\nprocess\t1\t/opt/etcd").runs_etcd());
+        let shows = |command: &str| {
+            let command = format!("{{ path=/opt/etcd ; argv[]=/opt/etcd {command} ; pid=0 }}");
+            read(&format!("unit\tkv.service\nshow\tExecStart\t{command}")).runs_etcd()
+        };
+        assert!(shows("--name a"));
+        assert!(!shows("grpc-proxy start") && !shows("gateway start"));
         let bound = read("unit\tvpn.service\ntakes\tkv.service");
         assert!(!bound.runs_etcd());
         assert_eq!(bound.takes_etcd_along(), Some("kv.service"));

@@ -740,6 +740,15 @@ fn nothing_is_removed_for_a_host_that_is_not_fit(lab: &Lab) {
         "replace-member: etcd-0: neither a member of the cluster nor a node in nodes.txt, all of \
              which are members",
     );
+    // In a document the new node is in the place of the old one, which it names no more.
+    lab.bash("etcd-fetch -q < nodes.txt > replaced.json").ok();
+    lab.bash(&script("replace-member --yes replaced.json etcd-00")).ok().says(
+        "replace-member: etcd-00 is neither a member of the cluster nor a node in replaced.json, \
+         all of which are members: where another has taken its place, what is left to do there is \
+         done",
+    );
+    // How members are reached is for the scripts as well.
+    lab.bash(&format!("ETCD_TOOLS_VIA=mule {}", script("grow --yes nodes.txt"))).exits(2);
     // A line that is none replaces nobody.
     for line in ["", " ", "#k8s-node-09:192.168.1.103:etcd-09", "k8s-node-09:192.168.1.103"] {
         let replace = format!("replace-member --yes --lose-margin nodes.txt etcd-03 '{line}'");

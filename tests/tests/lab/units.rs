@@ -925,6 +925,39 @@ fn another_etcd_beside_the_member_is_neither_judged_by_it_nor_in_its_way() {
     lab.bash("etcd-unit start --unit-file agent.service nodes.txt").ok();
     lab.bash("etcd-unit restart --unit agent.service nodes.txt").ok();
     assert_eq!(pids(), before);
+    // A gateway is a client, whatever it is started from.
+    lab.write(
+        "front.service",
+        "[Unit]\nAfter=etcd.service\n[Service]\nExecStart=/usr/local/bin/etcd gateway start \
+         --listen-addr=127.0.0.1:23790 --endpoints=127.0.0.1:12379\n\
+         [Install]\nWantedBy=multi-user.target\n",
+    );
+    lab.bash("etcd-unit start --unit-file front.service own.json").ok();
+    lab.bash("etcd-unit start --unit-file front.service own.json")
+        .ok()
+        .says("etcd-unit: etcd-01: front.service running as configured");
+    lab.bash("jq 'del(.results)' own.json | etcd-push | etcd-unit start").ok().says(as_it_is);
+    lab.bash("etcd-unit restart --unit front.service own.json").ok();
+    lab.bash("etcd-unit uninstall --unit front.service own.json")
+        .ok()
+        .says("etcd-unit: etcd-03: stopped front.service, removed front.service");
+    // One more that fails does so on the first node, and none is missed when it goes.
+    lab.write(
+        "events.service",
+        "[Service]\nRestart=always\nRestartSec=1\n\
+         ExecStart=/usr/local/bin/etcd --config-file /none\n\
+         [Install]\nWantedBy=multi-user.target\n",
+    );
+    let leader = || lab.bash("etcd-health -q -o json own.json | jq '.health.endpoints[].isLeader'");
+    let led = leader().stdout;
+    lab.bash("etcd-unit start --unit-file events.service own.json")
+        .exits(3)
+        .says("etcd-unit: etcd-02: nothing done: the same has failed on etcd-01");
+    assert_eq!(lab.on("etcd-02", "ls /etc/systemd/system | grep -c events; true"), "0\n");
+    let ran = lab.bash("etcd-unit uninstall --unit events.service own.json").ok();
+    ran.says("etcd-unit: etcd-01: stopped events.service, removed events.service");
+    assert_eq!(leader().stdout, led);
+    assert_eq!(pids(), before);
     lab.bash("etcd-unit stop --only etcd-01 own.json").ok();
     lab.bash("etcd-unit start nodes.txt").ok().says("etcd-unit: etcd-01: started etcd.service");
     lab.bash("etcd-unit restart nodes.txt").ok();

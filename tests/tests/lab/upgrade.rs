@@ -21,6 +21,34 @@ fn upgrade(lab: &Lab, args: &str) -> Ran {
 }
 
 #[test]
+fn one_member_is_upgraded_in_words_only() {
+    let [Some(from), Some(to)] = ["3.5", "3.6"].map(release) else { return };
+    let lab = Lab::with_nodes(1);
+    lab.bash(&format!("{} > cluster.json", deploy(&from))).ok();
+    let binary = || lab.on("etcd-01", "readlink /usr/local/bin/etcd");
+    let before = binary();
+    upgrade(&lab, &format!("cluster.json {to}")).exits(3).says(
+        "upgrade: nothing is done: of 1 voting members none can be restarted without an outage: \
+         pass --lose-quorum to proceed",
+    );
+    assert_eq!(binary(), before);
+    upgrade(&lab, &format!("--lose-quorum cluster.json {to}"))
+        .ok()
+        .says(&format!("upgrade: set cluster.version in cluster.json to {to}: it says {from}"));
+    assert_ne!(binary(), before);
+    // So it is with any change.
+    let deploy = format!("{}/scripts/deploy --yes", repository().display());
+    lab.bash(&format!(
+        "etcd-fetch -q {to} < nodes.txt \
+         | jq '.cluster.settings.env.ETCD_LOG_LEVEL = \"warn\"' > warn.json"
+    ))
+    .ok();
+    let ran = lab.bash(&format!("{deploy} warn.json")).exits(3);
+    assert!(ran.stderr.contains(": pass --lose-quorum to proceed"), "{}", ran.stderr);
+    lab.bash(&format!("{deploy} --lose-quorum warn.json")).ok();
+}
+
+#[test]
 fn a_host_that_is_lost_in_the_middle_of_a_step_is_replaced() {
     let [Some(from), Some(to)] = ["3.5", "3.6"].map(release) else { return };
     let lab = Lab::with_nodes(3);

@@ -217,8 +217,10 @@ for process in /proc/[0-9]*; do
         case $controllers in '' | name=systemd) unit=${path##*/} ;; esac
     done < "$process/cgroup"
     if [ "$unit" != etcd.service ]; then
-        # Another run of these tools asks a binary for its version.
-        case $(tr '\0' ' ' < "$process/cmdline") in *' --version '*) continue ;; esac
+        # Another run of these tools asks a binary for its version; a proxy is no member.
+        case $(tr '\0' ' ' < "$process/cmdline") in
+        *' --version '* | *etcd' gateway '* | *etcd' grpc-proxy '*) continue ;;
+        esac
     fi
     case $exe in
     /usr/local/lib/etcd-tools/v*-*/etcd*)

@@ -88,6 +88,20 @@ process() {
     set -- "$1" ${value##*) }
     value="$1 ${21:-}"
 }
+# Whether the etcd with the process $1 is no member, but a client of some: its first argument says
+# so. `read` leaves out the zeros between the arguments.
+is_proxy() {
+    words=''
+    { read -r words < "/proc/$1/cmdline"; } 2>/dev/null
+    case $words in
+    *etcdgateway* | *etcdgrpc-proxy*) ;;
+    *) return 1 ;;
+    esac
+    case $(tr '\0' ' ' < "/proc/$1/cmdline") in
+    *etcd' gateway '* | *etcd' grpc-proxy '*) ;;
+    *) return 1 ;;
+    esac
+}
 # Sets $etcds to where in systemd's tree an etcd runs: it may be the child of a script. One in a
 # container with a network of its own is none of the node's. Sets $standing to the services among
 # them, each with what tells its process from any other.
@@ -96,6 +110,7 @@ find_etcds() {
     for process in /proc/[0-9]*; do
         { read -r name < "$process/comm"; } 2>/dev/null && [ "$name" = etcd ] || continue
         [ "$process/ns/net" -ef /proc/self/ns/net ] || continue
+        ! is_proxy "${process#/proc/}" || continue
         service=
         while IFS=: read -r _ _ path; do
             etcds="$etcds$path/$newline"
