@@ -935,7 +935,7 @@ fn another_etcd_beside_the_member_is_neither_judged_by_it_nor_in_its_way() {
     lab.bash("etcd-unit start --unit-file front.service own.json").ok();
     lab.bash("etcd-unit start --unit-file front.service own.json")
         .ok()
-        .says("etcd-unit: etcd-01: front.service running as configured");
+        .says("etcd-unit: etcd-01: etcd.service, front.service running as configured");
     lab.bash("jq 'del(.results)' own.json | etcd-push | etcd-unit start").ok().says(as_it_is);
     lab.bash("etcd-unit restart --unit front.service own.json").ok();
     lab.bash("etcd-unit uninstall --unit front.service own.json")
