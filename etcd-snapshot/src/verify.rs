@@ -50,7 +50,9 @@ pub(crate) fn verify(run: &Run, args: &Args) -> Result<()> {
 /// What a snapshot holds, in a few words.
 pub(crate) fn in_words(summary: &Summary) -> String {
     let keys = if summary.total_keys == 1 { "key" } else { "keys" };
-    let version = summary.version().map(|v| format!(", etcd {v}")).unwrap_or_default();
+    // What is stored is a minor version: its patch is always 0.
+    let minor = |v: &str| v.strip_suffix(".0").unwrap_or(v).to_owned();
+    let version = summary.version().map(|v| format!(", etcd {}", minor(v))).unwrap_or_default();
     let size = BinaryBytes(summary.size_bytes);
     format!("revision {}, {} {keys}, {size}{version}", summary.revision, summary.total_keys)
 }

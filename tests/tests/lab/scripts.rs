@@ -299,8 +299,8 @@ fn usage_is_an_error_of_its_own() {
     let folder = TempDir::new().unwrap();
     let cases = [
         ("deploy", "--force nodes.txt", "deploy: --force: no such option: see deploy --help"),
-        ("deploy", "", "usage: deploy [--yes | --check] NODES [VERSION]"),
-        ("deploy", "a b c", "usage: deploy [--yes | --check] NODES [VERSION]"),
+        ("deploy", "", "usage: deploy [--yes | --check] [--lose-quorum] NODES [VERSION]"),
+        ("deploy", "a b c", "usage: deploy [--yes | --check] [--lose-quorum] NODES [VERSION]"),
         ("teardown", "a b", "usage: teardown [--yes] [--purge [--delete-data]] NODES"),
         ("teardown", "--delete-data a", "teardown: --delete-data goes with --purge"),
         ("backup", "a", "usage: backup NODES DIR"),
