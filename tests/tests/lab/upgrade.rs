@@ -28,8 +28,8 @@ fn one_member_is_upgraded_in_words_only() {
     let binary = || lab.on("etcd-01", "readlink /usr/local/bin/etcd");
     let before = binary();
     upgrade(&lab, &format!("cluster.json {to}")).exits(3).says(
-        "upgrade: nothing is done: of 1 voting members none can be restarted without an outage: \
-         pass --lose-quorum to proceed",
+        "upgrade: nothing is done: with fewer than 3 voting members, here 1, each restart is an \
+         outage: pass --lose-quorum to proceed",
     );
     assert_eq!(binary(), before);
     upgrade(&lab, &format!("--lose-quorum cluster.json {to}"))
