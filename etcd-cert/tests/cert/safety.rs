@@ -1,7 +1,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::{BINARY, Lab, NODES, UNCHANGED, command};
 
@@ -178,9 +178,12 @@ fn a_folder_that_cannot_be_written_is_an_error() {
 }
 
 impl Lab {
-    /// A copy of the binary where every user can run it.
+    /// A copy of the binary where every user can run it. Another process makes it: what this
+    /// one has open for writing, a child that another test starts meanwhile has open as well,
+    /// and until then it is "busy" and cannot be run.
     fn copy_binary(&self) {
-        fs::copy(BINARY, self.path("etcd-cert")).unwrap();
+        let copied = Command::new("cp").arg(BINARY).arg(self.path("etcd-cert")).status();
+        assert!(copied.unwrap().success());
     }
 }
 
